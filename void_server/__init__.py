@@ -1,0 +1,6 @@
+"""VOID for compositors: remove an object, and what it did to the scene, from a scene-linear EXR plate.
+
+This file holds the version and imports nothing, so that every host can load it.
+"""
+
+__version__ = "0.1.0"
