@@ -156,10 +156,14 @@ class Engine(Protocol):
         Raises EngineError, and RequestErrors for shots it can't do.
         """
 
-    def background(self, shot: Shot, frame: int, crop: Window, report: Report) -> tuple[Array, Array] | None:
-        """What lies behind everything that moves, on `crop`: (rgb float32 [h, w, 3] scene-linear, coverage [h, w]).
+    def background(
+        self, shot: Shot, frame: int, crop: Window, scale: float, report: Report
+    ) -> tuple[Array, Array] | None:
+        """What lies behind everything that moves, on `crop` made smaller by `scale` as `Shot.plate` does:
+        (rgb float32 [h, w, 3] scene-linear, coverage float32 [h, w]).
 
-        `effects` compares the plate against it to find shadows and reflections. None where the engine recovers none.
+        It is recovered from other frames inside and outside the hole alike, so that `effects` can compare the plate
+        against it and find shadows and reflections. None where the engine recovers none.
         """
 
 
