@@ -1,0 +1,18 @@
+"""Fill what no frame ever shows.
+
+What comes in: a picture with a gap. What goes out: the picture without it. It does not know donors or cameras.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from void_server.engine import Array
+from void_server.engine.propagate.pyramid import spread
+
+
+def smooth(code: Array, known: npt.NDArray[np.bool_]) -> Array:
+    """Continue the known surroundings smoothly: plausible for sky and walls, steady everywhere."""
+    out: Array = np.where(known[..., None], code, spread(code, known.astype(np.float32)))
+    return out
