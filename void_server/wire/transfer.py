@@ -1,0 +1,275 @@
+"""File bytes between this disk and a daemon, each byte read once, hashed in passing, never more than a few chunks held.
+
+What comes in: a connection, a job, and which files from which byte on. What goes out: files at the daemon, or files in
+a folder. It does not know why a file is wanted, and never retries: a lost connection ends it, and the caller asks anew
+from where the daemon stands.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from void_server.wire.connection import Connection, checked
+from void_server.wire.errors import (
+    JobCancelledError,
+    MatteError,
+    OutputError,
+    PlateError,
+    ProtocolError,
+    RequestError,
+    StoreError,
+    UnreachableError,
+)
+from void_server.wire.messages import LIMITS
+
+_CHUNK = LIMITS["chunk_bytes"].value
+_CREDIT = LIMITS["credit"].value
+_SAMPLE = 1 << 16
+RESULT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
+"""A result's name is one path component that can't climb, hide or be an option."""
+
+
+class Source(NamedTuple):
+    """One file of a shot on this machine, as it was when it was looked at."""
+
+    role: str
+    frame: int
+    path: Path
+    size: int
+    mtime_ns: int
+    fingerprint: str
+    """32 hex digits: a hash of the size and of three samples. Unlike fingerprints mean unlike files; like ones prove
+    nothing, and only save the reading of whole files that the daemon can't have."""
+
+
+def unreadable(role: str, frame: int, error: object) -> RequestError:
+    """The error that names a file of a shot which can't be used."""
+    kind = MatteError if role == "matte" else PlateError
+    return kind(f"{role.capitalize()} frame {frame} can't be read: {error}.", "Check the file.", frame=frame)
+
+
+def look_at(role: str, frame: int, path: Path) -> Source:
+    """Stat and sample one file. Raises PlateError or MatteError."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            stat = os.fstat(file.fileno())
+            digest = hashlib.sha256(str(stat.st_size).encode())
+            for offset in sample_offsets(stat.st_size):
+                file.seek(offset)
+                digest.update(file.read(_SAMPLE) or b"")
+    except OSError as error:
+        raise unreadable(role, frame, error) from error
+    return Source(role, frame, path, stat.st_size, stat.st_mtime_ns, digest.hexdigest()[:32])
+
+
+def sample_offsets(size: int) -> Sequence[int]:
+    """Where the samples of a fingerprint begin: head, middle, tail."""
+    return sorted({0, max(0, size // 2 - _SAMPLE // 2), max(0, size - _SAMPLE)})
+
+
+def sha256_of(path: Path, cancelled: Callable[[], bool] = lambda: False) -> str:
+    """Hash a whole file, as 64 hex digits. Blocks; raises OSError, JobCancelledError between chunks."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(buffer[:count])
+            _stop_if(cancelled)
+    return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Lacking:
+    """A file of a job that the daemon lacks from byte `offset` on."""
+
+    index: int
+    source: Source
+    offset: int
+
+
+class Result(NamedTuple):
+    """A finished file as the daemon lists it."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """What every transfer of one job needs. Blocking; used by one thread at a time."""
+
+    connection: Connection
+    job: str
+    cancelled: Callable[[], bool]
+    timeout_s: float
+    """Longest wait for a single answer."""
+
+    def send(self, files: Sequence[Lacking], on_bytes: Callable[[int, int], None]) -> None:
+        """Send files; blocks until the daemon has synced all of them to its disk.
+
+        on_bytes: called with (bytes, frame) as the daemon confirms them. Raises WireErrors, RequestErrors of the
+        daemon, PlateError or MatteError for a file that changes meanwhile, JobCancelledError.
+        """
+        # One thread hashes while zmq's own thread sends: both let go of the interpreter.
+        with concurrent.futures.ThreadPoolExecutor(1) as hasher:
+            _Sending(self, hasher, on_bytes).send(files)
+
+    def fetch(self, result: Result, out: Path, on_bytes: Callable[[int], None]) -> Path:
+        """Bring one result file into `out`, under its final name only when whole and right; blocks.
+
+        A file that lies there with the same content is left alone. Raises ProtocolError for an unsafe name,
+        OutputError, StoreError where the content is wrong, WireErrors, JobCancelledError.
+        """
+        if not RESULT_NAME.fullmatch(result.name):
+            raise ProtocolError(f"The daemon offers a result named {result.name!r}.", "Do not trust this daemon.")
+        final = out / result.name
+        part = out / f".{result.name}.{uuid.uuid4().hex}.part"
+        try:
+            same_size = final.is_file() and final.stat().st_size == result.size
+            if same_size and sha256_of(final, self.cancelled) == result.sha256:
+                return final
+            with part.open("xb") as file:
+                digest = hashlib.sha256()
+                for piece in self._pieces(result):
+                    file.write(piece)
+                    digest.update(piece)
+                    on_bytes(len(piece))
+                file.flush()
+                os.fsync(file.fileno())
+            if digest.hexdigest() != result.sha256:
+                raise StoreError(f"Result {result.name} arrived damaged.", "Fetch it again.", job=self.job)
+            part.replace(final)
+        except OSError as error:
+            raise OutputError(f"{final} can't be written: {error}.", "Give a folder that has room.") from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+        return final
+
+    def _pieces(self, result: Result) -> Iterator[memoryview]:
+        """The file's bytes in order, a few requests ahead."""
+        asked: deque[tuple[str, int]] = deque()
+        position = 0
+        while position < result.size or asked:
+            while position < result.size and len(asked) < _CREDIT:
+                length = min(_CHUNK, result.size - position)
+                fields = {"job": self.job, "name": result.name, "offset": position, "length": length}
+                asked.append((self.connection.send("get", fields), length))
+                position += length
+            request, length = asked.popleft()
+            message = self.connection.answer(request, self.timeout_s, self.cancelled)
+            piece = memoryview(message.buffer or b"")
+            if message.type != "get_reply" or len(piece) != length:
+                raise ProtocolError(f"The daemon sent {len(piece)} of {length} bytes of {result.name}.", "Fetch again.")
+            yield piece
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chunk:
+    """Bytes on their way: the buffer is free again once they are answered and hashed."""
+
+    count: int
+    frame: int
+    buffer: bytearray | None
+    hashed: concurrent.futures.Future[None] | None
+
+
+class _Sending:
+    """The state of one `send`: buffers that are free, chunks on their way, files whose hash is still due."""
+
+    def __init__(
+        self, transfer: Transfer, hasher: concurrent.futures.Executor, on_bytes: Callable[[int, int], None]
+    ) -> None:
+        self._transfer = transfer
+        self._hasher = hasher
+        self._on_bytes = on_bytes
+        self._free = [bytearray(_CHUNK) for _ in range(_CREDIT)]
+        self._flying: dict[str, _Chunk] = {}
+        self._due: deque[tuple[int, Source, concurrent.futures.Future[str]]] = deque()
+
+    def send(self, files: Sequence[Lacking]) -> None:
+        for file in files:
+            try:
+                self._send_file(file.index, file.source, file.offset)
+            except OSError as error:
+                raise unreadable(file.source.role, file.source.frame, error) from error
+        while self._due:
+            self._finish_hashed(wait=True)
+        while self._flying:
+            self._await_answer()
+
+    def _send_file(self, index: int, source: Source, offset: int) -> None:
+        digest = hashlib.sha256()
+        with source.path.open("rb", buffering=0) as file:
+            position = 0
+            while position < source.size:
+                _stop_if(self._transfer.cancelled)
+                buffer = self._take_buffer()
+                view = memoryview(buffer)[: min(_CHUNK, source.size - position)]
+                if file.readinto(view) != len(view):
+                    raise unreadable(source.role, source.frame, "it changed while it was sent")
+                hashed = self._hasher.submit(digest.update, view)
+                if position + len(view) > offset:
+                    # The daemon may hold a part of this chunk; it skips what it has.
+                    fields = {"file": index, "offset": position}
+                    self._put(fields, view, _Chunk(len(view), source.frame, buffer, hashed))
+                else:
+                    hashed.result()
+                    self._free.append(buffer)
+                position += len(view)
+        self._due.append((index, source, self._hasher.submit(digest.hexdigest)))
+        self._finish_hashed(wait=False)
+
+    def _put(self, fields: dict[str, Any], view: memoryview, chunk: _Chunk) -> None:
+        request = self._transfer.connection.send("put", {"job": self._transfer.job, **fields}, view)
+        self._flying[request] = chunk
+
+    def _finish_hashed(self, wait: bool) -> None:
+        """Send the closing chunk, empty and with the hash, of each file whose hash is ready."""
+        while self._due and (wait or self._due[0][2].done()):
+            index, source, sha256 = self._due.popleft()
+            while len(self._flying) >= _CREDIT:
+                self._await_answer()
+            fields = {"file": index, "offset": source.size, "sha256": sha256.result()}
+            self._put(fields, memoryview(b""), _Chunk(0, source.frame, None, None))
+
+    def _take_buffer(self) -> bytearray:
+        while not self._free or len(self._flying) >= _CREDIT:
+            self._await_answer()
+        return self._free.pop()
+
+    def _await_answer(self) -> None:
+        """One answer: its chunk has arrived, so its buffer is free for the next."""
+        deadline = time.monotonic() + self._transfer.timeout_s
+        while True:
+            _stop_if(self._transfer.cancelled)
+            message = self._transfer.connection.receive(0.1)
+            if message is not None and message.request in self._flying:
+                break
+            if time.monotonic() > deadline:
+                raise UnreachableError(
+                    f"The daemon took no data for {self._transfer.timeout_s:g} s.", "Is its disk stuck?"
+                )
+        chunk = self._flying.pop(message.request)
+        if checked(message)["again"]:
+            raise UnreachableError("The daemon lost its place in a file.", "Send again from where it stands.")
+        if chunk.buffer is not None and chunk.hashed is not None:
+            chunk.hashed.result()
+            self._free.append(chunk.buffer)
+        self._on_bytes(chunk.count, chunk.frame)
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise JobCancelledError("Cancelled.")
