@@ -11,30 +11,34 @@ nothing is cached, so all functions may be called from many threads.
 from __future__ import annotations
 
 import contextlib
-import os
-import struct
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from void_server.image.exr_chunks import ZIP, Layout, compression_name, find_layout, is_lossy, locate, read_table
+from void_server.image.exr_chunks import (
+    LINES_PER_CHUNK,
+    ZIP,
+    Layout,
+    compression_name,
+    find_layout,
+    is_lossy,
+    locate,
+    read_table,
+)
 from void_server.image.exr_codec import encode
 from void_server.image.exr_container import (
-    MAGIC,
     ChannelInfo,
     Container,
-    PartHeader,
     Source,
     open_source,
     read_container,
 )
 from void_server.image.exr_layers import choose_beauty, choose_matte
+from void_server.image.exr_output import atomic, inclusive_box, write_scanlines
 from void_server.image.exr_splice import decode_blocks, write_spliced
-from void_server.wire.errors import MatteError, OutputError, PlateError
+from void_server.wire.errors import MatteError, PlateError
 from void_server.wire.shot import Window
 
 HALF_MAX = 65504.0
@@ -42,8 +46,15 @@ HALF_MAX = 65504.0
 HALF_TINY = 2.0**-24
 """Smallest half float above zero (IEEE 754 binary16)."""
 
-AOV_ATTRIBUTES = ("timeCode", "framesPerSecond", "keyCode", "chromaticities", "owner", "capDate", "utcOffset")
-"""What an AOV file takes over from its plate, byte for byte, so that it lines up in a host's timeline."""
+AOV_ATTRIBUTES = (
+    "pixelAspectRatio",
+    "screenWindowCenter",
+    "screenWindowWidth",
+    "timeCode",
+    "framesPerSecond",
+    "keyCode",
+)
+"""What an AOV file takes over from its plate, byte for byte, so that it lines up in a host's viewer and timeline."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,7 @@ def write_clean(header: ImageHeader, out: Path, window: Window, rgb_lin: np.ndar
 
     with _open_again(header) as (source, container, layout):
         touched = [] if not mask.any() else _chunks_under(layout, window, mask)
-        with _atomic(out, not_over=header.path) as file:
+        with atomic(out, not_over=header.path) as file:
             write_spliced(source, container, layout, touched=touched, edit=edit, out=file)
 
 
@@ -195,9 +206,15 @@ def write_aov(out: Path, like: ImageHeader, channels: Mapping[str, np.ndarray]) 
             halves[name][lost] = HALF_TINY
     infos = tuple(ChannelInfo(name, "half", (1, 1), name.encode(), 0) for name in halves)
     with open_source(like.path) as source:
-        plate = read_container(source).parts
-    with _atomic(out, not_over=like.path) as file:
-        _write_scanlines(file, like, plate, infos, encode(halves, 16, infos, ZIP))
+        parts = read_container(source).parts
+    # Time code and rate are often in the first part only; what the beauty's own part says comes last and wins.
+    attributes: dict[str, tuple[str, bytes]] = {}
+    for part in (parts[0], parts[min(like.part, len(parts) - 1)]):
+        attributes.update({name: part.attributes[name][:2] for name in AOV_ATTRIBUTES if name in part.attributes})
+    attributes["displayWindow"] = ("box2i", inclusive_box(like.display_window))
+    with atomic(out, not_over=like.path) as file:
+        payloads = encode(halves, LINES_PER_CHUNK[ZIP], infos, ZIP)
+        write_scanlines(file, attributes, infos, like.data_window, payloads)
 
 
 def _header(
@@ -311,78 +328,3 @@ def _rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if dtype == np.float16:
         values = np.clip(values, -HALF_MAX, HALF_MAX)
     return values.astype(dtype)
-
-
-@contextlib.contextmanager
-def _atomic(out: Path, not_over: Path) -> Iterator[BinaryIO]:
-    """A file that appears under its name only when it is whole and on the disk; nothing is left behind on failure."""
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        if out.exists() and out.samefile(not_over):
-            raise OutputError(f"{out} is the plate itself.", "Choose another output folder.")
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-        _sync_folder(out.parent)
-    except OSError as error:
-        raise OutputError(
-            f"{out} can't be written: {error.strerror or error}.", "Check the folder's rights and the free disk space."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_scanlines(
-    file: BinaryIO,
-    like: ImageHeader,
-    plate: tuple[PartHeader, ...],
-    channels: tuple[ChannelInfo, ...],
-    rows: list[bytes],
-) -> None:
-    """A one-part ZIP scanline EXR: header, chunk table, chunks of 16 rows. Attributes must be in no special order."""
-    part = plate[min(like.part, len(plate) - 1)]
-    chlist = b"".join(channel.raw_name + struct.pack("<xiB3xii", 1, 0, 1, 1) for channel in channels) + b"\0"
-    attributes = {
-        name: (found.type, found.value)
-        for name in AOV_ATTRIBUTES
-        for found in (part.attributes.get(name) or plate[0].attributes.get(name),)
-        if found is not None
-    }
-    attributes["channels"] = ("chlist", chlist)
-    attributes["compression"] = ("compression", bytes([ZIP]))
-    attributes["dataWindow"] = ("box2i", _box(like.data_window))
-    attributes["displayWindow"] = ("box2i", _box(like.display_window))
-    attributes["lineOrder"] = ("lineOrder", b"\0")
-    for name in ("pixelAspectRatio", "screenWindowCenter", "screenWindowWidth"):
-        attributes[name] = part.attributes[name][:2]
-    head = struct.pack("<II", MAGIC, 2)
-    for name, (kind, value) in sorted(attributes.items()):
-        head += name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
-    head += b"\0"
-    offset = len(head) + 8 * len(rows)
-    file.write(head)
-    for payload in rows:
-        file.write(struct.pack("<Q", offset))
-        offset += 8 + len(payload)
-    for index, payload in enumerate(rows):
-        file.write(struct.pack("<ii", like.data_window.y0 + 16 * index, len(payload)))
-        file.write(payload)
-
-
-def _box(window: Window) -> bytes:
-    """EXR's inclusive box of a half-open window."""
-    return struct.pack("<4i", window.x0, window.y0, window.x1 - 1, window.y1 - 1)

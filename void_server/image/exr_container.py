@@ -171,6 +171,11 @@ def _unreadable(path: Path, error: Exception) -> PlateError:
     return PlateError(f"{path} can't be read: {reason}.", "Check that the file exists and that this user may read it.")
 
 
+def _shown(text: str) -> str:
+    """A name from the file, fit for a one-line message."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:64])
+
+
 def decode_text(raw: bytes) -> str:
     """EXR strings should be UTF-8; what is not is read as Latin-1, which never fails."""
     try:
@@ -250,11 +255,11 @@ def _scan_header(source: Source, data: bytes, at: int) -> tuple[dict[str, Attrib
         at += 4
         name = decode_text(raw_name)
         if size < 0 or at + size > source.size:
-            raise source.damaged(f"has a broken header: attribute '{name[:64]}' claims {size} bytes")
+            raise source.damaged(f"has a broken header: attribute '{_shown(name)}' claims {size} bytes")
         if at + size > len(data):
             raise _MoreBytesError
         if name in attributes:
-            raise source.damaged(f"has attribute '{name[:64]}' twice in one header")
+            raise source.damaged(f"has attribute '{_shown(name)}' twice in one header")
         attributes[name] = Attribute(decode_text(raw_type), data[at : at + size], at)
         at += size
 
@@ -294,7 +299,7 @@ def _storage(source: Source, attributes: dict[str, Attribute], version: int) -> 
     kinds = ("scanlineimage", "tiledimage", "deepscanline", "deeptile")
     if version & (MULTIPART_FLAG | DEEP_FLAG):
         if declared not in kinds:
-            raise source.damaged(f"has a part of type {str(declared)[:64]!r}, which nobody defined")
+            raise source.damaged(f"has a part of unknown type '{_shown(str(declared))}'")
         return declared
     storage = "tiledimage" if version & TILED_FLAG else "scanlineimage"
     if declared in kinds and declared != storage:

@@ -9,7 +9,6 @@ Names follow the EXR rule: `layer.channel`, the layer may hold dots itself, the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from void_server.wire.errors import PlateError
 
 BEAUTY_NAMES = ("rgba", "rgb", "beauty", "combined", "main", "master", "color", "colour", "c")
 """What renderers and hosts call the finished picture (Nuke rgba, Blender Combined, Arnold RGBA, Houdini C)."""
+MAX_VIEWS = 64
+"""Views looked at; real files have two or three, a damaged one could claim any number."""
 MATTE_NAMES = ("matte", "mask", "alpha", "a", "roto", "holdout")
 
 _COMPONENTS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
@@ -71,65 +72,56 @@ def choose_beauty(path: Path, container: Container, layer: str | None) -> Beauty
 
     Raises PlateError with the candidates when nothing or more than one thing matches.
     """
+    views = _views(container)
     found = find_beauties(container)
-    if layer is not None:
-        return _named(path, container, found, layer)
     if not found:
         raise _no_colour(path, container)
+    if layer is not None:
+        return _named(path, found, layer, views)
     plain = [beauty for beauty in found if not beauty.layer]
-    named = [beauty for beauty in found if _base(container, beauty.layer) in BEAUTY_NAMES]
-    for group in (plain, named, found):
-        if group:
-            return _one(path, container, group)
-    raise _no_colour(path, container)
+    named = [beauty for beauty in found if _split_view(beauty.layer, views)[0] in BEAUTY_NAMES]
+    return _one(path, plain or named or found, found, views)
 
 
-def _named(path: Path, container: Container, found: list[Beauty], wanted: str) -> Beauty:
-    views = _views(container)
-
-    def by_view(beauty: Beauty) -> bool:
-        if beauty.layer:
-            return False
-        # In one part, the first view of the list has no prefix.
-        view = beauty.part.view or (views[0] if views and not container.multipart else "")
-        return view.lower() == wanted.lower()
-
-    tests = (
-        lambda b: b.layer == wanted,
-        lambda b: b.part.name == wanted and not b.layer,
-        lambda b: wanted in (b.label, f"{b.part.name}.{b.layer}".strip(".")),
-        lambda b: b.part.name == wanted,
-        lambda b: b.layer.lower() == wanted.lower() or b.part.name.lower() == wanted.lower(),
-        by_view,
-        lambda b: wanted.lower() in ("rgb", "rgba") and not b.layer,
-        lambda b: b.layer.rpartition(".")[2].lower() == wanted.lower(),
+def _named(path: Path, found: list[Beauty], wanted: str, views: Sequence[str]) -> Beauty:
+    lower = wanted.lower()
+    # From the exact to the loose: a literal name always wins over a view or a spelling.
+    tests: tuple[Callable[[Beauty], bool], ...] = (
+        lambda beauty: beauty.layer == wanted,
+        lambda beauty: beauty.part.name == wanted and not beauty.layer,
+        lambda beauty: beauty.label == wanted,
+        lambda beauty: beauty.part.name == wanted,
+        lambda beauty: lower in (beauty.layer.lower(), beauty.part.name.lower()),
+        lambda beauty: not beauty.layer and _view_of(beauty, views).lower() == lower,
+        lambda beauty: lower in ("rgb", "rgba") and not beauty.layer,
+        lambda beauty: _split_view(beauty.layer or beauty.part.name, views)[0] == lower,
     )
     for test in tests:
         matching = [beauty for beauty in found if test(beauty)]
         if len(matching) == 1:
             return matching[0]
         if matching:
-            return _one(path, container, matching)
+            return _one(path, matching, matching, views)
     raise PlateError(f"{path} has no layer '{wanted}' with red, green and blue.", _candidates(found))
 
 
-def _one(path: Path, container: Container, group: list[Beauty]) -> Beauty:
-    """The only one of a group, or its first view; anything else is the artist's choice."""
-    several = len(find_beauties(container)) > 1
-    if len(group) == 1:
-        note = f"beauty taken from {group[0].label}"
-        return replace(group[0], notes=(note,)) if group[0].layer or (several and container.multipart) else group[0]
-    known = [b for b in group if _base(container, b.layer or b.part.name) in BEAUTY_NAMES] or group
-    if len({_base(container, b.layer or b.part.name) for b in known}) == 1 and len({b.part.view for b in known}) == len(
-        known
-    ):
-        chosen = known[0]
-        view = f" (view {chosen.part.view})" if chosen.part.view else ""
-        others = ", ".join(b.label for b in known[1:])
-        return replace(chosen, notes=(f"beauty taken from {chosen.label}{view}; left alone: {others}",))
-    if len(known) == 1:
-        return replace(known[0], notes=(f"beauty taken from {known[0].label}",))
-    raise PlateError(f"{path} holds {len(group)} pictures that could be the beauty.", _candidates(group))
+def _one(path: Path, group: list[Beauty], found: list[Beauty], views: Sequence[str]) -> Beauty:
+    """The only one of a group, or its first view, with a note where there was a choice; else it is the artist's."""
+    if len(group) > 1:
+        named = [b for b in group if _split_view(b.layer or b.part.name, views)[0] in BEAUTY_NAMES]
+        group = named or group
+    chosen = group[0]
+    bases = {_split_view(beauty.layer or beauty.part.name, views)[0] for beauty in group}
+    seen = {_view_of(beauty, views) for beauty in group}
+    if len(group) > 1 and (len(bases) > 1 or len(seen) < len(group)):
+        raise PlateError(f"{path} holds {len(group)} pictures that could be the beauty.", _candidates(group))
+    view = _view_of(chosen, views)
+    others = [b.label for b in found if b is not chosen and view and _view_of(b, views) != view]
+    note = f"beauty taken from {chosen.label}" + (f", view {view}" if view else "")
+    if others:
+        note += f"; left alone: {_listed(others)}"
+    in_another_part = not chosen.layer and len({beauty.part.index for beauty in found}) > 1
+    return replace(chosen, notes=(note,) if chosen.layer or others or in_another_part else ())
 
 
 def _candidates(found: Sequence[Beauty]) -> str:
@@ -157,26 +149,34 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _views(container: Container) -> list[str]:
-    """Names of all views, the default view first."""
-    views = []
+    """Names of all views, the default view first; at most `MAX_VIEWS`."""
+    views: list[str] = []
     for part in container.parts:
         found = part.attributes.get("multiView")
         if found and found.type == "stringvector":
             at = 0
-            while at + 4 <= len(found.value):
+            while at + 4 <= len(found.value) and len(views) < MAX_VIEWS:
                 size = int.from_bytes(found.value[at : at + 4], "little")
                 views.append(decode_text(found.value[at + 4 : at + 4 + size]))
                 at += 4 + size
-        if part.view:
-            views.append(part.view)
-    return list(dict.fromkeys(views))
+        views.append(part.view)
+    return [view for view in dict.fromkeys(views) if view][:MAX_VIEWS]
 
 
-def _base(container: Container, name: str) -> str:
-    """The last word of a layer's or part's name without its view: `rgba_left`, `ViewLayer.Combined.left`."""
-    for view in _views(container):
-        name = re.sub(rf"(^|[._ ]){re.escape(view)}$", "", name, flags=re.IGNORECASE)
-    return name.rpartition(".")[2].lower()
+def _split_view(name: str, views: Sequence[str]) -> tuple[str, str]:
+    """The last word of a layer's or part's name, lower case, and its view: `rgba_left`, `ViewLayer.Combined.left`."""
+    for view in views:
+        if name.lower().endswith(view.lower()):
+            rest = name[: -len(view)]
+            if not rest or rest[-1] in "._ ":
+                return rest.rstrip("._ ").rpartition(".")[2].lower(), view
+    return name.rpartition(".")[2].lower(), ""
+
+
+def _view_of(beauty: Beauty, views: Sequence[str]) -> str:
+    """Which eye: as the part says, else as the layer's name says, else the first, whose channels have no prefix."""
+    default = views[0] if views and not beauty.layer else ""
+    return beauty.part.view or _split_view(beauty.layer, views)[1] or default
 
 
 def choose_matte(path: Path, container: Container, wanted: str | None) -> MatteChoice:
