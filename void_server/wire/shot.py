@@ -168,9 +168,9 @@ class ShotSettings:
     device: str | None = None
     seed: int = 0
     missing: str = "error"
-    grow_px: float = 2.0
+    grow_px: float = 3.0
     """How far the matte is grown before anything is replaced, in plate pixels."""
-    feather_px: float = 1.5
+    feather_px: float = 2.0
     """Width of the soft edge, inside the grown matte, in plate pixels."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Settings of one engine, by name; an engine names those it does not know."""

@@ -1,0 +1,323 @@
+"""Read every header of a shot before any work starts, and say everything that is wrong with it in one message.
+
+What comes in: the files of a shot by role and frame, and its settings. What goes out: a `CheckedShot` that the rest can
+trust: frames matched by number, one canvas, one colour space; or one error that lists every problem. It decodes no
+pixels and writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from void_server.image import colour, exr, sequence
+from void_server.wire.errors import (
+    MatteError,
+    RequestError,
+    SequenceError,
+    SettingsError,
+    VoidError,
+    about,
+)
+from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
+
+LISTED = 20
+"""Problems spelled out in one message; the rest is counted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedShot:
+    """A shot whose headers have all been read and agree."""
+
+    files: ShotFiles
+    settings: ShotSettings
+    frames: tuple[int, ...]
+    """Every frame that will be read, handles included, ascending."""
+    wanted: tuple[int, ...]
+    """Frames to deliver, ascending."""
+    plates: Mapping[int, exr.ImageHeader]
+    mattes: Mapping[str, Mapping[int, exr.ImageHeader]]
+    """Headers by role (matte, affected, keep), then frame; a frame without an entry has an empty matte."""
+    references: Mapping[int, exr.ImageHeader]
+    canvas: Window
+    """The area all plates cover together, in EXR pixel coordinates."""
+    space: colour.PlateSpace
+    warnings: tuple[tuple[str, str], ...]
+    """(code, message) pairs that belong into the manifest."""
+
+
+class _Problems:
+    """Collects what is wrong, so that the artist hears it all at once."""
+
+    def __init__(self) -> None:
+        self.found: list[VoidError] = []
+
+    def add(self, error: VoidError) -> None:
+        self.found.append(error)
+
+    def raise_if_any(self) -> None:
+        if not self.found:
+            return
+        first = self.found[0]
+        if len(self.found) == 1:
+            raise first
+        lines = [f"{len(self.found)} problems with this shot:"]
+        lines += [f"  {error.message}" for error in self.found[:LISTED]]
+        if len(self.found) > LISTED:
+            lines.append(f"  and {len(self.found) - LISTED} more")
+        kind = type(first) if isinstance(first, RequestError) else RequestError
+        raise kind("\n".join(lines), first.hint, frame=first.frame)
+
+
+def find_files(
+    plate: str,
+    matte: str,
+    affected: str | None = None,
+    keep: str | None = None,
+    reference: str | None = None,
+) -> ShotFiles:
+    """Turn the patterns an artist types into files by frame. Raises SequenceError listing every pattern that fails."""
+    problems = _Problems()
+    patterns = {"plate": plate, "matte": matte, "affected": affected, "keep": keep, "reference": reference}
+    found: dict[str, dict[int, Path]] = {}
+    for role, pattern in patterns.items():
+        if pattern is None:
+            continue
+        try:
+            seq = sequence.find(pattern, role)
+        except SequenceError as error:
+            problems.add(error)
+            continue
+        if seq.strays:
+            names = ", ".join(seq.strays[:4]) + (" ..." if len(seq.strays) > 4 else "")
+            problems.add(
+                SequenceError(
+                    f"{role.capitalize()} {pattern} is padded or spelled unevenly: {names}.",
+                    "Rename these frames, or move them out of the folder.",
+                )
+            )
+        if seq.unnumbered and role == "reference":
+            problems.add(
+                SequenceError(
+                    f"Reference {pattern} has no frame number.", "Name it after its frame, as painted.1012.exr."
+                )
+            )
+        found[role] = seq.files
+    problems.raise_if_any()
+    return ShotFiles(**found)
+
+
+def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
+    """Read all headers and match frames by number. Raises one RequestError that lists every problem."""
+    problems = _Problems()
+    warnings: list[tuple[str, str]] = []
+    if not files.plate:
+        raise SequenceError("The plate has no frames.", "Name a sequence of EXR files.")
+    wanted, frames = _frames(files, settings, problems, warnings)
+    held = {role: _matched(role, files.of(role), frames, settings, problems, warnings) for role in _MATCHED}
+    plates = _headers(held["plate"], "plate", settings, problems)
+    mattes = {role: _headers(held[role], role, settings, problems) for role in _MATTES}
+    inside = {f: p for f, p in files.reference.items() if f in set(frames)}
+    if len(inside) < len(files.reference):
+        outside = sequence.spoken(set(files.reference) - set(inside))
+        warnings.append(("reference-outside", f"Reference frames {outside} lie outside the shot and are not used."))
+    references = _headers(inside, "reference", settings, problems)
+    _same_over_the_shot(plates, problems)
+    problems.raise_if_any()
+
+    canvas = Window(0, 0, 0, 0)
+    for header in plates.values():
+        canvas = canvas.union(header.data_window)
+    _mattes_meet_plates(mattes["matte"], plates, problems, warnings)
+    problems.raise_if_any()
+
+    first = plates[frames[0]]
+    space = colour.plate_space(settings.colorspace, first.chromaticities, first.aces_container, first.color_interop_id)
+    if space.warning:
+        warnings.append(("colour-assumed", space.warning))
+    if first.lossy:
+        warnings.append(
+            ("lossy-plate", f"The plate is {first.compression}, which is lossy; clean frames are written as ZIP.")
+        )
+    for header in (first, *(m[min(m)] for m in mattes.values() if m)):
+        warnings += [("header", f"{header.path.name}: {note}") for note in header.notes]
+    return CheckedShot(
+        files, settings, frames, wanted, plates, mattes, references, canvas, space, tuple(dict.fromkeys(warnings))
+    )
+
+
+_MATCHED = ("plate", "matte", "affected", "keep")
+_MATTES = ("matte", "affected", "keep")
+
+
+def _frames(
+    files: ShotFiles, settings: ShotSettings, problems: _Problems, warnings: list[tuple[str, str]]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(frames to deliver, frames to read), with gaps in the plate dealt with as `--missing` says."""
+    have = files.plate
+    whole = FrameRange(min(have), max(have))
+    asked = settings.frames or whole
+    if asked.first < whole.first or asked.last > whole.last:
+        problems.add(
+            SequenceError(
+                f"Frames {asked} reach outside the plate, which has {whole}.", "Ask for frames that the plate has."
+            )
+        )
+        asked = FrameRange(max(asked.first, whole.first), max(asked.first, whole.first, min(asked.last, whole.last)))
+    handles = len(whole) if settings.handles is None else settings.handles
+    context = [f for f in range(asked.first - handles, asked.last + handles + 1) if f in whole]
+    gone = sequence.missing(have, asked)
+    if gone and settings.missing == "error":
+        problems.add(
+            SequenceError(
+                f"Plate frames {sequence.spoken(gone)} are missing.",
+                "Render them, narrow --frames, or choose --missing hold or skip.",
+            )
+        )
+    elif gone:
+        what = "repeat the frame before" if settings.missing == "hold" else "are not delivered"
+        warnings.append(("missing-frames", f"Plate frames {sequence.spoken(gone)} are missing and {what}."))
+    present = [f for f in context if f in have]
+    wanted = tuple(asked) if settings.missing == "hold" else tuple(f for f in asked if f in have)
+    return wanted, tuple(sorted({*present, *wanted}))
+
+
+def _matched(
+    role: str,
+    files: Mapping[int, Path],
+    frames: Iterable[int],
+    settings: ShotSettings,
+    problems: _Problems,
+    warnings: list[tuple[str, str]],
+) -> dict[int, Path]:
+    """One role's files for the frames of the shot, by number; gaps as `--missing` says."""
+    if not files and role != "matte":
+        return {}
+    frames = list(frames)
+    found = {frame: files[frame] for frame in frames if frame in files}
+    gone = [frame for frame in frames if frame not in files]
+    if role == "plate" or not gone:
+        return {**found, **{frame: _before(files, frame) for frame in gone}}
+    if not found and settings.missing != "hold":
+        there = sequence.spoken(files) if files else "no frames"
+        problems.add(
+            MatteError(
+                f"{role.capitalize()} has {there}; the plate has {sequence.spoken(frames)}.",
+                "Frames are matched by number: renumber one of them, or give --missing hold to repeat a single matte.",
+            )
+        )
+        return {}
+    if settings.missing == "hold" and files:
+        return {**found, **{frame: _before(files, frame) for frame in gone}}
+    if settings.missing == "skip":
+        warnings.append((f"{role}-missing", f"{role.capitalize()} frames {sequence.spoken(gone)} count as empty."))
+        return found
+    problems.add(
+        MatteError(
+            f"{role.capitalize()} frames {sequence.spoken(gone)} are missing.",
+            "Render them (black where nothing is marked), or choose --missing hold or skip.",
+        )
+    )
+    return found
+
+
+def _before(files: Mapping[int, Path], frame: int) -> Path:
+    """The nearest file at or before a frame, else the first one after it."""
+    earlier = [f for f in files if f <= frame]
+    return files[max(earlier)] if earlier else files[min(files)]
+
+
+def _headers(
+    files: Mapping[int, Path], role: str, settings: ShotSettings, problems: _Problems
+) -> dict[int, exr.ImageHeader]:
+    headers: dict[int, exr.ImageHeader] = {}
+    for frame, path in sorted(files.items()):
+        try:
+            with about(frame=frame):
+                if role == "plate":
+                    headers[frame] = exr.read_plate_header(path, settings.layer)
+                elif role == "reference":
+                    headers[frame] = exr.read_plate_header(path)
+                else:
+                    headers[frame] = exr.read_matte_header(path, settings.matte_channel)
+        except RequestError as error:
+            problems.add(error)
+    return headers
+
+
+def _same_over_the_shot(plates: Mapping[int, exr.ImageHeader], problems: _Problems) -> None:
+    """A shot has one format, one pixel aspect, one beauty; where most frames agree, name those that don't."""
+    if not plates:
+        return
+    first_frame = min(plates)
+    first = plates[first_frame]
+    for frame, header in plates.items():
+        size, whole = header.display_window, first.display_window
+        if size != whole:
+            message = (
+                f"Plate frame {frame} is {size.width}x{size.height} at {size.x0},{size.y0}; "
+                f"frame {first_frame} is {whole.width}x{whole.height} at {whole.x0},{whole.y0}."
+            )
+            problems.add(SequenceError(message, "Re-render the odd frames or split the shot.", frame=frame))
+        elif abs(header.pixel_aspect - first.pixel_aspect) > 1e-3:
+            message = (
+                f"Plate frame {frame} has pixel aspect {header.pixel_aspect:g}; frame {first_frame} has "
+                f"{first.pixel_aspect:g}."
+            )
+            problems.add(SequenceError(message, "Re-render the odd frames or split the shot.", frame=frame))
+        elif header.rgb != first.rgb:
+            message = (
+                f"Plate frame {frame} has its picture in {', '.join(header.rgb or ())}; frame {first_frame} in "
+                f"{', '.join(first.rgb or ())}."
+            )
+            problems.add(SequenceError(message, "Name the layer with --layer, or split the shot.", frame=frame))
+
+
+def _mattes_meet_plates(
+    mattes: Mapping[int, exr.ImageHeader],
+    plates: Mapping[int, exr.ImageHeader],
+    problems: _Problems,
+    warnings: list[tuple[str, str]],
+) -> None:
+    """Mattes are laid over plates in display coordinates; say so where their formats differ."""
+    met, odd = False, []
+    for frame, matte in mattes.items():
+        plate = plates[frame]
+        met = met or not matte.data_window.intersect(plate.data_window).empty
+        if matte.display_window != plate.display_window:
+            odd.append(frame)
+    if mattes and not met:
+        frame = min(mattes)
+        box, plate_box = mattes[frame].data_window, plates[frame].data_window
+        problems.add(
+            MatteError(
+                f"The matte never meets the plate: frame {frame} covers {_spoken(box)}; the plate, "
+                f"{_spoken(plate_box)}.",
+                "Render the matte in the plate's format.",
+                frame=frame,
+            )
+        )
+    elif odd:
+        size, whole = mattes[odd[0]].display_window, plates[odd[0]].display_window
+        message = (
+            f"Matte format is {size.width}x{size.height} at {size.x0},{size.y0}, the plate's "
+            f"{whole.width}x{whole.height} at {whole.x0},{whole.y0} (frame {odd[0]}); they are matched pixel for pixel in display coordinates."
+        )
+        warnings.append(("matte-format", message))
+
+
+def _spoken(box: Window) -> str:
+    return f"x {box.x0} to {box.x1 - 1}, y {box.y0} to {box.y1 - 1}"
+
+
+def check_output(out: Path, files: ShotFiles) -> None:
+    """Refuse an output folder in which a clean frame would land on an input. Raises SettingsError."""
+    inputs = {path.resolve() for _, _, path in files.items()}
+    for frame in files.plate:
+        for name in (f"clean.{frame:04d}.exr", f"aov.{frame:04d}.exr"):
+            target = (out / name).resolve()
+            if target in inputs:
+                raise SettingsError(
+                    f"{target.name} in {out} is one of the inputs.", "Choose another --out folder.", frame=frame
+                )

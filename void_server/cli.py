@@ -1,0 +1,363 @@
+"""Every command: `void-server demo | run | submit | serve | status | cancel | fetch | keys | doctor | ...`.
+
+What comes in: words from a shell. What goes out: an exit status (0 done, 2 the request is wrong, 3 the daemon can't be
+reached or refused, 4 the job failed, 130 cancelled), and text through `console`. Thin on purpose: it reads flags, calls
+one function, and says what came of it. Hosts and farms call these names and flags, so they are stable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import void_server
+from void_server.console import Console
+from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
+from void_server.wire.report import Report
+from void_server.wire.shot import MISSING, FrameRange, ShotFiles, ShotSettings
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a flag in one line and a hint, as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message[0].upper()}{message[1:]}.", f"See: {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. Never raises for what a user can cause."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    console = Console(as_json="--json" in words)
+    cancelled = _cancel_on_signals()
+    try:
+        args = _parser().parse_args(words)
+        status: int = args.command(args, console, cancelled)
+        return status
+    except VoidError as error:
+        console.error(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        console.error(JobCancelledError("Interrupted."))
+        return JobCancelledError.exit_status
+    except BrokenPipeError:
+        return 0
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or 0)
+    except Exception as error:  # noqa: BLE001 - the last border: a bug still gets one line, its traceback goes to a file
+        console.error(InternalError(f"Internal error: {type(error).__name__}: {error}.", _log_traceback()))
+        return InternalError.exit_status
+    finally:
+        console.close()
+
+
+def _log_traceback() -> str:
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile("w", prefix="void-server-", suffix=".log", delete=False) as log:
+        traceback.print_exc(file=log)
+    return f"This is a bug; please report it with {log.name}."
+
+
+def _cancel_on_signals() -> Callable[[], bool]:
+    """The first Ctrl-C or SIGTERM asks long work to stop between frames; a second Ctrl-C stops at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, ask)
+        signal.signal(signal.SIGTERM, ask)
+    return asked.is_set
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="void-server", description="Remove an object, and what it did to the scene, from EXR plates.")
+    parser.add_argument("--version", action="version", version=void_server.__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=run)
+        sub.add_argument("--json", action="store_true", help="one JSON object a line; the last line is the result")
+        return sub
+
+    demo = command("demo", _demo, "make a short HDR shot with a known answer, remove its object, score the result")
+    demo.add_argument("--out", type=Path, default=Path("void-demo"), metavar="DIR")
+
+    run = command("run", _run, "one shot, in this process: no daemon")
+    _add_shot(run)
+
+    submit = command("submit", _submit, "one shot, through a daemon")
+    _add_shot(submit)
+    _add_server(submit)
+    submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
+    submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
+
+    serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
+    serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
+    serve.add_argument("--data", type=Path, default=None, metavar="DIR", help="where jobs and frames are kept")
+    serve.add_argument("--device", action="append", default=None, metavar="D", help="cpu, cuda:0, ...; may be repeated")
+    serve.add_argument("--keys", type=Path, default=None, metavar="DIR", help="server key and allowed clients")
+    serve.add_argument(
+        "--trust", type=Path, action="append", default=[], metavar="ROOT",
+        help="files under this folder may be named by path instead of being sent; may be repeated",
+    )  # fmt: skip
+    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
+
+    for name, act, text, out in (
+        ("status", _status, "what the daemon is doing, or how one job stands", False),
+        ("cancel", _cancel, "stop a job; its unfinished work is thrown away", False),
+        ("fetch", _fetch, "bring a job's frames here", True),
+    ):
+        sub = command(name, act, text)
+        sub.add_argument("job", metavar="JOB", nargs="?" if name == "status" else None)
+        _add_server(sub)
+        if out:
+            sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    keys = command("keys", _keys, "who may use a daemon that is reached over a network")
+    keys.add_argument("action", choices=("new", "allow", "revoke", "list"))
+    keys.add_argument(
+        "key", nargs="?", help="allow, revoke: a public key, or the file that holds it; new: client|server"
+    )
+    keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
+    keys.add_argument("--name", default=None, help="whose key it is")
+
+    effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
+    _add_shot(effects)
+
+    bench = command("bench", _bench, "measure: propagate on clips with known answers, or the wire")
+    bench.add_argument("what", choices=("propagate", "wire"))
+    bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="propagate: the folder of test clips")
+    bench.add_argument("--case", action="append", default=None, metavar="CASE")
+
+    command("doctor", _doctor, "check this machine: libraries, engines, devices, disk, daemon")
+    return parser
+
+
+def _add_shot(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command about a shot shares."""
+    pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
+    parser.add_argument("plate", metavar="PLATE", help=f"EXR sequence, scene-linear: {pattern}")
+    parser.add_argument("--matte", required=True, metavar="MATTE", help="EXR sequence, 1 = remove")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
+    )
+    parser.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
+    parser.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
+    parser.add_argument("--frames", type=FrameRange.parse, metavar="A-B", help="frames to deliver; default: all")
+    parser.add_argument("--handles", type=int, metavar="N", help="frames read for context on either side; default: all")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
+    parser.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
+                        help="find the affected region when none is painted")  # fmt: skip
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
+    )
+    parser.add_argument(
+        "--colorspace", metavar="NAME", help="lin_rec709, acescg, aces2065-1, ...; default: the file's tags"
+    )
+    parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
+    parser.add_argument("--matte-channel", metavar="NAME")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
+    parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
+    parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
+    parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
+
+
+def _settings(args: argparse.Namespace) -> ShotSettings:
+    options: dict[str, Any] = {}
+    for text in args.option:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"--option {text} has no value.", "Write it as NAME=VALUE.")
+        options[name] = _plain(value)
+    return ShotSettings(
+        frames=args.frames,
+        handles=args.handles,
+        engine=args.engine,
+        physics_prior=args.physics_prior,
+        prompt=args.prompt,
+        colorspace=args.colorspace,
+        layer=args.layer,
+        matte_channel=args.matte_channel,
+        device=args.device,
+        seed=args.seed,
+        missing=args.missing,
+        grow_px=args.grow_px,
+        feather_px=args.feather_px,
+        options=options,
+    )
+
+
+def _plain(value: str) -> Any:
+    """A flag's text as a number or truth value where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _files(args: argparse.Namespace) -> ShotFiles:
+    from void_server import check
+
+    return check.find_files(args.plate, args.matte, args.affected, args.keep, args.reference)
+
+
+def _client(args: argparse.Namespace) -> Any:
+    from void_server.wire.client import Client
+
+    return Client(args.server, keys=args.keys)
+
+
+def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import pipeline
+
+    report = Report(console.on_event, cancelled)
+    manifest = pipeline.make_clean_plate(_files(args), _settings(args), args.out, report)
+    console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
+    return 0
+
+
+def _done(out: Path, manifest: dict[str, Any]) -> str:
+    coverage = manifest["coverage"]
+    recovered = "nothing had to change" if coverage is None else f"{coverage:.0%} recovered from real pixels"
+    return f"{len(manifest['frames'])} clean frames in {out} ({recovered}); look at {out / 'sheet.png'}"
+
+
+def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import preview
+
+    written = preview.write_affected(_files(args), _settings(args), args.out, Report(console.on_event, cancelled))
+    console.result({"out": str(args.out), "frames": written}, f"{written} frames of affected.####.exr in {args.out}")
+    return 0
+
+
+def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import check
+
+    files, settings = _files(args), _settings(args)
+    for code, message in check.check_shot(files, settings).warnings:
+        Report(console.on_event).warn(code, message)
+    check.check_output(args.out, files)
+    name = args.name or Path(args.plate).name
+    with _client(args) as client:
+        status = client.submit(files, settings, name=name, on_event=console.on_event, cancelled=cancelled)
+        if args.detach:
+            text = f"{status.job}\nfetch it later: void-server fetch {status.job} --out {args.out}"
+            console.result({"job": status.job, "state": status.state}, text)
+            return 0
+        try:
+            status = client.watch(status.job, on_event=console.on_event, cancelled=cancelled)
+        except JobCancelledError as error:
+            error.hint = f"The job goes on without you; stop it with: void-server cancel {status.job}"
+            raise
+        if status.error is not None:
+            raise status.error
+        client.fetch(status.job, args.out, on_event=console.on_event, cancelled=cancelled)
+    import json
+
+    manifest = json.loads((args.out / "manifest.json").read_text(encoding="utf-8"))
+    console.result({"job": status.job, "out": str(args.out), **manifest}, _done(args.out, manifest))
+    return 0
+
+
+def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server.daemon import server
+    from void_server.daemon.config import DaemonConfig
+
+    config = DaemonConfig.from_flags(
+        bind=args.bind, data=args.data, devices=args.device, keys=args.keys, trust=args.trust, quota_gb=args.quota_gb
+    )
+    status: int = server.serve(
+        config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")
+    )
+    return status
+
+
+def _status(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    with _client(args) as client:
+        jobs = [client.status(args.job)] if args.job else client.jobs()
+    lines = [_job_line(job) for job in jobs] or ["no jobs"]
+    fields = jobs[0].to_wire() if args.job else {"jobs": [job.to_wire() for job in jobs]}
+    console.result(fields, "\n".join(lines))
+    return 0
+
+
+def _job_line(job: Any) -> str:
+    where = f"{job.stage} {job.done}/{job.total}" if job.state == "running" and job.total else ""
+    where = f"place {job.position} in the queue" if job.state == "queued" and job.position else where
+    why = f"{job.error.message} {job.error.hint}" if job.error else ""
+    return "  ".join(part for part in (job.job, job.state.ljust(9), job.name, where, why) if part)
+
+
+def _cancel(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    with _client(args) as client:
+        job = client.cancel(args.job)
+    console.result(job.to_wire(), _job_line(job))
+    return 0
+
+
+def _fetch(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    with _client(args) as client:
+        files = client.fetch(args.job, args.out, on_event=console.on_event, cancelled=cancelled)
+    console.result({"out": str(args.out), "files": [f.name for f in files]}, f"{len(files)} files in {args.out}")
+    return 0
+
+
+def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server.daemon import keys
+
+    fields, text = keys.run(args.action, args.key, folder=args.keys, name=args.name)
+    console.result(fields, text)
+    return 0
+
+
+def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import demo
+
+    score = demo.run(args.out, console.on_event, cancelled)
+    console.result(score, demo.spoken(score))
+    return 0
+
+
+def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import bench
+
+    report = Report(console.on_event, cancelled)
+    fields, text = bench.run(args.what, args.data, args.case, report)
+    console.result(fields, text)
+    return 0
+
+
+def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import doctor
+
+    findings = doctor.examine()
+    console.result({"findings": [f.to_wire() for f in findings]}, doctor.spoken(findings))
+    return 0 if all(f.ok or not f.required for f in findings) else 4
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The contact sheet: people look before they read.
+
+What comes in: a few frames of plate, change, affected and clean. What goes out: one display-encoded PNG. It chooses
+nothing about the shot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from void_server.image import colour, fit
+from void_server.wire.errors import OutputError
+
+Array = npt.NDArray[np.float32]
+
+COLUMN_WIDTH = 480
+GAP_PX = 6
+LABEL_PX = 22
+OBJECT_TINT = np.array([255, 70, 60], np.float32)
+AFFECTED_TINT = np.array([60, 150, 255], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One frame: plate and clean are light [H, W, 3], change and affected float [H, W]."""
+
+    label: str
+    plate_lin: npt.NDArray[np.floating]
+    change: npt.NDArray[np.floating]
+    affected: npt.NDArray[np.floating]
+    clean_lin: npt.NDArray[np.floating]
+
+
+def evenly(frames: Sequence[int], count: int) -> list[int]:
+    """`count` frames spread over the shot, first and last included.
+
+    >>> evenly(range(1001, 1025), 5)
+    [1001, 1007, 1012, 1018, 1024]
+    """
+    picks = np.unique(np.round(np.linspace(0, len(frames) - 1, min(count, len(frames)))).astype(int))
+    return [frames[int(index)] for index in picks]
+
+
+def reduced(row: Row) -> Row:
+    """The same row at the sheet's size, so that a few 4K frames are never held at once."""
+    height, width = row.plate_lin.shape[:2]
+    size = fit.scaled_size(height, width, min(1.0, COLUMN_WIDTH / width))
+
+    def light(picture: npt.NDArray[np.floating]) -> Array:
+        return fit.resize(np.nan_to_num(picture.astype(np.float32), nan=0, posinf=0, neginf=0), *size)
+
+    return Row(
+        row.label,
+        light(row.plate_lin),
+        fit.resize_soft(row.change.astype(np.float32), *size),
+        fit.resize_soft(row.affected.astype(np.float32), *size),
+        light(row.clean_lin),
+    )
+
+
+def write(path: Path, rows: Sequence[Row], chromaticities: tuple[float, ...]) -> None:
+    """Write plate | affected | clean, one frame a row, as 8-bit sRGB. Raises OutputError where the disk refuses."""
+    pictures = [[_shown(r.plate_lin, chromaticities), _marked(r, chromaticities), _shown(r.clean_lin, chromaticities)]
+                for r in rows]  # fmt: skip
+    width = max(p.shape[1] for row in pictures for p in row)
+    height = sum(row[0].shape[0] + LABEL_PX + GAP_PX for row in pictures)
+    page = np.full((height + GAP_PX, 3 * width + 4 * GAP_PX, 3), 24, np.uint8)
+    top = GAP_PX
+    for row, shown in zip(rows, pictures):
+        for index, (title, picture) in enumerate(zip(("plate", "removed and affected", "clean"), shown)):
+            left = GAP_PX + index * (width + GAP_PX)
+            _text(page, f"{row.label}  {title}", left, top + LABEL_PX - 7)
+            page[top + LABEL_PX : top + LABEL_PX + picture.shape[0], left : left + picture.shape[1]] = picture
+        top += shown[0].shape[0] + LABEL_PX + GAP_PX
+    done, png = cv2.imencode(".png", page[..., ::-1])
+    assert done
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(png.tobytes())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"Can't write {path}: {error.strerror}.", "Free some space or choose another --out."
+        ) from error
+
+
+def _shown(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+    return colour.display(picture_lin.astype(np.float32), chromaticities)
+
+
+def _marked(row: Row, chromaticities: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+    """The plate, darker, with what is removed in red and what was affected in blue."""
+    base = _shown(row.plate_lin, chromaticities).astype(np.float32) * 0.6
+    affected = np.clip(row.affected, 0, 1)[..., None].astype(np.float32)
+    removed = np.clip(row.change, 0, 1)[..., None].astype(np.float32) * (1 - affected)
+    mixed = base * (1 - 0.6 * affected) + AFFECTED_TINT * 0.6 * affected
+    mixed = mixed * (1 - 0.6 * removed) + OBJECT_TINT * 0.6 * removed
+    return np.asarray(np.clip(mixed, 0, 255), np.uint8)
+
+
+def _text(page: npt.NDArray[np.uint8], text: str, x: int, y: int) -> None:
+    cv2.putText(page, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (225, 225, 225), 1, cv2.LINE_AA)

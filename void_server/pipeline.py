@@ -1,0 +1,282 @@
+"""THE MAIN PATH: one shot in, clean frames out. If you read one file, read this one.
+
+What comes in: the files of a shot by role and frame, its settings, a folder, and a Report to speak through. What goes
+out, in the folder: `clean.####.exr`, `aov.####.exr`, `sheet.png` and, last, `manifest.json`. It knows no socket and no
+job: a farm calls it in its own process, the daemon's worker calls it in another.
+
+Two-speed rule: only reduced arrays ever hold the whole shot; plate-resolution pixels exist a few frames, or one crop,
+at a time. So memory does not grow with the length of the shot.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import void_server
+from void_server import engine as engines
+from void_server.check import CheckedShot, check_output, check_shot
+from void_server.effects.cues import find_affected
+from void_server.engine import Array, Colour, Engine, Fill
+from void_server.image import composite, exr, fit, sequence, sheet
+from void_server.result import ResultFolder, fingerprint, hash_inputs
+from void_server.shot_on_disk import ShotOnDisk
+from void_server.wire.errors import EngineError, about
+from void_server.wire.report import Report
+from void_server.wire.shot import ShotFiles, ShotSettings, Window
+
+WRITERS = 2
+"""Frames being encoded while the engine works on the next: EXR encoding runs without the interpreter's lock."""
+FADE_FRAMES = 4
+"""Frames over which a re-made range is cross-faded into the frames that stay beside it."""
+COVERAGE_WARNING = 0.95
+"""A frame whose hole is recovered to less than this from real pixels is named in a warning."""
+
+
+def make_clean_plate(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+    """Remove the object from one shot. Blocks for minutes to hours; returns the manifest.
+
+    Takes up an interrupted run where it stopped. A frame's samples outside `change` are the plate's, bit for bit.
+    Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
+    """
+    started = time.monotonic()
+    warnings: list[tuple[str, str]] = []
+
+    # 1) All headers first: everything that is wrong with the shot is said in one message, before any work.
+    checked = check_shot(files, settings)
+    check_output(out, files)
+    _warn(report, warnings, *checked.warnings)
+
+    # 2) Which engine, and what is already done.
+    name, reason = engines.choose(settings.engine, settings.device)
+    report.note(f"Engine: {name} ({reason}).")
+    hashes = hash_inputs(checked, report)
+    result = ResultFolder(out, fingerprint(checked, hashes, name))
+    finished = result.finished(checked.wanted)
+    if len(finished) < len(checked.wanted):
+        if finished:
+            report.note(f"Frames {sequence.spoken(finished)} are finished already and stay as they are.")
+        result.open_again()
+        engine = engines.load(name, settings.device)
+        with ShotOnDisk(checked, engine.needs.colour) as shot:
+            # 3) Read the shot once, and find what the object did to the scene.
+            shot.survey(report)
+            _warn(report, warnings, *_odd_samples(shot))
+            if settings.physics_prior and not files.affected:
+                _find_affected(shot, engine, report)
+            # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
+            _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
+            colour = shot.engine_space.to_wire()
+    else:
+        report.note("Every frame is finished already, from the same inputs and settings; nothing is computed again.")
+        colour = None
+
+    # 5) A sheet for people, then the manifest.
+    notes = result.finished(checked.wanted)
+    _warn(report, warnings, *_coverage_warnings(notes))
+    if settings.missing != "skip" or notes:
+        _write_sheet(checked, result, report)
+    manifest = {
+        "version": void_server.__version__,
+        "engine": {"name": name, "reason": reason},
+        "settings": settings.to_wire(),
+        "frames": {str(f): {k: v for k, v in notes[f].items() if k not in ("frame", "fingerprint")} for f in notes},
+        "coverage": _shot_coverage(notes),
+        "plate_space": dataclasses.asdict(checked.space),
+        "engine_space": colour,
+        "inputs": {role: {str(f): {"file": n, "sha256": h} for f, (n, h) in hashes[role].items()} for role in hashes},
+        "warnings": [{"code": code, "message": message} for code, message in warnings],
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    result.close(manifest)
+    return manifest
+
+
+def preview_affected(files: ShotFiles, settings: ShotSettings, report: Report) -> Iterator[tuple[int, Array]]:
+    """Find what the object did to the scene and nothing else: (frame, float32 [H, W] on the canvas), to look at before
+    spending an engine's time. Raises like `make_clean_plate`."""
+    checked = check_shot(files, settings)
+    engine = engines.load("propagate", settings.device)
+    with ShotOnDisk(checked, engine.needs.colour) as shot:
+        shot.survey(report)
+        _find_affected(shot, engine, report)
+        for frame in checked.wanted:
+            yield frame, shot.affected(frame)
+
+
+def _find_affected(shot: ShotOnDisk, engine: Engine, report: Report) -> None:
+    """Compare the plate with the background recovered around the hole, twice: what is found the first time spoils the
+    background it was compared with, so it is left out of the second."""
+    scale = shot.proxy_scale
+    recover = engine if engine.name == "propagate" else engines.load("propagate", None)
+    for _ in range(2):
+        found = find_affected(
+            shot.frames,
+            lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
+            lambda frame: shot.matte(frame, None, scale),
+            lambda frame: recover.background(shot, frame, shot.whole, scale, report),
+            report,
+        )
+        shot.find_affected(found)
+
+
+def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, frames: list[int], report: Report) -> None:
+    """Write every frame of `frames`, in order, as soon as the engine has filled it."""
+    shot.want(frames)
+    total, done = len(frames), 0
+    pending: collections.deque[tuple[int, Future[None]]] = collections.deque()
+
+    def settle(most: int) -> None:
+        nonlocal done
+        while len(pending) > most:
+            frame, writing = pending.popleft()
+            with about(frame=frame):
+                writing.result()
+            done += 1
+            report.frame_done(frame)
+            report.progress("frames", done, total, frame)
+
+    with ThreadPoolExecutor(WRITERS) as writers, contextlib.closing(_fills(shot, engine, frames, report)) as fills:
+        begun = time.monotonic()
+        for frame, fill in fills:
+            spent, begun = time.monotonic() - begun, time.monotonic()
+            pending.append((frame, writers.submit(_write_frame, shot, engine, result, frame, fill, spent)))
+            settle(WRITERS)
+        settle(0)
+
+
+def _fills(
+    shot: ShotOnDisk, engine: Engine, frames: list[int], report: Report
+) -> Generator[tuple[int, Fill | None], None, None]:
+    """(frame, its fill) for every frame, ascending; None where there is nothing to do."""
+    filled = iter(engine.fill(shot, report))
+    for frame in frames:
+        report.check_cancelled()
+        if shot.hole(frame) is None:
+            yield frame, None
+            continue
+        fill = next(filled, None)
+        if fill is None or fill.frame != frame:
+            got = "nothing" if fill is None else f"frame {fill.frame}"
+            raise EngineError(f"Engine {engine.name} gave {got} for frame {frame}.", "Report this to its maker.")
+        yield frame, fill
+
+
+def _write_frame(
+    shot: ShotOnDisk, engine: Engine, result: ResultFolder, frame: int, fill: Fill | None, spent_s: float
+) -> None:
+    """One frame: fill back to light and plate resolution, over the plate, into the plate's own file."""
+    header = shot.checked.plates[frame]
+    own = header.data_window.shift(-shot.canvas.x0, -shot.canvas.y0)
+    hole = shot.hole(frame) or Window(own.x0, own.y0, own.x0, own.y0)
+    change = shot.change(frame, hole)
+    light = np.zeros((hole.height, hole.width, 3), np.float32)
+    coverage = confidence = np.zeros_like(change)
+    if fill is not None:
+        size = (fill.crop.height, fill.crop.width)
+        rgb = fit.resize(fill.rgb, *size)
+        if engine.needs.colour is Colour.ENGINE:
+            rgb = shot.engine_space.decode(rgb)
+        rgb = composite.bounded(rgb, shot.floor, shot.peak)
+        light = fit.place(rgb, fill.crop, hole).astype(np.float32)
+        coverage = fit.place(fit.resize_soft(fill.coverage, *size), fill.crop, hole).astype(np.float32)
+        confidence = fit.place(fit.resize_soft(fill.confidence, *size), fill.crop, hole).astype(np.float32)
+        light = composite.over(shot.plate_bits(frame, hole), light, change)
+        light = _faded(shot, result, frame, hole, light)
+    exr.write_clean(header, result.clean(frame), hole.shift(shot.canvas.x0, shot.canvas.y0), light, change)
+    exr.write_aov(
+        result.aov(frame),
+        header,
+        {
+            "change": fit.place(change, hole, own),
+            "affected": shot.affected(frame, own),
+            "coverage": fit.place(coverage * (change > 0), hole, own),
+            "confidence": fit.place(confidence * (change > 0), hole, own),
+        },
+    )
+    touched = change > 0
+    result.note(
+        frame,
+        {
+            "changed": round(float(touched.sum()) / max(1, own.width * own.height), 6),
+            "coverage": round(float(coverage[touched].mean()), 4) if touched.any() else None,
+            "confidence": round(float(confidence[touched].mean()), 4) if touched.any() else None,
+            "seconds": round(spent_s, 3),
+        },
+    )
+
+
+def _faded(shot: ShotOnDisk, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:
+    """At the ends of a range re-made inside an older result, blend into the older frames that stay beside it."""
+    wanted = shot.checked.wanted
+    weight = 1.0
+    for neighbour, distance in ((wanted[0] - 1, frame - wanted[0] + 1), (wanted[-1] + 1, wanted[-1] - frame + 1)):
+        if distance <= FADE_FRAMES and result.older(neighbour) is not None:
+            weight = min(weight, distance / (FADE_FRAMES + 1))
+    older = result.older(frame)
+    if weight == 1.0 or older is None:
+        return light
+    before = exr.read_plate_header(older, shot.checked.settings.layer)
+    was = exr.read_rgb(before, hole.shift(shot.canvas.x0, shot.canvas.y0)).astype(np.float32)
+    return np.where(np.isfinite(was), was + (light - was) * weight, light).astype(np.float32)
+
+
+def _write_sheet(checked: CheckedShot, result: ResultFolder, report: Report) -> None:
+    """Five frames side by side, for eyes: plate, affected, clean."""
+    rows: list[sheet.Row] = []
+    for frame in sheet.evenly(checked.wanted, 5):
+        report.progress("sheet", len(rows), 5, frame)
+        plate = checked.plates[frame]
+        clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)
+        aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in ("change", "affected")}
+        rows.append(sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean)))
+        rows[-1] = sheet.reduced(rows[-1])
+    sheet.write(result.sheet, rows, checked.space.chromaticities)
+
+
+def _odd_samples(shot: ShotOnDisk) -> list[tuple[str, str]]:
+    """Name NaN and Inf in the plate: they stay outside the hole, and are no background inside it."""
+    if not shot.not_finite:
+        return []
+    frame = min(shot.not_finite)
+    count, (x, y) = shot.not_finite[frame]
+    frames = sequence.spoken(shot.not_finite)
+    return [("not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y}).")]
+
+
+def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:
+    """Coverage of the whole shot, every changed pixel counting alike; None where nothing changed."""
+    pairs = [(n["coverage"], n["changed"]) for n in notes.values() if n.get("coverage") is not None]
+    weight = sum(changed for _, changed in pairs)
+    return round(sum(c * w for c, w in pairs) / weight, 4) if weight else None
+
+
+def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Say which frames were partly invented, and how much of the hole."""
+    low = {
+        f: n["coverage"] for f, n in notes.items() if n.get("coverage") is not None and n["coverage"] < COVERAGE_WARNING
+    }
+    if not low:
+        return []
+    worst = min(low, key=lambda f: low[f])
+    whole = _shot_coverage(notes) or 0.0
+    message = (
+        f"{1 - whole:.0%} of what was filled was never visible in any frame and is invented: frames "
+        f"{sequence.spoken(low)}, most on {worst} ({1 - low[worst]:.0%}). See `coverage` in the AOVs; a painted "
+        f"--reference frame, or engine void, can do better."
+    )
+    return [("invented", message)]
+
+
+def _warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:
+    for code, message in warnings:
+        kept.append((code, message))
+        report.warn(code, message)
