@@ -249,8 +249,9 @@ def _done(out: Path, manifest: dict[str, Any]) -> str:
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import preview
 
-    written = preview.write_affected(_files(args), _settings(args), args.out, Report(console.on_event, cancelled))
-    console.result({"out": str(args.out), "frames": written}, f"{written} frames of affected.####.exr in {args.out}")
+    manifest = preview.write_affected(_files(args), _settings(args), args.out, Report(console.on_event, cancelled))
+    text = f"{len(manifest['frames'])} frames of affected.####.exr in {args.out}"
+    console.result({"out": str(args.out), **manifest}, text)
     return 0
 
 

@@ -45,8 +45,13 @@ def make_clean_plate(files: ShotFiles, settings: ShotSettings, out: Path, report
     """Remove the object from one shot. Blocks for minutes to hours; returns the manifest.
 
     Takes up an interrupted run where it stopped. A frame's samples outside `change` are the plate's, bit for bit.
+    With `deliver="affected"` it removes nothing and writes `affected.####.exr` instead (see `preview`).
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
+    if settings.deliver == "affected":
+        from void_server import preview  # it stands on this module
+
+        return preview.write_affected(files, settings, out, report)
     started = time.monotonic()
     warnings: list[tuple[str, str]] = []
 

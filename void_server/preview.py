@@ -1,43 +1,51 @@
 """Look at what the object did to the scene before spending an engine's time on it.
 
 What comes in: a shot. What goes out: `affected.####.exr` on the plate's windows, fit for `--affected` after painting on
-it, and `sheet.png`. It removes nothing.
+it, `sheet.png` and, last, `manifest.json`. It removes nothing.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from void_server.check import check_shot
+import void_server
+from void_server.check import check_output, check_shot
 from void_server.image import exr, fit, sequence, sheet
 from void_server.pipeline import preview_affected
+from void_server.result import write_text
 from void_server.wire.errors import OutputError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 
-def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> int:
-    """Write one affected matte a frame and a sheet; returns how many frames. Raises like `make_clean_plate`."""
+def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+    """Write one affected matte a frame, a sheet and a manifest, which it returns. Raises like `make_clean_plate`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"Output folder {out} can't be made: {error.strerror}.", "Choose another --out.") from error
     checked = check_shot(files, settings)
+    check_output(out, files)
     shown = set(sheet.evenly(checked.wanted, 5))
     rows: list[sheet.Row] = []
-    written = 0
+    frames: dict[str, Any] = {}
     for frame, affected in preview_affected(files, settings, report):
         header = checked.plates[frame]
         own = fit.place(affected, checked.canvas, header.data_window)
         exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own})
-        written += 1
-        report.progress("affected", written, len(checked.wanted), frame)
+        frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
+        report.frame_done(frame)
+        report.progress("affected", len(frames), len(checked.wanted), frame)
         if frame in shown:
             plate = exr.read_rgb(header)
             rows.append(sheet.reduced(sheet.Row(str(frame), plate, np.zeros_like(own), own, plate)))
     sheet.write(out / "sheet.png", rows, checked.space.chromaticities)
     report.note(f"Paint on it where needed, then run with --affected {out / 'affected.####.exr'}.")
     report.note(f"Frames {sequence.spoken(checked.wanted)}.")
-    return written
+    manifest = {"version": void_server.__version__, "settings": settings.to_wire(), "frames": frames}
+    write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    return manifest

@@ -20,6 +20,9 @@ ROLES = ("plate", "matte", "affected", "keep", "reference")
 MISSING = ("error", "hold", "skip")
 """What to do with a frame that a plate sequence lacks inside the range."""
 
+DELIVER = ("clean", "affected")
+"""What a job makes: clean frames, or only the affected matte, to be looked at before an engine's time is spent."""
+
 
 class Window(NamedTuple):
     """A rectangle of pixels, half-open, y down: x0 <= x < x1, y0 <= y < y1.
@@ -168,6 +171,7 @@ class ShotSettings:
     device: str | None = None
     seed: int = 0
     missing: str = "error"
+    deliver: str = "clean"
     grow_px: float = 3.0
     """How far the matte is grown before anything is replaced, in plate pixels."""
     feather_px: float = 2.0
@@ -178,6 +182,8 @@ class ShotSettings:
     def __post_init__(self) -> None:
         if self.missing not in MISSING:
             raise SettingsError(f"missing='{self.missing}' is unknown.", f"Use one of: {', '.join(MISSING)}.")
+        if self.deliver not in DELIVER:
+            raise SettingsError(f"deliver='{self.deliver}' is unknown.", f"Use one of: {', '.join(DELIVER)}.")
         if self.handles is not None and self.handles < 0:
             raise SettingsError(f"handles={self.handles} is negative.", "Give 0 or more frames.")
         for name in ("grow_px", "feather_px"):
@@ -213,6 +219,7 @@ class ShotSettings:
             "device": (str, type(None)),
             "seed": (int,),
             "missing": (str,),
+            "deliver": (str,),
             "grow_px": (int, float),
             "feather_px": (int, float),
             "options": (dict,),
