@@ -1,0 +1,228 @@
+"""Run the released VOID and ours side by side with the same tiny random weights, and print how far they are apart.
+
+    python tests/compare_released_void.py PATH_OF_A_CHECKOUT [--write]
+
+PATH_OF_A_CHECKOUT is a checkout of Netflix/void-model (known good: 66e9c0e5). It needs `einops` besides the `void`
+extra. `--write` stores the released numbers in tests/data/released_void.npz, against which tests run without it.
+
+Exits with 1 if anything differs by more than 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "data" / "released_void.npz"
+LIMIT = 1e-4
+KEPT_SAMPLES = 1500
+STEPS = 3
+
+
+def _load(name: str, path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tiny = _load("tiny_void", HERE / "fakes" / "tiny_void.py")
+
+
+def samples(result: torch.Tensor) -> np.ndarray:
+    """Numbers that stand for a whole result: evenly strided samples, then mean and standard deviation."""
+    flat = result.double().flatten()
+    stride = max(1, len(flat) // KEPT_SAMPLES)
+    return torch.cat([flat[::stride], flat.mean()[None], flat.std()[None]]).numpy()
+
+
+def warped_noise() -> torch.Tensor:
+    """What pass 2 starts from: [1, 22, 4, 4, 6], smoother than noise, like the released one."""
+    noise = tiny.array((1, 22, tiny.LATENT_CHANNELS, tiny.SIZE[0] // 8, tiny.SIZE[1] // 8), 77)
+    return 0.66 * noise
+
+
+class Ours:
+    def __init__(self) -> None:
+        from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DDIMScheduler
+
+        from void_server.engine.void import VoidPipeline, VoidVae
+
+        self.transformer = tiny.fill(CogVideoXTransformer3DModel(**tiny.TRANSFORMER), 11)
+        self.vae = tiny.fill(VoidVae(**tiny.VAE), 12)
+        first, second = DDIMScheduler(**tiny.SCHEDULER), CogVideoXDDIMScheduler(**tiny.SCHEDULER, snr_shift_scale=1.0)
+        self.pipes = [VoidPipeline(self.vae, self.transformer, scheduler) for scheduler in (first, second)]
+        for pipe in self.pipes:
+            pipe.set_progress_bar_config(disable=True)
+
+    def transformer_step(self) -> torch.Tensor:
+        noisy, condition, rotary, when = transformer_inputs(self.pipes[0])
+        with torch.no_grad():
+            return self.transformer(torch.cat([noisy, condition], 2), tiny.embeds(3), when, image_rotary_emb=rotary)[0]
+
+    def encode(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.vae.encode(tiny.clip(85)[0] * 2 - 1).latent_dist.mode()
+
+    def decode(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.vae.decode(decoder_input()).sample
+
+    def decode_tiled(self) -> torch.Tensor:
+        return tiled(self.vae)
+
+    def run(self, frames: int, second: bool) -> torch.Tensor:
+        video, mask = tiny.clip(frames)
+        torch.manual_seed(5)
+        result = self.pipes[second](
+            video=video,
+            mask_video=mask,
+            height=tiny.SIZE[0],
+            width=tiny.SIZE[1],
+            num_frames=85,
+            num_inference_steps=STEPS,
+            generator=torch.Generator().manual_seed(42),
+            prompt_embeds=tiny.embeds(3),
+            negative_prompt_embeds=tiny.embeds(4),
+            preset="released",
+            output_type="pt",
+            latents=warped_noise() if second else None,
+        )
+        return result.frames.transpose(1, 2)
+
+    def cases(self) -> dict[str, Callable[[], torch.Tensor]]:
+        return {
+            "transformer": self.transformer_step,
+            "vae_encode_85": self.encode,
+            "vae_decode_22": self.decode,
+            "vae_decode_tiled": self.decode_tiled,
+            "pass1_85": lambda: self.run(85, False),
+            "pass1_197": lambda: self.run(197, False),
+            "pass2_85": lambda: self.run(85, True),
+        }
+
+
+class Released(Ours):
+    def __init__(self, checkout: Path) -> None:
+        from diffusers import CogVideoXDDIMScheduler, DDIMScheduler
+
+        sys.path.insert(0, str(checkout))
+        # The released package imports its data loaders, which need much that its models do not.
+        for name in ("videox_fun", "videox_fun.models", "videox_fun.pipeline"):
+            package = types.ModuleType(name)
+            package.__path__ = [str(checkout.joinpath(*name.split(".")))]
+            sys.modules[name] = package
+        from transformers import T5EncoderModel, T5Tokenizer
+
+        models = sys.modules["videox_fun.models"]
+        models.T5EncoderModel, models.T5Tokenizer = T5EncoderModel, T5Tokenizer
+        from videox_fun.models.cogvideox_transformer3d import CogVideoXTransformer3DModel
+        from videox_fun.models.cogvideox_vae import AutoencoderKLCogVideoX
+
+        models.CogVideoXTransformer3DModel, models.AutoencoderKLCogVideoX = (
+            CogVideoXTransformer3DModel,
+            AutoencoderKLCogVideoX,
+        )
+        from videox_fun.pipeline.pipeline_cogvideox_fun_inpaint import CogVideoXFunInpaintPipeline
+
+        self.transformer = tiny.fill(
+            CogVideoXTransformer3DModel(**tiny.TRANSFORMER, add_noise_in_inpaint_model=True), 11
+        )
+        self.vae = tiny.fill(AutoencoderKLCogVideoX(**tiny.VAE), 12)
+        first, second = DDIMScheduler(**tiny.SCHEDULER), CogVideoXDDIMScheduler(**tiny.SCHEDULER, snr_shift_scale=1.0)
+        self.pipes = []
+        for scheduler in (first, second):
+            pipe = CogVideoXFunInpaintPipeline(
+                tokenizer=None, text_encoder=None, vae=self.vae, transformer=self.transformer, scheduler=scheduler
+            )
+            pipe.set_progress_bar_config(disable=True)
+            self.pipes.append(pipe)
+
+    def transformer_step(self) -> torch.Tensor:
+        noisy, condition, rotary, when = transformer_inputs(self.pipes[0])
+        with torch.no_grad():
+            return self.transformer(
+                noisy, tiny.embeds(3), when, inpaint_latents=condition, image_rotary_emb=rotary, return_dict=False
+            )[0]
+
+    def run(self, frames: int, second: bool) -> torch.Tensor:
+        video, mask = tiny.clip(frames)
+        torch.manual_seed(5)
+        # Keyword by keyword what predict_v2v.py:213-231 and inference_with_pass1_warped_noise.py:414-424 pass.
+        return self.pipes[second](
+            prompt_embeds=tiny.embeds(3),
+            negative_prompt_embeds=tiny.embeds(4),
+            num_frames=85,
+            height=tiny.SIZE[0],
+            width=tiny.SIZE[1],
+            generator=torch.Generator().manual_seed(42),
+            guidance_scale=6.0 if second else 1.0,
+            num_inference_steps=STEPS,
+            video=video,
+            mask_video=mask,
+            strength=1.0,
+            use_trimask=not second,
+            zero_out_mask_region=False,
+            use_vae_mask=True,
+            stack_mask=False,
+            latents=warped_noise() if second else None,
+        ).videos
+
+
+def transformer_inputs(pipe: Any) -> tuple[torch.Tensor, torch.Tensor, Any, torch.Tensor]:
+    down = tiny.SIZE[0] // 8, tiny.SIZE[1] // 8
+    noisy = tiny.array((1, 22, tiny.LATENT_CHANNELS, *down), 21)
+    condition = tiny.array((1, 22, 2 * tiny.LATENT_CHANNELS, *down), 22)
+    rotary = pipe._prepare_rotary_positional_embeddings(*tiny.SIZE, 22, torch.device("cpu"))
+    return noisy, condition, rotary, torch.tensor([701])
+
+
+def decoder_input() -> torch.Tensor:
+    return tiny.array((1, tiny.LATENT_CHANNELS, 22, tiny.SIZE[0] // 8, tiny.SIZE[1] // 8), 31)
+
+
+def tiled(vae: Any) -> torch.Tensor:
+    vae.enable_tiling()
+    with torch.no_grad(), contextlib.ExitStack() as after:
+        after.callback(vae.disable_tiling)
+        return vae.decode(tiny.array((1, tiny.LATENT_CHANNELS, 6, 8, 12), 32)).sample
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("checkout", type=Path)
+    parser.add_argument("--write", action="store_true", help=f"store the released numbers in {GOLDEN.name}")
+    chosen = parser.parse_args()
+    ours, released = Ours().cases(), Released(chosen.checkout.resolve()).cases()
+    worst = 0.0
+    golden = {}
+    for name, run in released.items():
+        expected, got = run(), ours[name]()
+        if expected.shape != got.shape:
+            sys.stdout.write(f"{name:22} shape {tuple(got.shape)}, released {tuple(expected.shape)}\n")
+            worst = float("inf")
+            continue
+        apart = (expected.double() - got.double()).abs().max().item()
+        worst = max(worst, apart)
+        golden[name] = samples(expected)
+        sys.stdout.write(f"{name:22} {tuple(got.shape)!s:26} max |difference| {apart:.3g}\n")
+    if chosen.write:
+        GOLDEN.parent.mkdir(exist_ok=True)
+        np.savez_compressed(GOLDEN, **golden)
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""The VOID engine: a shot's hole, at the model's size, through the model, and back with its drift corrected.
+
+What comes in: a shot. What goes out: one fill per wanted frame, smaller than its crop, in the engine's display-like
+colour. It does not know the sampling (`pipeline`), the weights' files (`weights`, `loading`) or the card (`memory`).
+
+Road of a shot: one region for all frames -> pictures and quadmask at the model's size -> prompt to embedding -> pass 1
+in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected on known pixels.
+
+Imports nothing heavy until a shot comes, so that `available` can answer on any machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
+from void_server.engine import Array, Availability, Colour, Fill, Needs, Shot
+from void_server.engine.void import fitting, weights
+from void_server.engine.void.options import VoidOptions
+from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError
+from void_server.wire.report import Report
+from void_server.wire.shot import Window
+
+if TYPE_CHECKING:
+    import torch
+
+    from void_server.engine.void.memory import Tier
+    from void_server.engine.void.pipeline import VoidPipeline
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+GENERATED_CONFIDENCE = 0.5
+"""VOID says nothing about how sure it is; what it drew is trusted half, what it was told fully."""
+
+
+@dataclasses.dataclass
+class _Reduced:
+    """The whole shot at the model's size: the only arrays that hold all frames."""
+
+    frames: list[int]
+    crop: Window
+    video: Array
+    """float32 [T, H, W, 3], engine colour; reference frames already hold the artist's picture."""
+    labels: npt.NDArray[np.uint8]
+    hole: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+
+
+class VoidEngine:
+    """Netflix VOID. device: "cuda", "cuda:1", "cpu"; None takes the first GPU, else the CPU."""
+
+    name: ClassVar[str] = "void"
+    needs: ClassVar[Needs] = Needs(
+        colour=Colour.ENGINE,
+        devices=("cuda", "cpu"),
+        size_multiple=fitting.MULTIPLE,
+        memory_bytes=16 << 30,
+        device_memory_bytes=6 << 30,
+    )
+
+    def __init__(self, device: str | None = None) -> None:
+        self._device_name = device
+        self._loaded: tuple[Any, VoidPipeline] | None = None
+
+    @classmethod
+    def available(cls, device: str | None) -> Availability:
+        """Whether packages, weights and a GPU are here. Asks for the cheapest first; imports torch last."""
+        absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+        if absent:
+            return Availability(
+                False, f"{', '.join(absent)} not installed; install it with: pip install 'void-server[void]'"
+            )
+        folder = weights.default_folder()
+        lacking = weights.missing(folder)
+        if lacking:
+            return Availability(
+                False, f"weights are missing in {folder} ({lacking[0]}); run: void-server weights fetch {folder}"
+            )
+        import torch
+
+        if device == "cpu":
+            return Availability(True, f"weights in {folder}; on the CPU, which takes hours")
+        if not torch.cuda.is_available():
+            return Availability(False, "no CUDA device; VOID needs one to be of use")
+        return Availability(True, f"weights in {folder}, {torch.cuda.get_device_name(device)}")
+
+    def background(self, shot: Shot, frame: int, crop: Window, report: Report, scale: float = 1.0) -> None:
+        """VOID recovers no background: it draws one, and only with the mask that effects would derive from it."""
+        return
+
+    def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
+        options = VoidOptions.parse(shot.options)
+        holes = {frame: hole for frame in shot.frames if (hole := shot.hole(frame)) is not None}
+        wanted = [frame for frame in shot.wanted if frame in holes]
+        if not wanted:
+            return
+        reduced = self._reduce(shot, options, list(holes.values()), report)
+        made = self._generate(shot, options, reduced, report)
+        references = set(shot.reference_frames)
+        for frame in wanted:
+            report.check_cancelled()
+            index = reduced.frames.index(frame)
+            yield self._as_fill(reduced, made[index], index, given=frame in references)
+
+    def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window], report: Report) -> _Reduced:
+        crop, size = fitting.region(holes, shot.size, options.context, options.size)
+        scale = size[0] / crop.height
+        report.note(f"VOID sees {crop.width}x{crop.height} plate pixels at {size[1]}x{size[0]} (scale {scale:.3f})")
+        frames = list(shot.frames)
+        shape = (len(frames), *size)
+        video = np.empty((*shape, 3), np.float32)
+        matte, affected, change, known = (np.empty(shape, np.float32) for _ in range(4))
+        references = set(shot.reference_frames)
+        for index, frame in enumerate(frames):
+            report.progress("read", index, len(frames), frame)
+            read = shot.reference if frame in references else shot.plate
+            picture = _exactly(read(frame, crop, scale, Colour.ENGINE), size)
+            video[index] = np.clip(fitting.extend_edges(picture, crop, shot.size), 0, 1)
+            matte[index] = _exactly(shot.matte(frame, crop, scale), size)
+            affected[index] = _exactly(shot.affected(frame, crop, scale), size)
+            change[index] = _exactly(shot.change(frame, crop, scale), size)
+            known[index] = _exactly(shot.known(frame, crop, scale), size)
+        report.progress("read", len(frames), len(frames))
+        labels = quadmask(matte, affected, grid_rows=GRID_ROWS if options.grid else None)
+        hole = change > 0
+        for index, frame in enumerate(frames):
+            if frame in references:
+                labels[index] = KEEP
+        return _Reduced(frames, crop, video, labels, hole, (known > 0.999) & (labels == KEEP))
+
+    def _generate(self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report) -> Array:
+        """float32 [T, H, W, 3]: what the model makes of the shot. One retry on the next lower tier of memory."""
+        from void_server.engine.void import memory
+
+        device = self._device()
+        tier, why = memory.choose(options.memory, device)
+        report.note(f"memory={tier.name}: {tier.why} ({why})")
+        try:
+            return self._run(shot, options, reduced, report, tier, device)
+        except GpuMemoryError as error:
+            below = memory.lower(tier)
+            if below is None:
+                raise
+            report.warn("gpu_memory", f"{error.message} Trying once more with memory={below.name}.")
+        self._forget()
+        return self._run(shot, options, reduced, report, below, device)
+
+    def _run(
+        self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report, tier: Tier, device: torch.device
+    ) -> Array:
+        from void_server.engine.void import memory
+        from void_server.engine.void.sampling import Sampler
+
+        try:
+            with memory.translated(tier, device):
+                sampler = Sampler(options, tier, device, self._pipeline, report)
+                return sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
+        except BaseException:
+            # A failed or cancelled shot leaves nothing on the card.
+            self._forget()
+            raise
+
+    def _pipeline(self, folder: Path, refine: bool, tier: Tier, device: torch.device) -> VoidPipeline:
+        """The pipeline of one pass, kept from shot to shot while nothing about it changes."""
+        from void_server.engine.void import loading, memory
+        from void_server.engine.void.sampling import number_format
+
+        key = (folder, refine, tier.name, str(device))
+        if self._loaded is not None and self._loaded[0] == key:
+            return self._loaded[1]
+        self._forget()
+        dtype, vae_dtype = number_format(tier.name, device)
+        pipe = loading.load_pipeline(folder, refine=refine, dtype=dtype, vae_dtype=vae_dtype)
+        memory.apply(pipe, tier, device)
+        self._loaded = (key, pipe)
+        return pipe
+
+    def _forget(self) -> None:
+        if self._loaded is None:
+            return
+        from void_server.engine.void import memory
+
+        pipe = self._loaded[1]
+        self._loaded = None
+        pipe.remove_all_hooks()
+        del pipe
+        memory.free(self._device())
+
+    def _device(self) -> torch.device:
+        try:
+            import torch
+        except ImportError as error:
+            raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
+        name = self._device_name or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise SettingsError(f"'{name}' is not a device.", "Use cpu, cuda or cuda:0.") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise EngineError(f"There is no CUDA device for '{name}'.", "Use another device, or --engine propagate.")
+        return device
+
+    def _as_fill(self, reduced: _Reduced, made: Array, index: int, given: bool) -> Fill:
+        labels, hole = reduced.labels[index], reduced.hole[index]
+        if given:
+            rgb, told = reduced.video[index], np.ones(hole.shape, np.float32)
+        else:
+            rgb = fitting.correct_drift(made, reduced.video[index], hole | (labels != KEEP), reduced.known[index])
+            told = np.zeros(hole.shape, np.float32)
+        confidence = np.where(told > 0, 1.0, GENERATED_CONFIDENCE).astype(np.float32)
+        return Fill(
+            frame=reduced.frames[index],
+            crop=reduced.crop,
+            rgb=np.clip(rgb, 0, 1).astype(np.float32),
+            coverage=told,
+            confidence=confidence,
+            grainless=1 - told,
+        )
+
+
+def _exactly(picture: Array, size: tuple[int, int]) -> Array:
+    if picture.shape[:2] != size:
+        raise EngineError(
+            f"A crop came as {picture.shape[1]}x{picture.shape[0]}, not {size[1]}x{size[0]}.", "This is a bug."
+        )
+    return picture

@@ -1,0 +1,145 @@
+"""One shot through VOID's passes: arrays to tensors, prompt to embedding, pass 1, pass 2, tensors to arrays.
+
+What comes in: the shot at the model's size, its quadmask, prompt and seed. What goes out: what the model made, same
+frames, same size. It knows neither plates nor where pipelines come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from void_server.engine.void import weights, windows
+from void_server.engine.void.memory import Tier
+from void_server.engine.void.noise import released_noise, released_resize, warped_noise
+from void_server.engine.void.options import VoidOptions
+from void_server.engine.void.pipeline import GUIDANCE, VoidPipeline
+from void_server.engine.void.prompts import PromptBook
+from void_server.wire.errors import LimitError
+from void_server.wire.report import Report
+
+Array = npt.NDArray[np.float32]
+LoadPipeline = Callable[[Path, bool, Tier, torch.device], VoidPipeline]
+
+
+def number_format(tier: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
+    """(transformer, autoencoder). bfloat16 as released, but the autoencoder in float32 where it fits, so that smooth
+    gradients are not rounded to bfloat16's 8 bits. A CPU has no fast bfloat16."""
+    if device.type == "cpu":
+        return torch.float32, torch.float32
+    return torch.bfloat16, torch.float32 if tier in ("full", "model_offload") else torch.bfloat16
+
+
+class Sampler:
+    def __init__(
+        self, options: VoidOptions, tier: Tier, device: torch.device, load: LoadPipeline, report: Report
+    ) -> None:
+        self._options = options
+        self._tier = tier
+        self._device = device
+        self._load = load
+        self._report = report
+        self._folder = options.weights or weights.default_folder()
+
+    def run(self, video: Array, labels: npt.NDArray[np.uint8], prompt: str, seed: int) -> Array:
+        """float32 [T, H, W, 3] in [0, 1]. video: the same, with the object in it. labels: the quadmask [T, H, W]."""
+        refine = self._options.refine
+        self._check_length(len(video))
+        texts = [prompt, self._options.negative_prompt]
+        embeddings = self._embed(texts, refine)
+        made = self._pass(False, video, labels, embeddings, seed, None)
+        if not refine:
+            return made
+        noise = self._noise(made, len(video), seed)
+        return self._pass(True, video, labels, embeddings, seed, noise)
+
+    def _check_length(self, frames: int) -> None:
+        """What the released scripts can't do, said before the model runs: they cut at 197 frames, and pass 2 fails
+        beyond one window (trap 10)."""
+        longest = self._options.window if self._options.refine else windows.RELEASED_MAX_FRAMES
+        if self._options.preset == "released" and frames > longest:
+            raise LimitError(
+                f"preset=released takes {longest} frames at most{' with refine' if self._options.refine else ''}; "
+                f"the shot has {frames}.",
+                "Use preset=fixed, which takes any length.",
+            )
+
+    def _embed(self, texts: list[str], refine: bool) -> list[torch.Tensor]:
+        # Before any pipeline is loaded: the text encoder and the transformer never share the card.
+        guided = refine or (self._options.guidance or GUIDANCE["pass 1"]) > 1
+        config = _transformer_config(self._folder)
+        book = PromptBook(
+            self._folder,
+            int(config.get("max_text_seq_length", 226)),
+            number_format(self._tier.name, self._device)[0],
+            self._options.prompt_cache,
+        )
+        return book.embed(texts if guided else texts[:1], self._text_device(), self._report)
+
+    def _text_device(self) -> torch.device:
+        # 9.5 GB do not fit beside anything else on a small card, and a prompt is encoded once.
+        return torch.device("cpu") if self._tier.name in ("float8", "sequential") else self._device
+
+    def _pass(
+        self,
+        second: bool,
+        video: Array,
+        labels: npt.NDArray[np.uint8],
+        embeddings: list[torch.Tensor],
+        seed: int,
+        noise: torch.Tensor | None,
+    ) -> Array:
+        pipe = self._load(self._folder, second, self._tier, self._device)
+        stage = "refine" if second else "void"
+        steps = self._options.steps
+        mask = 1 - torch.from_numpy(labels.astype(np.float32) / 255)
+
+        def on_step(_: Any, index: int, __: Any, ___: Any) -> dict[str, Any]:
+            self._report.progress(stage, index + 1, pipe.num_timesteps)
+            return {}
+
+        result = pipe(
+            video=torch.from_numpy(video).permute(3, 0, 1, 2)[None],
+            mask_video=mask[None, None],
+            height=video.shape[1],
+            width=video.shape[2],
+            num_frames=self._options.window,
+            num_inference_steps=steps,
+            guidance_scale=self._options.guidance,
+            preset=self._options.preset,
+            refine=second,
+            generator=torch.Generator("cpu").manual_seed(seed),
+            prompt_embeds=embeddings[0],
+            negative_prompt_embeds=embeddings[1] if len(embeddings) > 1 else None,
+            latents=noise,
+            output_type="np",
+            callback_on_step_end=on_step,
+        )
+        made: Array = np.asarray(result.frames[0][: len(video)], np.float32)
+        return made
+
+    def _noise(self, made: Array, frames: int, seed: int) -> torch.Tensor:
+        """What pass 2 starts from, at the padded length."""
+        window = windows.window_frames(self._options.window)
+        longest = windows.RELEASED_MAX_FRAMES if self._options.preset == "released" else None
+        total = windows.legal_frames(frames, at_least=window, at_most=longest)
+        padded = made[windows.ping_pong(frames, total)]
+        channels = self._load(self._folder, False, self._tier, self._device).vae.config.latent_channels
+        count = windows.latent_count(total)
+        if self._options.preset == "released":
+            noise = released_noise(made, channels, seed)
+            height, width = made.shape[1] // 8, made.shape[2] // 8
+            return torch.from_numpy(released_resize(noise, windows.latent_count(window), height, width))
+        latents = warped_noise(padded, channels, seed, lambda latent: self._report.progress("noise", latent, count - 1))
+        return torch.from_numpy(latents)[None]
+
+
+def _transformer_config(folder: Path) -> dict[str, Any]:
+    from void_server.engine.void.loading import transformer_config
+
+    return transformer_config(weights.base_folder(folder))
