@@ -57,7 +57,7 @@ class Console:
         if self._as_json:
             self._json({"event": "result", **fields})
         else:
-            pass
+            print(text, flush=True)
 
     def error(self, error: VoidError) -> None:
         """One line that says what is wrong, and one that says what to do."""
@@ -65,9 +65,10 @@ class Console:
         if self._as_json:
             self._json({"event": "error", **to_wire(error), "exit_status": error.exit_status})
             return
-        f" (frame {error.frame})" if error.frame is not None and str(error.frame) not in error.message else ""
+        place = f" (frame {error.frame})" if error.frame is not None and str(error.frame) not in error.message else ""
+        print(f"void-server: {error.message}{place}", file=sys.stderr)
         if error.hint:
-            pass
+            print(f"  hint: {error.hint}", file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -87,6 +88,7 @@ class Console:
     def _say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
+        print(text, file=sys.stderr)
 
     def _json(self, fields: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps(fields, default=str) + "\n")

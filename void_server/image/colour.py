@@ -199,7 +199,8 @@ class EngineSpace:
         """Light in the plate's primaries, float16 or float32 [..., 3], to codes in [0, 1], float32 [..., 3]."""
         if self.chromaticities == REC709 and light.dtype == np.float16:
             return np.asarray(self._half_table[light.view(np.uint16)])
-        x = np.nan_to_num(np.asarray(light, np.float64), nan=0.0, posinf=self.peak / self.gain, neginf=0.0)
+        with np.errstate(invalid="ignore"):  # signalling NaNs, which plates do hold, would warn when widened
+            x = np.nan_to_num(np.asarray(light, np.float64), nan=0.0, posinf=self.peak / self.gain, neginf=0.0)
         if self.chromaticities != REC709:
             x = _into_gamut(x @ to_rec709(self.chromaticities).T.astype(np.float64))
         return self._curve(x).astype(np.float32)

@@ -50,14 +50,16 @@ def find(pattern: str | Path, role: str) -> Sequence:
         )
     try:
         named = fileseq.FileSequence(text, pad_style=fileseq.PAD_STYLE_HASH1)
-        found = fileseq.findSequenceOnDisk(text, pad_style=fileseq.PAD_STYLE_HASH1, strictPadding=True)
     except fileseq.FileSeqException as error:
         raise _nothing_found(path, role) from error
-    if not found.padding() and found.frameSet() is None:
+    if named.frameSet() is None and not named.padding():
         if not path.is_file():
             raise _nothing_found(path, role)
         return Sequence(text, {1: path}, unnumbered=True)
-    return _checked(text, found, role, named.zfill() or found.zfill())
+    found = _collected(text, named, role)
+    if not found.files:
+        raise _nothing_found(path, role)
+    return found
 
 
 def missing(files: Iterable[int], wanted: Iterable[int]) -> list[int]:
@@ -88,47 +90,44 @@ def _in_folder(folder: Path, role: str) -> Sequence:
         raise SequenceError(
             f"{role.capitalize()} folder {folder} holds no EXR files.", "Name a folder or pattern of EXR frames."
         )
-    if len(found) > 1:
+    if len({(s.basename(), s.extension().lower()) for s in found}) > 1:
         names = ", ".join(sorted(f"{s.basename()}{'#' * s.zfill()}{s.extension()}" for s in found)[:5])
         raise SequenceError(
             f"{role.capitalize()} folder {folder} holds {len(found)} sequences: {names}.", "Name one of them."
         )
-    only = found[0]
-    if only.frameSet() is None:
-        return Sequence(str(folder), {1: Path(only[0])}, unnumbered=True)
-    return _checked(str(folder), only, role, only.zfill())
+    most = max(found, key=len)
+    if most.frameSet() is None:
+        return Sequence(str(folder), {1: Path(most[0])}, unnumbered=True)
+    return _collected(str(folder), most, role)
 
 
-def _checked(pattern: str, found: fileseq.FileSequence, role: str, padding: int) -> Sequence:
-    if len(found) > MAX_FRAMES:
-        raise SequenceError(
-            f"{role.capitalize()} {pattern} has {len(found)} frames, more than {MAX_FRAMES}.",
-            "Name a narrower pattern.",
-        )
+def _collected(pattern: str, named: fileseq.FileSequence, role: str) -> Sequence:
+    """Every file on disk of that name, sorted into those that fit the pattern's padding and extension, and strays.
+
+    fileseq's own search by pattern goes through a shell-like match, to which brackets in a name are not plain letters;
+    so it lists the folder, and the comparison is made here.
+    """
     files: dict[int, Path] = {}
-    for frame in found.frameSet():
-        if not isinstance(frame, int):
-            raise SequenceError(
-                f"{role.capitalize()} {pattern} has sub-frame {frame}.", "Only whole frame numbers are read."
-            )
-        # Houdini's and printf's count of digits includes the minus sign, and so does fileseq's.
-        files[frame] = Path(found.frame(frame))
-    return Sequence(pattern, dict(sorted(files.items())), strays=_strays(found, padding))
-
-
-def _strays(found: fileseq.FileSequence, padding: int) -> tuple[str, ...]:
-    """Other files of the same name: differently padded, or with the extension in other case."""
-    strays = []
-    for other in _all_in(Path(found.dirname() or ".")):
-        if other.basename() != found.basename() or other.frameSet() is None:
+    strays: list[str] = []
+    alike = (named.basename(), named.extension().lower())
+    for other in _all_in(Path(named.dirname() or ".")):
+        frames = other.frameSet()
+        if (other.basename(), other.extension().lower()) != alike or frames is None:
             continue
-        if other.extension().lower() != found.extension().lower():
-            continue
-        if other.extension() == found.extension() and other.zfill() == padding:
-            continue
-        mine = {found.frame(f) for f in found.frameSet()}
-        strays += [Path(p).name for p in other if p not in mine]
-    return tuple(sorted(strays))
+        if len(other) > MAX_FRAMES:
+            message = f"{role.capitalize()} {pattern} has {len(other)} frames, more than {MAX_FRAMES}."
+            raise SequenceError(message, "Name a narrower pattern.")
+        for frame, text in zip(frames, other):
+            path = Path(text)
+            if not isinstance(frame, int):
+                message = f"{role.capitalize()} {pattern} has sub-frame {frame}."
+                raise SequenceError(message, "Only whole frame numbers are read.")
+            # As in printf and Nuke, a minus sign counts as one of the digits.
+            if path.name == f"{named.basename()}{frame:0{named.zfill()}d}{named.extension()}":
+                files[frame] = path
+            else:
+                strays.append(path.name)
+    return Sequence(pattern, dict(sorted(files.items())), strays=tuple(sorted(strays)))
 
 
 def _all_in(folder: Path) -> list[fileseq.FileSequence]:

@@ -1,0 +1,145 @@
+"""The command line: stable flags, honest exit statuses, one line and one hint for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny_shot
+from void_server import cli
+
+
+@pytest.fixture
+def shot(tmp_path):
+    return tiny_shot.write(tmp_path / "shot")
+
+
+def void_server(*words, **more):
+    """The command as a shell would start it."""
+    return subprocess.run(
+        [sys.executable, "-m", "void_server.cli", *map(str, words)], capture_output=True, text=True, timeout=100, **more
+    )
+
+
+def test_run_writes_frames_and_says_where(shot, tmp_path, capsys):
+    status = cli.main(["run", shot.plate, "--matte", shot.matte, "--out", str(tmp_path / "out"), "--engine=propagate"])
+    out, err = capsys.readouterr()
+    assert status == 0
+    assert "8 clean frames" in out
+    assert str(tmp_path / "out/sheet.png") in out
+    assert "warning: The plate does not say its colour space" in err
+
+
+def test_json_is_one_object_a_line_and_the_last_is_the_result(shot, tmp_path):
+    done = void_server(
+        "run", shot.plate, "--matte", shot.matte, "--out", tmp_path / "out", "--no-physics-prior", "--json"
+    )
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert {"progress", "frame", "warning", "result"} <= {e["event"] for e in events}
+    assert events[-1]["event"] == "result"
+    assert events[-1]["coverage"] == 1.0
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "words, place",
+    [
+        (["run"], "PLATE"),
+        (["fly"], "fly"),
+        (["run", "{plate}", "--matte", "{matte}"], "--out"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--frames", "2-1"], "2-1"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--engine", "magic"], "magic"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--colorspace", "lin_mars"], "lin_mars"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--missing", "guess"], "guess"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--option", "steps"], "steps"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--layer", "nowhere"], "nowhere"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--matte-channel", "Q"], "Q"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{out}", "--seed", "-4"], "-4"),
+        (["run", "no/such/plate.####.exr", "--matte", "{matte}", "--out", "{out}"], "no/such"),
+        (["run", "{plate}", "--matte", "{matte}", "--out", "{plate_file}"], "plate.1001.exr"),
+    ],
+)
+def test_every_wrong_word_gets_one_line_a_hint_and_status_2(shot, tmp_path, capsys, words, place):
+    names = {
+        "plate": shot.plate, "matte": shot.matte, "out": tmp_path / "out",
+        "plate_file": shot.folder / "plate/plate.1001.exr",
+    }  # fmt: skip
+    status = cli.main([word.format(**names) for word in words])
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert place in err
+    assert "hint: " in err
+    assert "Traceback" not in out + err
+
+
+def test_a_wrong_word_is_json_too_where_json_was_asked_for(capsys):
+    assert cli.main(["run", "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["event"] == "error"
+    assert answer["exit_status"] == 2
+
+
+@pytest.mark.parametrize("command", [["status"], ["cancel", "j1"], ["fetch", "j1", "--out", "{out}"]])
+def test_a_daemon_that_is_not_there_is_status_3_at_once(tmp_path, capsys, command):
+    words = [word.format(out=tmp_path / "out") for word in command]
+    assert cli.main([*words, "--server", "tcp://127.0.0.1:9"]) == 3
+    assert "hint: " in capsys.readouterr().err
+
+
+def test_interrupted_runs_stop_between_frames_with_status_130(tmp_path):
+    shot = tiny_shot.write(tmp_path / "shot")
+    words = ["run", shot.plate, "--matte", shot.matte, "--out", tmp_path / "out", "--no-physics-prior", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "void_server.cli", *map(str, words)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if json.loads(line)["event"] == "progress":
+                process.send_signal(signal.SIGINT)
+                break
+        rest = [json.loads(line) for line in process.stdout]
+    assert process.returncode == 130
+    assert rest[-1]["code"] == "job_cancelled"
+    assert not (tmp_path / "out/manifest.json").exists()
+    assert not [p for p in (tmp_path / "out").glob("*") if p.suffix == ".tmp"]
+
+
+def test_effects_writes_mattes_that_can_be_painted_on_and_given_back(shot, tmp_path, capsys):
+    out = tmp_path / "affected"
+    assert cli.main(["effects", shot.plate, "--matte", shot.matte, "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {f"affected.{f}.exr" for f in tiny_shot.FRAMES} | {
+        "sheet.png",
+        "manifest.json",
+    }
+    again = [
+        "run",
+        shot.plate,
+        "--matte",
+        shot.matte,
+        "--affected",
+        str(out / "affected.####.exr"),
+        "--engine=propagate",
+    ]
+    assert cli.main([*again, "--out", str(tmp_path / "out")]) == 0
+
+
+def test_doctor_finds_this_machine_fit(capsys):
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "engine propagate" in out
+    assert "MISSING" not in out
+
+
+def test_help_names_every_flag_of_the_design():
+    shown = void_server("run", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
+    for flag in (
+        "--affected", "--keep", "--reference", "--frames", "--handles", "--engine", "--physics-prior",
+        "--no-physics-prior", "--prompt", "--colorspace", "--layer", "--matte-channel", "--device", "--seed",
+        "--missing", "--json",
+    ):  # fmt: skip
+        assert flag in shown

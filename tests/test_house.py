@@ -1,0 +1,139 @@
+"""The house rules, executed: rooms, arrows, style, types, and the promises that prose makes about the code."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "void_server"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_LINES = 400
+
+SHARED = {"wire.errors", "wire.shot", "wire.report"}
+"""What rooms below the wire may know of it: the words, not the sockets."""
+
+ROOMS = {
+    "wire": {"wire"},
+    "daemon": {"wire", "daemon"},
+    "image": {"image"} | SHARED,
+    "effects": {"effects"} | SHARED,
+    "engine": {"engine"} | SHARED,
+}
+"""Which parts of the package each room may import. Everything at the top (pipeline, cli, ...) may import all rooms."""
+
+EXCEPTIONS = {
+    ("daemon/worker.py", "pipeline"): "the worker runs the main path in its own process",
+    ("engine/void", "effects.quadmask"): "the quadmask is built in one place only",
+}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of this package that a file imports anywhere, as dotted names without the package's own."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.removeprefix("void_server.") for name in found if name.startswith("void_server.")}
+
+
+def outside(path: Path) -> set[str]:
+    """Top-level packages that a file imports from elsewhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"void_server"}
+
+
+def place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def rooms_of(path: Path) -> str:
+    return place(path).split("/")[0] if "/" in place(path) else ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_arrows_between_rooms_go_one_way(path):
+    room = rooms_of(path)
+    if room not in ROOMS:
+        return
+    for name in imports(path):
+        if any(place(path).startswith(p) and name.startswith(n) for p, n in EXCEPTIONS):
+            continue
+        allowed = any(name == a or name.startswith(f"{a}.") for a in ROOMS[room]) or name == "__version__"
+        assert allowed, f"{place(path)} imports {name}; room '{room}' may only know {sorted(ROOMS[room])}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_each_room_keeps_to_its_libraries(path):
+    room, used = rooms_of(path), outside(path)
+    if room == "wire":
+        assert used <= {"zmq", "msgpack"}
+    if room == "daemon":
+        assert used <= {"zmq", "msgpack", "psutil"}
+    if room != "engine" and "training" not in place(path):
+        assert not used & {"torch", "diffusers", "transformers"}
+    if room != "image" and room in ROOMS or room == "engine":
+        assert "OpenEXR" not in used
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place)
+def test_every_module_has_a_sign_on_its_door_and_stays_small(path):
+    text = path.read_text(encoding="utf-8")
+    sign = ast.get_docstring(ast.parse(text)) or ""
+    first = sign.split("\n\n")[0]
+    assert first, f"{place(path)} has no docstring"
+    if path.name != "__init__.py":
+        assert re.search(r"What comes in|what comes in", sign), f"{place(path)} does not say what comes in"
+    assert text.count("\n") <= MOST_LINES, f"{place(path)} has {text.count(chr(10))} lines; split it"
+
+
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))], ids=lambda p: p.name)
+def test_nothing_forbidden_is_written(path):
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"\b(TO" + r"DO|FIX" + r"ME)\b", text)
+    if PACKAGE in path.parents:
+        assert not re.search(r"^\s*(import|from) pickle", text, re.M)
+        assert "sys.exit" not in text or path.name == "cli.py" or "__main__" in text
+
+
+def test_no_room_is_called_what_everything_could_be_called():
+    for path in MODULES:
+        assert path.stem not in {"utils", "util", "helpers", "helper", "manager", "misc", "common"}
+
+
+def test_the_package_itself_imports_nothing():
+    assert not outside(PACKAGE / "__init__.py")
+    assert not imports(PACKAGE / "__init__.py")
+
+
+def test_the_command_line_starts_without_loading_the_engines_or_sockets():
+    code = "import sys, void_server.cli; print(sorted({'torch', 'cv2', 'OpenEXR', 'zmq'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_ruff_finds_nothing():
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--no-cache", "."], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_mypy_finds_nothing():
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
