@@ -17,10 +17,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.console import Console
+from void_server import shot_flags
+from void_server.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
-from void_server.wire.shot import MISSING, FrameRange, ShotFiles, ShotSettings
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
 
@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. Never raises for what a user can cause."""
     words = list(sys.argv[1:] if argv is None else argv)
-    console = Console(as_json="--json" in words)
+    console = Console(log_format(words))
     cancelled = _cancel_on_signals()
     try:
         args = _parser().parse_args(words)
@@ -90,17 +90,20 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
-        sub.add_argument("--json", action="store_true", help="one JSON object a line; the last line is the result")
+        sub.add_argument(
+            "--log-format", choices=LOG_FORMATS, default="human", help="how to speak; json: one object a line"
+        )
+        sub.add_argument("--json", action="store_true", help="the same as --log-format json")
         return sub
 
     demo = command("demo", _demo, "make a short HDR shot with a known answer, remove its object, score the result")
     demo.add_argument("--out", type=Path, default=Path("void-demo"), metavar="DIR")
 
     run = command("run", _run, "one shot, in this process: no daemon")
-    _add_shot(run)
+    shot_flags.add_to(run)
 
     submit = command("submit", _submit, "one shot, through a daemon")
-    _add_shot(submit)
+    shot_flags.add_to(submit)
     _add_server(submit)
     submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
     submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
@@ -136,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("--name", default=None, help="whose key it is")
 
     effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
-    _add_shot(effects)
+    shot_flags.add_to(effects)
 
     bench = command("bench", _bench, "measure: propagate on clips with known answers, or the wire")
     bench.add_argument("what", choices=("propagate", "wire"))
@@ -147,82 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_shot(parser: argparse.ArgumentParser) -> None:
-    """The flags that every command about a shot shares."""
-    pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
-    parser.add_argument("plate", metavar="PLATE", help=f"EXR sequence, scene-linear: {pattern}")
-    parser.add_argument("--matte", required=True, metavar="MATTE", help="EXR sequence, 1 = remove")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument(
-        "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
-    )
-    parser.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
-    parser.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
-    parser.add_argument("--frames", type=FrameRange.parse, metavar="A-B", help="frames to deliver; default: all")
-    parser.add_argument("--handles", type=int, metavar="N", help="frames read for context on either side; default: all")
-    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
-    parser.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
-                        help="find the affected region when none is painted")  # fmt: skip
-    parser.add_argument(
-        "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
-    )
-    parser.add_argument(
-        "--colorspace", metavar="NAME", help="lin_rec709, acescg, aces2065-1, ...; default: the file's tags"
-    )
-    parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
-    parser.add_argument("--matte-channel", metavar="NAME")
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
-    parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
-    parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
-
-
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
     parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
-
-
-def _settings(args: argparse.Namespace) -> ShotSettings:
-    options: dict[str, Any] = {}
-    for text in args.option:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise SettingsError(f"--option {text} has no value.", "Write it as NAME=VALUE.")
-        options[name] = _plain(value)
-    return ShotSettings(
-        frames=args.frames,
-        handles=args.handles,
-        engine=args.engine,
-        physics_prior=args.physics_prior,
-        prompt=args.prompt,
-        colorspace=args.colorspace,
-        layer=args.layer,
-        matte_channel=args.matte_channel,
-        device=args.device,
-        seed=args.seed,
-        missing=args.missing,
-        grow_px=args.grow_px,
-        feather_px=args.feather_px,
-        options=options,
-    )
-
-
-def _plain(value: str) -> Any:
-    """A flag's text as a number or truth value where it is one."""
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(value.lower(), value)
-
-
-def _files(args: argparse.Namespace) -> ShotFiles:
-    from void_server import check
-
-    return check.find_files(args.plate, args.matte, args.affected, args.keep, args.reference)
 
 
 def _client(args: argparse.Namespace) -> Any:
@@ -235,7 +165,7 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
     from void_server import pipeline
 
     report = Report(console.on_event, cancelled)
-    manifest = pipeline.make_clean_plate(_files(args), _settings(args), args.out, report)
+    manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
     return 0
 
@@ -249,7 +179,9 @@ def _done(out: Path, manifest: dict[str, Any]) -> str:
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import preview
 
-    manifest = preview.write_affected(_files(args), _settings(args), args.out, Report(console.on_event, cancelled))
+    manifest = preview.write_affected(
+        shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
+    )
     text = f"{len(manifest['frames'])} frames of affected.####.exr in {args.out}"
     console.result({"out": str(args.out), **manifest}, text)
     return 0
@@ -258,7 +190,7 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
 def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import check
 
-    files, settings = _files(args), _settings(args)
+    files, settings = shot_flags.files(args), shot_flags.settings(args)
     for code, message in check.check_shot(files, settings).warnings:
         Report(console.on_event).warn(code, message)
     check.check_output(args.out, files)

@@ -1,0 +1,89 @@
+"""The flags that every command about a shot shares, and what they mean.
+
+What comes in: an argument parser to add them to, or what it read. What goes out: `ShotFiles` and `ShotSettings`. Hosts
+and farms write these flags, so their names are stable. It reads no pixels and starts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from void_server.wire.errors import SettingsError
+from void_server.wire.shot import MISSING, FrameRange, ShotFiles, ShotSettings
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """The flags that every command about a shot shares."""
+    pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
+    parser.add_argument("plate", metavar="PLATE", help=f"EXR sequence, scene-linear: {pattern}")
+    parser.add_argument("--matte", required=True, metavar="MATTE", help="EXR sequence, 1 = remove")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
+    )
+    parser.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
+    parser.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
+    parser.add_argument("--frames", type=FrameRange.parse, metavar="A-B", help="frames to deliver; default: all")
+    parser.add_argument("--handles", type=int, metavar="N", help="frames read for context on either side; default: all")
+    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
+    parser.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
+                        help="find the affected region when none is painted")  # fmt: skip
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
+    )
+    parser.add_argument(
+        "--colorspace", metavar="NAME", help="lin_rec709, acescg, aces2065-1, ...; default: the file's tags"
+    )
+    parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
+    parser.add_argument("--matte-channel", metavar="NAME")
+    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
+    parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
+    parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
+
+
+def settings(args: argparse.Namespace) -> ShotSettings:
+    """What the flags say. Raises SettingsError for values out of range."""
+    options: dict[str, Any] = {}
+    for text in args.option:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise SettingsError(f"--option {text} has no value.", "Write it as NAME=VALUE.")
+        options[name] = _plain(value)
+    return ShotSettings(
+        frames=args.frames,
+        handles=args.handles,
+        engine=args.engine,
+        physics_prior=args.physics_prior,
+        prompt=args.prompt,
+        colorspace=args.colorspace,
+        layer=args.layer,
+        matte_channel=args.matte_channel,
+        device=args.device,
+        seed=args.seed,
+        missing=args.missing,
+        grow_px=args.grow_px,
+        feather_px=args.feather_px,
+        options=options,
+    )
+
+
+def _plain(value: str) -> Any:
+    """A flag's text as a number or truth value where it is one."""
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(value.lower(), value)
+
+
+def files(args: argparse.Namespace) -> ShotFiles:
+    """The files that the flags' patterns name. Raises SequenceError listing every pattern that fails."""
+    from void_server import check
+
+    return check.find_files(args.plate, args.matte, args.affected, args.keep, args.reference)
