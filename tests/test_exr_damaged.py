@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def test_every_sound_image_round_trips_or_is_refused_for_what_it_is() -> None:
 
 def mutations(data: bytes, count: int, rng: np.random.Generator) -> list[bytes]:
     """Flipped bytes, anywhere or in the pixels alone, cut ends, and lost tables."""
-    body = min(exr_files.table(data))
+    body = exr_files.header_end(data)
     found = [data[: int(rng.integers(0, len(data)))] for _ in range(count // 4)]
     for turn in range(count - len(found)):
         broken = bytearray(data)
@@ -118,11 +119,15 @@ def mutations(data: bytes, count: int, rng: np.random.Generator) -> list[bytes]:
 @pytest.mark.parametrize("codec", range(14))
 def test_flipped_and_cut_files_neither_crash_nor_hang(tmp_path: Path, codec: int) -> None:
     rng = np.random.default_rng(codec)
+    kinds = {**RGB, "Z": "float", "id": "uint"}
+    makes = [
+        (part(WINDOW, kinds, compression=codec),),
+        (part(WINDOW, kinds, compression=codec, tile=(32, 24)),),
+        (part(WINDOW, {"Z": "float"}, name="z"), part(WINDOW, kinds, compression=codec, name="rgba")),
+    ]
     files = []
-    for index, tile in enumerate((None, (32, 24))):
-        plate = write(
-            tmp_path / "plate.exr", part(WINDOW, {**RGB, "Z": "float", "id": "uint"}, compression=codec, tile=tile)
-        )
+    for index, parts in enumerate(makes):
+        plate = write(tmp_path / "plate.exr", *parts)
         for turn, data in enumerate(mutations(plate.read_bytes(), 16, rng)):
             files.append(tmp_path / f"broken.{index}.{turn}.exr")
             files[-1].write_bytes(data)
@@ -184,6 +189,24 @@ def test_a_chunk_count_that_lies_is_refused(tmp_path: Path) -> None:
         (tmp_path / "broken.exr").write_bytes(broken)
         with pytest.raises(PlateError, match="chunk"):
             exr.read_plate_header(tmp_path / "broken.exr")
+
+
+def test_a_header_that_promises_a_giant_costs_no_memory(tmp_path: Path) -> None:
+    plate = write(tmp_path / "plate.exr", part(Window(0, 0, 8, 8), dict.fromkeys("RGB", "float"), compression=9))
+    head = set_attribute(plate.read_bytes(), b"dataWindow", struct.pack("<4i", 0, 0, 16383, 16383))
+    head = head[: exr_files.header_end(head)]
+    count, payload = 16384 // 256, bytes(40)
+    offsets = [len(head) + 8 * count + index * (8 + len(payload)) for index in range(count)]
+    chunks = b"".join(struct.pack("<ii", 256 * index, len(payload)) + payload for index in range(count))
+    plate.write_bytes(head + struct.pack(f"<{count}Q", *offsets) + chunks)
+    header = exr.read_plate_header(plate)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PlateError, match="damaged pixels"):
+            exr.read_rgb(header)
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_chunks_that_share_a_place_are_refused(tmp_path: Path) -> None:

@@ -301,16 +301,18 @@ def _read(header: ImageHeader, names: tuple[str, ...], window: Window | None) ->
         table = read_table(source, layout)
         chunks = layout.chunks_over(window)
         spans = {chunk: locate(source, layout, chunk, table) for chunk in chunks}
-        # Memory is only taken where pixels really unpack: a damaged file fails before it costs anything.
-        pixels = np.empty((window.height, window.width, len(names)), dtype)
+        pixels = None
         for batch, (_, height), arrays in decode_blocks(source, layout, chunks, spans):
+            if pixels is None:
+                # Only now: a header that promises a giant picture fails before it costs memory.
+                pixels = np.empty((window.height, window.width, len(names)), dtype)
             for row, chunk in enumerate(batch):
                 block = layout.block_window(chunk)
                 both = block.intersect(window)
                 for index, name in enumerate(names):
                     rows = arrays[name][row * height : (row + 1) * height]
                     pixels[(*both.slices(window), index)] = rows[both.slices(block)]
-    return pixels
+    return np.empty((0, 0, len(names)), dtype) if pixels is None else pixels
 
 
 def _chunks_under(layout: Layout, window: Window, mask: np.ndarray) -> list[int]:
