@@ -22,7 +22,12 @@ def shot(tmp_path):
 def void_server(*words, **more):
     """The command as a shell would start it."""
     return subprocess.run(
-        [sys.executable, "-m", "void_server.cli", *map(str, words)], capture_output=True, text=True, timeout=100, **more
+        [sys.executable, "-m", "void_server.cli", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        **more,
     )
 
 

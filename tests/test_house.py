@@ -85,7 +85,7 @@ def test_each_room_keeps_to_its_libraries(path):
         assert used <= {"zmq", "msgpack", "psutil"}
     if room != "engine" and "training" not in place(path):
         assert not used & {"torch", "diffusers", "transformers"}
-    if room != "image" and room in ROOMS or room == "engine":
+    if room in ROOMS and room != "image":
         assert "OpenEXR" not in used
 
 
@@ -128,12 +128,16 @@ def test_the_command_line_starts_without_loading_the_engines_or_sockets():
 def test_ruff_finds_nothing():
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--no-cache", "."], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "ruff", *command, "--no-cache", "."],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.timeout(300)
 def test_mypy_finds_nothing():
-    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
