@@ -2,8 +2,8 @@
 
 What comes in: a folder. What goes out, in it: plate, matte and true clean plate as half-float EXR sequences. A ball
 rolls over a polished floor in front of a wall with lamps, under a drifting camera, with a soft shadow, a reflection in
-the floor, grain, highlights above 8, overscan and timecode. It knows nothing of engines and gives them no hint: shadow and
-reflection are in no matte.
+the floor, grain, highlights above 8, overscan and timecode. It knows nothing of engines and gives them no hint: shadow
+and reflection are in no matte.
 """
 
 from __future__ import annotations
@@ -79,18 +79,18 @@ def _world(rng: np.random.Generator) -> Array:
     """Wall and floor in light, float32 [H, W, 3], a good deal larger than the frame."""
     height, width = HEIGHT + 160, WIDTH + 240
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    wall = np.float32([0.34, 0.30, 0.26]) * (0.9 + 0.3 * _clouds(rng, height, width, 5))[..., None]
+    wall = np.array([0.34, 0.30, 0.26], np.float32) * (0.9 + 0.3 * _clouds(rng, height, width, 5))[..., None]
     bricks = (np.abs((y / 26) % 1 - 0.5) > 0.46) | (np.abs((x / 58 + (y // 26) * 0.5) % 1 - 0.5) > 0.48)
     wall = np.where(bricks[..., None], wall * 0.6, wall)
     depth = np.maximum(y - HORIZON - 60, 1) / 120
     boards = np.abs((x - width / 2) / (70 + 110 * depth) % 1 - 0.5) > 0.485
-    floor = np.float32([0.20, 0.14, 0.09]) * (1.0 + 0.45 * _clouds(rng, height, width, 6))[..., None]
+    floor = np.array([0.20, 0.14, 0.09], np.float32) * (1.0 + 0.45 * _clouds(rng, height, width, 6))[..., None]
     floor = np.where(boards[..., None], floor * 0.55, floor) * (0.8 + 0.3 * np.minimum(depth, 1.5))[..., None]
     light = np.where((y < HORIZON + 60)[..., None], wall, floor).astype(np.float32)
     for lamp_x, lamp_y, power in ((150, 110, 9.0), (420, 90, 14.0), (640, 120, 22.0), (800, 100, 8.5)):
         glow = np.exp(-((x - lamp_x) ** 2 + (y - lamp_y) ** 2) / (2 * 7.0**2))
         halo = 1 / (1 + ((x - lamp_x) ** 2 + (y - lamp_y) ** 2) / 45.0**2) ** 2
-        light += (power * glow + 0.45 * halo)[..., None] * np.float32([1.0, 0.86, 0.66])
+        light += (power * glow + 0.45 * halo)[..., None] * np.array([1.0, 0.86, 0.66], np.float32)
     return light
 
 
@@ -155,7 +155,9 @@ def _shaded(dx: Array, dy: Array, turn: float) -> tuple[Array, Array]:
     nz = np.sqrt(np.maximum(1 - nx**2 - ny**2, 0))
     lit = np.maximum(-0.45 * nx - 0.6 * ny + 0.66 * nz, 0) + 0.12
     stripe = np.sin(6 * np.arctan2(ny * np.cos(turn) + nx * np.sin(turn), nz + 0.2)) > 0.3
-    colour = np.where(stripe[..., None], np.float32([0.75, 0.12, 0.06]), np.float32([0.55, 0.5, 0.42]))
+    colour = np.where(
+        stripe[..., None], np.array([0.75, 0.12, 0.06], np.float32), np.array([0.55, 0.5, 0.42], np.float32)
+    )
     glint = 9.0 * np.clip(-0.5 * nx - 0.62 * ny + 0.6 * nz, 0, 1) ** 60
     return (colour * lit[..., None] + glint[..., None]).astype(np.float32), alpha
 

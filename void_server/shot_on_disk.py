@@ -337,15 +337,15 @@ class ShotOnDisk:
 
 def _finite(native: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Light an engine can compute with: non-finite samples become 0, negatives stay."""
-    return np.nan_to_num(native, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.asarray(np.nan_to_num(native, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def _scaled(picture: Array, scale: float) -> Array:
-    return picture if scale == 1 else fit.resize(picture, *fit.scaled_size(*picture.shape[:2], scale))
+    return picture if scale == 1 else fit.resize(picture, *fit.scaled_size(picture.shape[0], picture.shape[1], scale))
 
 
 def _scaled_soft(mask: Array, scale: float) -> Array:
-    return mask if scale == 1 else fit.resize_soft(mask, *fit.scaled_size(*mask.shape, scale))
+    return mask if scale == 1 else fit.resize_soft(mask, *fit.scaled_size(mask.shape[0], mask.shape[1], scale))
 
 
 def as_engine_shot(shot: ShotOnDisk) -> engines.Shot:

@@ -49,7 +49,7 @@ def grown(mask: npt.NDArray[np.bool_], grow_px: float, feather_px: float) -> Arr
         return mask.astype(np.float32)
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     feather = max(min(feather_px, grow_px), 1e-3)
-    return np.clip((grow_px - distance) / feather, 0, 1).astype(np.float32)
+    return np.asarray(np.clip((grow_px - distance) / feather, 0, 1), np.float32)
 
 
 def change(matte: Array, affected: Array, keep: Array, grow_px: float, feather_px: float) -> Array:
