@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import sys
 import types
 from collections.abc import Callable
@@ -22,23 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from tests.fakes import tiny_void as tiny  # noqa: E402
+
 GOLDEN = HERE / "data" / "released_void.npz"
 LIMIT = 1e-4
 KEPT_SAMPLES = 1500
 STEPS = 3
-
-
-def _load(name: str, path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tiny = _load("tiny_void", HERE / "fakes" / "tiny_void.py")
 
 
 def samples(result: torch.Tensor) -> np.ndarray:

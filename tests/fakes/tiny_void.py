@@ -6,6 +6,8 @@ fixed, since the numbers that torch initialises layers with may change between i
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,3 +95,77 @@ def clip(frames: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
 
 def embeds(seed: int) -> torch.Tensor:
     return array((1, TEXT_TOKENS, TEXT_CHANNELS), seed)
+
+
+BASE = "CogVideoX-Fun-V1.5-5b-InP"
+TOKENS = 16
+
+
+def text_encoder() -> Any:
+    from transformers import T5Config, T5EncoderModel
+
+    return fill(
+        T5EncoderModel(
+            T5Config(
+                vocab_size=200,
+                d_model=TEXT_CHANNELS,
+                d_kv=8,
+                d_ff=16,
+                num_layers=1,
+                num_heads=2,
+                feed_forward_proj="gated-gelu",
+            )
+        ),
+        13,
+    )
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A spiece.model, as the base model has it, and nothing that would spare reading it."""
+    import io
+
+    import sentencepiece
+
+    words = [f"a table with a cup on it number {i} of the scene after removal" for i in range(200)]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words),
+        model_writer=model,
+        vocab_size=60,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    folder.mkdir(parents=True)
+    (folder / "spiece.model").write_bytes(model.getvalue())
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer", "extra_ids": 100}')
+    (folder / "special_tokens_map.json").write_text("{}")
+    (folder / "added_tokens.json").write_text("{}")
+
+
+def write_weights(folder: Path, refine: bool = False, encoder: bool = True) -> Path:
+    """A folder of weights laid out like the real one, the text encoder in two shards."""
+    from diffusers import CogVideoXTransformer3DModel
+    from safetensors.torch import save_file
+
+    from void_server.engine.void import VoidVae
+
+    base = folder / BASE
+    fill(VoidVae(**VAE), 12).save_pretrained(base / "vae")
+    config = TRANSFORMER | {"in_channels": 9, "add_noise_in_inpaint_model": True, "max_text_seq_length": TOKENS}
+    (base / "transformer").mkdir()
+    (base / "transformer" / "config.json").write_text(
+        json.dumps({"_class_name": "CogVideoXTransformer3DModel", **config})
+    )
+    (base / "scheduler").mkdir()
+    scheduler = {"_class_name": "CogVideoXDDIMScheduler", **SCHEDULER, "snr_shift_scale": 1.0}
+    (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    for seed, stem in [(11, "void_pass1"), (14, "void_pass2")][: 1 + refine]:
+        model = fill(CogVideoXTransformer3DModel(**TRANSFORMER), seed)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{stem}.safetensors")
+    if encoder:
+        text_encoder().save_pretrained(base / "text_encoder", max_shard_size="8KB")
+        write_tokenizer(base / "tokenizer")
+    return folder

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from void_server.engine.void.memory import Tier
     from void_server.engine.void.pipeline import VoidPipeline
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors")
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "sentencepiece", "google.protobuf")
 GENERATED_CONFIDENCE = 0.5
 """VOID says nothing about how sure it is; what it drew is trusted half, what it was told fully."""
 
@@ -71,7 +71,7 @@ class VoidEngine:
     @classmethod
     def available(cls, device: str | None) -> Availability:
         """Whether packages, weights and a GPU are here. Asks for the cheapest first; imports torch last."""
-        absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+        absent = [name for name in PACKAGES if not _installed(name)]
         if absent:
             return Availability(
                 False, f"{', '.join(absent)} not installed; install it with: pip install 'void-server[void]'"
@@ -222,6 +222,13 @@ class VoidEngine:
             confidence=confidence,
             grainless=1 - told,
         )
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _exactly(picture: Array, size: tuple[int, int]) -> Array:
