@@ -1,0 +1,238 @@
+"""Evaluates the few native nodes that the gizmos are made of, on real EXR files, in the viewer's and a render's manner.
+
+What comes in: a node of `nuke_script`, pictures for the inputs of a group, a frame, a view, `gui`. What goes out: a map
+from channel names to float32 [H, W]. What a node does is taken from the reference guide, not from Nuke itself:
+it proves the graph's logic, not Nuke's arithmetic. A node or knob that it does not know is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import OpenEXR
+
+from tests.fakes.nuke_script import ScriptNode
+
+Picture = dict[str, np.ndarray]
+SHORT = {"r": "rgba.red", "g": "rgba.green", "b": "rgba.blue", "a": "rgba.alpha"}
+LONG = {"R": "rgba.red", "G": "rgba.green", "B": "rgba.blue", "A": "rgba.alpha"}
+
+
+class RenderError(RuntimeError):
+    """What makes a render fail: a Read that may not be black."""
+
+
+@dataclasses.dataclass
+class Graph:
+    """inputs: picture by name of an Input node. script: path of the saved script."""
+
+    inputs: Mapping[str, Picture | None]
+    frame: int
+    gui: bool = True
+    script: str = ""
+    view: str = "main"
+    size: tuple[int, int] = (64, 96)
+
+    def render(self, node: ScriptNode | None) -> Picture:
+        """The picture of one node; black where nothing is connected."""
+        if node is None:
+            return {}
+        if node.cls == "Group":
+            return self.render(next(child for child in node.children if child.cls == "Output"))
+        if self.number(node, "disable", 0):
+            return self.source(node, 0)
+        return getattr(self, f"do_{node.cls}")(node)
+
+    def source(self, node: ScriptNode, index: int) -> Picture:
+        return self.render(node.inputs[index] if index < len(node.inputs) else None)
+
+    def number(self, node: ScriptNode, knob: str, default: float) -> float:
+        raw = node.knobs.get(knob)
+        if raw is None:
+            return default
+        if not raw.startswith("{"):
+            return {"true": 1.0, "false": 0.0}[raw] if raw in ("true", "false") else float(raw)
+        return float(self.expression(raw.strip("{}").strip('"').replace("\\", ""), node, {}))
+
+    def expression(self, text: str, node: ScriptNode, pictures: Mapping[str, Picture]) -> Any:
+        def value(name: str) -> Any:
+            if name == "$gui":
+                return float(self.gui)
+            if name == "frame":
+                return float(self.frame)
+            if name.startswith("parent."):
+                assert node.parent is not None
+                return self.knob_of(node.parent, name[7:])
+            prefix, channel = (name[0], name[1:]) if len(name) == 2 else ("", name)
+            return pictures[prefix].get(SHORT[channel], np.zeros(self.size, np.float32))
+
+        return Expression(text, value).evaluate()
+
+    def knob_of(self, group: ScriptNode, name: str) -> float:
+        raw, knob = group.knobs.get(name), group.user[name]
+        if raw is None:
+            return 0.0
+        return float(knob.menu.index(raw)) if knob.menu else self.number(group, name, 0.0)
+
+    def do_Input(self, node: ScriptNode) -> Picture:
+        return dict(self.inputs.get(node.name) or {})
+
+    def do_Dot(self, node: ScriptNode) -> Picture:
+        return self.source(node, 0)
+
+    do_Output = do_NoOp = do_Dot
+
+    def do_Read(self, node: ScriptNode) -> Picture:
+        assert node.knobs["raw"] == "true", f"{node.name} is not raw"
+        first, last = (int(self.number(node, k, 1)) for k in ("first", "last"))
+        if not first <= self.frame <= last and node.knobs.get("before") == "black":
+            return {}
+        path = evaluated(node.knobs.get("file", ""), self.frame, self.view, self.script)
+        if Path(path).is_file():
+            return read_exr(Path(path))
+        on_error = node.knobs.get("on_error", "error")
+        on_error = on_error if on_error.isalpha() else ("error", "black")[int(self.number(node, "on_error", 0))]
+        if on_error == "error":
+            raise RenderError(f"{node.name}: {path}: no such file")
+        return {}
+
+    def do_Grade(self, node: ScriptNode) -> Picture:
+        gain = np.float32(self.number(node, "white", 1.0))
+        return {name: p * gain if name != "rgba.alpha" else p for name, p in self.source(node, 0).items()}
+
+    def do_Copy(self, node: ScriptNode) -> Picture:
+        out, other = dict(self.source(node, 0)), self.source(node, 1)
+        source = other.get(node.knobs["from0"])
+        out[node.knobs["to0"]] = np.zeros(self.size, np.float32) if source is None else source
+        return out
+
+    def do_Expression(self, node: ScriptNode) -> Picture:
+        below = self.source(node, 0)
+        return self._computed(node, below, {"": below})
+
+    def do_MergeExpression(self, node: ScriptNode) -> Picture:
+        below = self.source(node, 0)
+        return self._computed(node, below, {"B": below, "A": self.source(node, 1)})
+
+    def _computed(self, node: ScriptNode, below: Picture, pictures: Mapping[str, Picture]) -> Picture:
+        out = dict(below)
+        for index, default in enumerate(SHORT.values()):
+            channel, text = node.knobs.get(f"channel{index}", default), node.knobs.get(f"expr{index}", "")
+            if channel != "none" and text:
+                result = np.asarray(self.expression(text, node, pictures), np.float32)
+                out[channel] = np.broadcast_to(result, self.size)
+        return out
+
+    def do_Dilate(self, node: ScriptNode) -> Picture:
+        out, size = dict(self.source(node, 0)), self.number(node, "size", 0)
+        act: Callable[..., np.ndarray] = cv2.dilate if size > 0 else cv2.erode
+        kernel = np.ones((2 * round(abs(size)) + 1,) * 2, np.uint8)
+        channel = node.knobs["channels"]
+        out[channel] = act(np.ascontiguousarray(out[channel]), kernel)
+        return out
+
+    def do_Blur(self, node: ScriptNode) -> Picture:
+        out, size = dict(self.source(node, 0)), self.number(node, "size", 0)
+        channel = node.knobs["channels"]
+        out[channel] = cv2.GaussianBlur(np.ascontiguousarray(out[channel]), (0, 0), size / 2)
+        return out
+
+    def do_Switch(self, node: ScriptNode) -> Picture:
+        which = int(self.number(node, "which", 0))
+        return self.source(node, min(max(which, 0), len(node.inputs) - 1))
+
+
+class Expression:
+    """Nuke's expression language, as far as the gizmos speak it: ?:, || &&, comparisons, + - * /, names, numbers."""
+
+    TOKEN = re.compile(r"\s*(\|\||&&|==|!=|<=|>=|[-+*/()<>?:!]|\d+\.?\d*|\$?[A-Za-z_][\w.]*)")
+    LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*", "/"))
+
+    def __init__(self, text: str, value: Callable[[str], Any]) -> None:
+        self.value, self.tokens, at = value, [], 0
+        while at < len(text.rstrip()):
+            match = self.TOKEN.match(text, at)
+            if match is None:
+                raise ValueError(f"can't read {text[at:]!r} in expression {text!r}")
+            self.tokens.append(match[1])
+            at = match.end()
+
+    def evaluate(self) -> Any:
+        with np.errstate(all="ignore"):
+            result = self._choice()
+        if self.tokens:
+            raise ValueError(f"left over in an expression: {self.tokens}")
+        return result
+
+    def _take(self, *wanted: str) -> str:
+        return self.tokens.pop(0) if self.tokens and self.tokens[0] in wanted else ""
+
+    def _choice(self) -> Any:
+        condition = self._level(0)
+        if not self._take("?"):
+            return condition
+        yes = self._choice()
+        assert self._take(":")
+        return np.where(np.asarray(condition) != 0, yes, self._choice())
+
+    def _level(self, depth: int) -> Any:
+        if depth == len(self.LEVELS):
+            return self._single()
+        left = self._level(depth + 1)
+        while sign := self._take(*self.LEVELS[depth]):
+            left = self._apply(sign, left, self._level(depth + 1))
+        return left
+
+    def _single(self) -> Any:
+        if self._take("-"):
+            return -self._single()
+        if self._take("!"):
+            return np.asarray(self._single()) == 0
+        if self._take("("):
+            inside = self._choice()
+            assert self._take(")")
+            return inside
+        word = self.tokens.pop(0)
+        return np.float32(word) if word[0].isdigit() else self.value(word)
+
+    @staticmethod
+    def _apply(sign: str, a: Any, b: Any) -> Any:
+        ops: dict[str, Callable[[Any, Any], Any]] = {
+            "||": lambda x, y: (np.asarray(x) != 0) | (np.asarray(y) != 0),
+            "&&": lambda x, y: (np.asarray(x) != 0) & (np.asarray(y) != 0),
+            "==": np.equal, "!=": np.not_equal, "<": np.less, ">": np.greater, "<=": np.less_equal,
+            ">=": np.greater_equal, "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide,
+        }  # fmt: skip
+        return ops[sign](a, b)
+
+
+def evaluated(text: str, frame: int, view: str, script: str) -> str:
+    """A file knob's text with Tcl, %04d and %V put in."""
+    folder = str(Path(script).parent) if script else ""
+    text = text.replace("[file dirname [value root.name]]", folder).replace("%V", view)
+    if "[" in text:
+        raise ValueError(f"Tcl that this evaluator does not know: {text}")
+    text = re.sub(r"%0(\d)d", lambda m: f"{frame:0{m[1]}d}", text)
+    return re.sub(r"#+", lambda m: f"{frame:0{len(m[0])}d}", text)
+
+
+def read_exr(path: Path) -> Picture:
+    """Channels under the names Nuke gives them: R is rgba.red; one without a layer lands in `other`."""
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        pixels = {name: np.array(c.pixels, np.float32) for name, c in file.channels().items()}
+    return {LONG.get(n, n if "." in n else f"other.{n}"): p for n, p in pixels.items()}
+
+
+def write_exr(path: Path, picture: Picture, channels: str, half: bool) -> None:
+    """rgba or one channel, as a Write does. Alpha alone is written as A."""
+    short = {v: k for k, v in LONG.items()}
+    names = list(LONG.values()) if channels == "rgba" else [channels]
+    kind = np.float16 if half else np.float32
+    held = {short.get(n, n): np.ascontiguousarray(picture[n].astype(kind)) for n in names if n in picture}
+    OpenEXR.File({"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}, held).write(str(path))
