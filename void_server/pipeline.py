@@ -27,7 +27,7 @@ from void_server.check import CheckedShot, check_output, check_shot
 from void_server.effects.cues import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, sequence, sheet
-from void_server.result import ResultFolder, fingerprint, hash_inputs
+from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs
 from void_server.shot_on_disk import ShotOnDisk
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
@@ -85,24 +85,44 @@ def make_clean_plate(files: ShotFiles, settings: ShotSettings, out: Path, report
         colour = None
 
     # 5) A sheet for people, then the manifest.
-    notes = result.finished(checked.wanted)
-    _warn(report, warnings, *_coverage_warnings(notes))
-    if settings.missing != "skip" or notes:
-        _write_sheet(checked, result, report)
-    manifest = {
-        "version": void_server.__version__,
-        "engine": {"name": name, "reason": reason},
-        "settings": settings.to_wire(),
-        "frames": {str(f): {k: v for k, v in notes[f].items() if k not in ("frame", "fingerprint")} for f in notes},
-        "coverage": _shot_coverage(notes),
-        "plate_space": dataclasses.asdict(checked.space),
-        "engine_space": colour,
-        "inputs": {role: {str(f): {"file": n, "sha256": h} for f, (n, h) in hashes[role].items()} for role in hashes},
-        "warnings": [{"code": code, "message": message} for code, message in warnings],
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    result.close(manifest)
-    return manifest
+    facts = {"engine": {"name": name, "reason": reason}, "engine_space": colour}
+    return close_result(checked, result, hashes, facts, warnings, started, report)
+
+
+def close_result(
+    checked: CheckedShot,
+    result: ResultFolder,
+    hashes: Hashes,
+    facts: dict[str, Any],
+    warnings: list[tuple[str, str]],
+    started: float,
+    report: Report,
+) -> dict[str, Any]:
+    """Write the sheet and, last of all, the manifest, which also holds `facts`; returns it.
+
+    Several processes may finish ranges of one shot in one folder: whoever writes looks again afterwards, so the last
+    one to finish leaves a manifest of all frames.
+    """
+    while True:
+        notes = result.all_finished()
+        told = list(warnings)
+        _warn(report, told, *_coverage_warnings(notes))
+        if checked.settings.missing != "skip" or notes:
+            _write_sheet(checked, result, sorted(notes), report)
+        manifest = {
+            "version": void_server.__version__,
+            "settings": checked.settings.to_wire(),
+            "frames": {str(f): {k: v for k, v in notes[f].items() if k not in ("frame", "fingerprint")} for f in notes},
+            "coverage": _shot_coverage(notes),
+            "plate_space": dataclasses.asdict(checked.space),
+            **facts,
+            "inputs": {r: {str(f): {"file": n, "sha256": h} for f, (n, h) in hashes[r].items()} for r in hashes},
+            "warnings": [{"code": code, "message": message} for code, message in told],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        result.close(manifest)
+        if result.all_finished().keys() == notes.keys():
+            return manifest
 
 
 def preview_affected(files: ShotFiles, settings: ShotSettings, report: Report) -> Iterator[tuple[int, Array]]:
@@ -234,10 +254,10 @@ def _faded(shot: ShotOnDisk, result: ResultFolder, frame: int, hole: Window, lig
     return np.where(np.isfinite(was), was + (light - was) * weight, light).astype(np.float32)
 
 
-def _write_sheet(checked: CheckedShot, result: ResultFolder, report: Report) -> None:
+def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], report: Report) -> None:
     """Five frames side by side, for eyes: plate, affected, clean."""
     rows: list[sheet.Row] = []
-    for frame in sheet.evenly(checked.wanted, 5):
+    for frame in sheet.evenly(frames, 5):
         report.progress("sheet", len(rows), 5, frame)
         plate = checked.plates[frame]
         clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)

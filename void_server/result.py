@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +23,15 @@ from void_server.check import CheckedShot
 from void_server.wire.errors import OutputError, PlateError
 from void_server.wire.report import Report
 
+Hashes = Mapping[str, Mapping[int, tuple[str, str]]]
+"""(file name, sha256) of every input, by role and frame."""
+
 NOT_OF_THE_RESULT = ("frames", "handles", "device")
 """Settings that choose which frames are made or where, but not what is in them."""
+
+APPEND_TRIES = 5
+"""A network disk has no real appending: two machines that write at once may lose one line (open(2), on O_APPEND). So a
+line is looked for after it was written, and written again."""
 
 
 class ResultFolder:
@@ -68,6 +76,12 @@ class ResultFolder:
             if self._lines.get(frame, {}).get("fingerprint") == self.fingerprint and self._both_exist(frame)
         }
 
+    def all_finished(self) -> dict[int, dict[str, Any]]:
+        """Every frame made from the same inputs and settings by now, by this process or another; looks at the disk."""
+        with _disk_errors(self.path):
+            self._lines = self._read_journal()
+        return self.finished(sorted(self._lines))
+
     def older(self, frame: int) -> Path | None:
         """The clean frame that stands here from other settings, or None."""
         line = self._lines.get(frame)
@@ -85,10 +99,12 @@ class ResultFolder:
         """Record that a frame's files are finished. Call after both lie under their final names."""
         line = {"frame": frame, "fingerprint": self.fingerprint, **facts}
         self._lines[frame] = line
-        with _disk_errors(self.path), self._journal_path.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(line) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        text = json.dumps(line).encode()
+        with _disk_errors(self.path):
+            for _ in range(APPEND_TRIES):
+                _append(self._journal_path, text)
+                if text in self._journal_path.read_bytes().splitlines():
+                    break
 
     def close(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, last of all."""
@@ -117,9 +133,20 @@ def _disk_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
+def _append(path: Path, text: bytes) -> None:
+    """Add a line, on a line of its own even where a crash tore the one before."""
+    with path.open("ab+") as journal:
+        if journal.tell() > 0:
+            journal.seek(-1, os.SEEK_END)
+            text = text if journal.read(1) == b"\n" else b"\n" + text
+        journal.write(text + b"\n")
+        journal.flush()
+        os.fsync(journal.fileno())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -127,7 +154,7 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def hash_inputs(checked: CheckedShot, report: Report) -> dict[str, dict[int, tuple[str, str]]]:
+def hash_inputs(checked: CheckedShot, report: Report) -> Hashes:
     """(file name, sha256) of every file the shot is made from, by role and frame. Reads each file once."""
     headers = {"plate": checked.plates, **checked.mattes, "reference": checked.references}
     paths = sorted({header.path for role in headers.values() for header in role.values()})
@@ -143,7 +170,7 @@ def hash_inputs(checked: CheckedShot, report: Report) -> dict[str, dict[int, tup
     }
 
 
-def fingerprint(checked: CheckedShot, hashes: Mapping[str, Any], engine: str) -> str:
+def fingerprint(checked: CheckedShot, hashes: Hashes, engine: str) -> str:
     """One hash of everything a frame's pixels depend on: inputs, settings, engine, version."""
     settings = {k: v for k, v in checked.settings.to_wire().items() if k not in NOT_OF_THE_RESULT}
     basis = {

@@ -49,6 +49,7 @@ class Dialect:
         """name: one of `WORDS`."""
         self._words = WORDS[name]
         self._percent = -1.0
+        self._stage = ""
 
     def lines(self, event: Mapping[str, Any]) -> list[str]:
         """What to print for one event; nothing for events that a farm has no use for."""
@@ -71,16 +72,18 @@ class Dialect:
 
     def _progress(self, event: Mapping[str, Any]) -> list[str]:
         stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
+        low, high = SHARES.get(stage, (0.0, 0.0))
+        percent = round(low + (high - low) * min(done, total) / total, 1)
+        # A farm keeps every line for good: one a stage and one a percent say enough, and every finished frame.
+        if stage == self._stage and percent < self._percent + 1 and stage not in ("frames", "shots"):
+            return []
+        self._stage = stage
         frame = f", frame {event['frame']}" if event.get("frame") is not None else ""
         said = [self._line("status", f"{stage} {done}/{total}{frame}")]
-        if stage not in SHARES:
-            return said
-        low, high = SHARES[stage]
-        percent = round(low + (high - low) * min(done, total) / total, 1)
-        if percent <= self._percent:
-            return said
-        self._percent = percent
-        return [f"{self._words['progress']} {percent:.1f}", *said]
+        if percent > self._percent:
+            self._percent = percent
+            said.insert(0, f"{self._words['progress']} {percent:.1f}")
+        return said
 
     def _line(self, word: str, text: object) -> str:
         """One line, whatever the text holds: a second line would be read as a message of its own."""

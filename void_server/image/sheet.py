@@ -7,7 +7,7 @@ nothing about the shot.
 from __future__ import annotations
 
 import dataclasses
-import os
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def write(path: Path, rows: Sequence[Row], chromaticities: tuple[float, ...]) ->
         top += shown[0].shape[0] + LABEL_PX + GAP_PX
     done, png = cv2.imencode(".png", page[..., ::-1])
     assert done
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         temporary.write_bytes(png.tobytes())
         temporary.replace(path)
