@@ -1,0 +1,87 @@
+"""What a daemon is told when it starts: where it listens and keeps things, on what it computes, how much it takes.
+
+What comes in: flags. What goes out: one frozen `DaemonConfig`, checked. It does not open anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from void_server.wire.errors import SettingsError
+
+GIB = 1 << 30
+
+
+def default_data() -> Path:
+    """The data folder of this user: XDG's place for state that must outlive a restart."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "void"
+
+
+def found_devices() -> tuple[str, ...]:
+    """Every NVIDIA device node of this machine, else the CPU. Loads no GPU library: the server never computes."""
+    nodes = [p for p in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", p.name)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = len(nodes) if visible is None else len([v for v in visible.split(",") if v.strip()])
+    return tuple(f"cuda:{index}" for index in range(min(count, len(nodes)))) or ("cpu",)
+
+
+@dataclasses.dataclass(frozen=True)
+class DaemonConfig:
+    """Everything a daemon is told; nothing comes from anywhere else."""
+
+    bind: str = "tcp://127.0.0.1:5790"
+    """Address to listen at; port `*` takes a free one."""
+    data: Path = dataclasses.field(default_factory=default_data)
+    devices: tuple[str, ...] = ("cpu",)
+    """One worker process each: "cpu", "cuda:0"."""
+    keys: Path | None = None
+    """Folder of the daemon's key and its allowed clients; needed off loopback, obeyed on loopback where given."""
+    trust: tuple[Path, ...] = ()
+    """Folders under which a client's path is read in place of its bytes."""
+    quota_bytes: int = 500 * GIB
+    """Frames kept of one owner, received and expected."""
+    reserve_bytes: int = 1 * GIB
+    """Disk space that uploads leave free for results and the database."""
+    keep_s: float = 744 * 3600.0
+    """Age at which finished jobs and unused frames are dropped. Source: Flamenco's Shaman keeps 744 h."""
+    receiving_s: float = 24 * 3600.0
+    """Silence after which a job that was never sent whole fails."""
+    pipeline: str = "void_server.pipeline:make_clean_plate"
+    """The callable that a worker runs, as module:function."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(tcp://(\[[0-9A-Fa-f:]+\]|[^\s/:]+):(\d+|\*)|ipc://.+)", self.bind):
+            raise SettingsError(f"'{self.bind}' is not an address to listen at.", "Write it as tcp://127.0.0.1:5790.")
+        for device in self.devices:
+            if not re.fullmatch(r"cpu|cuda:\d+", device):
+                raise SettingsError(f"There is no device '{device}'.", "Use cpu, or cuda:0, cuda:1, ...")
+        if not self.devices or len(set(self.devices)) != len(self.devices):
+            raise SettingsError("Each device can be named once, and one is needed.", "Use --device cuda:0.")
+        for root in self.trust:
+            if not root.is_dir():
+                raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")
+
+    @classmethod
+    def from_flags(
+        cls,
+        *,
+        bind: str | None = None,
+        data: Path | None = None,
+        devices: Sequence[str] | None = None,
+        keys: Path | None = None,
+        trust: Sequence[Path | str] | None = None,
+        quota_gb: float | None = None,
+    ) -> DaemonConfig:
+        """The configuration for flags as given; None takes the default. Raises SettingsError."""
+        return cls(
+            bind=bind or cls.bind,
+            data=Path(data) if data else default_data(),
+            devices=tuple(devices) if devices else found_devices(),
+            keys=Path(keys) if keys else None,
+            trust=tuple(Path(root).resolve() for root in trust or ()),
+            quota_bytes=cls.quota_bytes if quota_gb is None else int(quota_gb * 1e9),
+        )
