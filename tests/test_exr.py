@@ -64,6 +64,7 @@ def clean_of(plate: Path, layer: str | None = None) -> tuple[bytes, bytes]:
     exr.write_clean(header, out, window, rgb, change)
     before, after = plate.read_bytes(), out.read_bytes()
     check_clean(before, after, header, spread(header, window, change), rgb[change > 0])
+    assert exr.read_plate_header(out, layer).data_window == header.data_window
     return before, after
 
 
@@ -215,6 +216,18 @@ def test_latin_1_channel_names_are_read_and_written(tmp_path: Path) -> None:
     check_clean(before, after, header, spread(header, window, change), rgb[change > 0])
 
 
+def test_b44_channels_marked_linear_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
+    pixels = {name: OpenEXR.Channel(name, exr_files.samples((40, 32), "half", 1), 1, 1, name != "G") for name in RGB}
+    header = {"compression": OpenEXR.B44_COMPRESSION, "type": OpenEXR.scanlineimage}
+    plate = tmp_path / "plate.exr"
+    OpenEXR.File(header, pixels).write(str(plate))
+    bits = read_bits(plate.read_bytes())[0]
+    read = exr.read_rgb(exr.read_plate_header(plate))
+    for index, name in enumerate("RGB"):
+        np.testing.assert_array_equal(read[..., index].view(np.uint16), bits[name])
+    assert not np.array_equal(bits["R"], bits["G"])
+
+
 def test_half_is_held_to_its_finite_range_and_rounded_to_nearest(tmp_path: Path) -> None:
     plate = write(tmp_path / "plate.exr", part(Window(0, 0, 4, 1), {"R": "half", "G": "float", "B": "half"}))
     header = exr.read_plate_header(plate)
@@ -305,6 +318,18 @@ def test_the_header_tells_what_the_file_says(tmp_path: Path) -> None:
     assert header.chromaticities[:2] == pytest.approx((0.713, 0.293))
     assert (header.aces_container, header.color_interop_id) == (True, "lin_ap1_scene")
     assert header.timecode == "01:02:03;04"
+
+
+def test_a_time_code_in_the_first_part_holds_for_all(tmp_path: Path) -> None:
+    code = OpenEXR.TimeCode(1, 2, 3, 4, False, False, False, False, False, False, 0, 0, 0, 0, 0, 0, 0, 0)
+    made = (part(WINDOW, RGB, name=name, timeCode=code) for name in ("albedo", "beauty"))
+    plate = write(tmp_path / "plate.exr", *made)
+    head, middle, tail = plate.read_bytes().split(b"timeCode\0")
+    plate.write_bytes(head + b"timeCode\0" + middle + b"timeXode\0" + tail)
+    header = exr.read_plate_header(plate)
+    assert (header.part, header.timecode) == (1, "01:02:03:04")
+    exr.write_aov(tmp_path / "aov.exr", header, {"change": np.zeros((WINDOW.height, WINDOW.width), np.float32)})
+    assert exr.read_matte_header(tmp_path / "aov.exr").timecode == "01:02:03:04"
 
 
 def test_a_matte_is_read_as_float(tmp_path: Path) -> None:

@@ -217,11 +217,47 @@ def test_chunks_that_share_a_place_are_refused(tmp_path: Path) -> None:
     plate.write_bytes(data)
     with pytest.raises(PlateError, match="share one place"):
         exr.read_plate_header(plate)
-    struct.pack_into("<Q", data, end + 8, exr_files.table(bytes(data))[0] + 3)
+
+
+def test_chunks_in_each_others_place_are_refused(tmp_path: Path) -> None:
+    plate = write(tmp_path / "plate.exr", part(WINDOW, RGB))
+    data = bytearray(plate.read_bytes())
+    end = exr_files.header_end(bytes(data))
+    data[end : end + 16] = data[end + 8 : end + 16] + data[end : end + 8]
     plate.write_bytes(data)
     header = exr.read_plate_header(plate)
-    with pytest.raises(PlateError, match="not where they should be"):
+    with pytest.raises(PlateError, match="rows from 5 on are not where they should be"):
         exr.read_rgb(header)
+
+
+def clean(plate: Path) -> None:
+    header = exr.read_plate_header(plate)
+    shape = (header.data_window.height, header.data_window.width)
+    ones = np.ones((*shape, 3), np.float32)
+    exr.write_clean(header, plate.with_name("clean.exr"), header.data_window, ones, ones[..., 0])
+
+
+def test_chunks_that_overlap_are_not_spliced(tmp_path: Path) -> None:
+    plate = write(tmp_path / "plate.exr", part(WINDOW, RGB))
+    data = bytearray(plate.read_bytes())
+    at = exr_files.table(bytes(data))[1]
+    struct.pack_into("<i", data, at + 4, struct.unpack_from("<i", data, at + 4)[0] + 1)
+    plate.write_bytes(data)
+    with pytest.raises(PlateError, match="two chunks share byte"):
+        clean(plate)
+    assert not (tmp_path / "clean.exr").exists()
+
+
+def test_a_part_that_points_into_another_is_not_spliced(tmp_path: Path) -> None:
+    plate = write(tmp_path / "plate.exr", part(WINDOW, RGB, name="rgba"), part(WINDOW, {"Z": "float"}, name="z"))
+    data = bytearray(plate.read_bytes())
+    end = exr_files.header_end(bytes(data))
+    (first,) = struct.unpack_from("<Q", data, end)
+    struct.pack_into("<Q", data, end + 8 * 6, first + 30)
+    plate.write_bytes(data)
+    with pytest.raises(PlateError, match="part 1 points into another chunk"):
+        clean(plate)
+    assert not (tmp_path / "clean.exr").exists()
 
 
 def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def write_clean(header: ImageHeader, out: Path, window: Window, rgb_lin: np.ndar
             arrays[name][both.slices(block)][where] = _rounded(new[:, index], arrays[name].dtype)
 
     with _open_again(header) as (source, container, layout):
-        touched = [] if not mask.any() else _chunks_under(layout, window, mask)
+        touched = _chunks_under(layout, window, mask)
         with atomic(out, not_over=header.path) as file:
             write_spliced(source, container, layout, touched=touched, edit=edit, out=file)
 

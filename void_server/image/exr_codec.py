@@ -127,11 +127,11 @@ def _unstack(data: bytes, count: int) -> Iterator[bytes]:
 
 
 def _library_name(channel: ChannelInfo) -> str:
-    """A channel's name in ASCII, one to one and in the same order, because the library can't take Latin-1 names.
+    """A channel's name as the library must get it: valid UTF-8, one to one, in the same order, ASCII as it is.
 
-    Bytes from '~' up become '~' and two hex digits. The letters R, G, B after the last dot stay, by which DWA decodes.
+    Every byte is read as a Latin-1 letter. The suffixes R, G, B stay, by which DWA decodes.
     """
-    return "".join(chr(byte) if byte < ord("~") else f"~{byte:02x}" for byte in channel.raw_name)
+    return channel.raw_name.decode("latin-1")
 
 
 def _broken(path: Path, reason: str) -> PlateError:
