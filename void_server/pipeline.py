@@ -41,11 +41,14 @@ COVERAGE_WARNING = 0.95
 """A frame whose hole is recovered to less than this from real pixels is named in a warning."""
 
 
-def make_clean_plate(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+def make_clean_plate(
+    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, part_of_shot: bool = False
+) -> dict[str, Any]:
     """Remove the object from one shot. Blocks for minutes to hours; returns the manifest.
 
     Takes up an interrupted run where it stopped. A frame's samples outside `change` are the plate's, bit for bit.
     With `deliver="affected"` it removes nothing and writes `affected.####.exr` instead (see `preview`).
+    part_of_shot: an empty matte is no mistake then; such frames are the plate's own.
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
     if settings.deliver == "affected":
@@ -73,10 +76,11 @@ def make_clean_plate(files: ShotFiles, settings: ShotSettings, out: Path, report
         engine = engines.load(name, settings.device)
         with ShotOnDisk(checked, engine.needs.colour) as shot:
             # 3) Read the shot once, and find what the object did to the scene.
-            shot.survey(report)
-            _warn(report, warnings, *_odd_samples(shot))
-            if settings.physics_prior and not files.affected:
-                _find_affected(shot, engine, report)
+            if not (part_of_shot and shot.nothing_marked):
+                shot.survey(report)
+                _warn(report, warnings, *_odd_samples(shot))
+                if settings.physics_prior and not files.affected:
+                    _find_affected(shot, engine, report)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
             colour = shot.engine_space.to_wire()

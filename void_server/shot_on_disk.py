@@ -137,12 +137,17 @@ class ShotOnDisk:
     def options(self) -> Mapping[str, Any]:
         return self.checked.settings.options
 
+    @property
+    def nothing_marked(self) -> bool:
+        """Whether no frame has anything to remove."""
+        return all(self.hole(frame) is None for frame in self.frames)
+
     def survey(self, report: Report) -> None:
         """Read every frame once: the shot's peak and floor, odd samples, the engine's curve, reduced pictures.
 
         Raises MatteError if nothing is marked on any frame, and PlateErrors for pixels that can't be decoded.
         """
-        if all(self.hole(frame) is None for frame in self.frames):
+        if self.nothing_marked:
             raise MatteError(
                 "The matte is empty on every frame.", "Check the matte's channel (--matte-channel) and its frames."
             )

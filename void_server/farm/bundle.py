@@ -44,7 +44,7 @@ class JobOptions:
     """How often a failed task is tried again; finished frames are not made again."""
     command: str = "void-server"
     """The command on the worker: a name on its PATH, or a whole path."""
-    warm: bool = True
+    warm: bool = False
     """Keep a daemon for each session, so that an engine loads its weights once and not for every task."""
 
 
@@ -171,7 +171,7 @@ def _shot_parameters(shot: FarmShot) -> list[dict[str, Any]]:
 
 
 def _shot_words(shot: FarmShot) -> list[str]:
-    """The shot on a task's command line, each part from its parameter. `--flag=value` lets a value begin with a dash."""
+    """A shot on a task's command line, each part from its parameter; `--flag=value` lets a value start with a dash."""
     words = ["{{Param.Plate}}"]
     words += [f"--{role}={{{{Param.{role.capitalize()}}}}}" for role in shot.paths() if role != "plate"]
     words += ["--out={{Param.Out}}", "--frames={{Param.Frames}}", "--engine={{Param.Engine}}", "{{Param.PhysicsPrior}}"]
