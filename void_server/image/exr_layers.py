@@ -4,7 +4,7 @@ In: the headers of all parts and what the artist asked for. Out: a part, channel
 was not the artist's. Touches no files; errors name the candidates.
 
 Names follow the EXR rule: `layer.channel`, the layer may hold dots itself, the default layer and view have no prefix
-("Storing Multi-View Images in OpenEXR Files", openexr.com; "Overscan/Layers and Channels", Technical Introduction).
+("Storing Multi-View Images in OpenEXR Files" and "Technical Introduction to OpenEXR", openexr.com).
 """
 
 from __future__ import annotations

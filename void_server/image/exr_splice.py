@@ -4,7 +4,7 @@ In: an open plate, its layout, the chunks to touch and a function that edits the
 written in order to a stream. Untouched bytes are copied as they lie, whatever they mean; touched chunks are decoded,
 edited and packed again where they lay; only the offset tables are adjusted. Knows no colour and no file names.
 
-A lossy part can't keep its codec (a second DWA save changes 87 % of the samples, reference §1.2): all its chunks are
+A lossy part can't keep its codec (a second DWA save changes 87 % of the samples, measured): all its chunks are
 packed again as ZIP, its compression byte and chunk count change, and nothing else.
 """
 
