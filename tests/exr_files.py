@@ -73,6 +73,16 @@ def write(path: Path, *parts: OpenEXR.Part) -> Path:
     return path
 
 
+def patch(data_window: Window, seed: int = 5) -> tuple[Window, np.ndarray, np.ndarray]:
+    """A soft-edged change somewhere inside the data window: where, light, alpha."""
+    rng = np.random.default_rng(seed)
+    x0, y0, x1, y1 = data_window
+    window = Window(x0 + 5, y0 + (y1 - y0) // 3, x1 - 9, y0 + (y1 - y0) // 3 + (y1 - y0) // 4)
+    change = np.clip(rng.random((window.height, window.width), np.float32) - 0.5, 0, 1)
+    rgb = rng.normal(3, 2, (*change.shape, 3)).astype(np.float32)
+    return window, rgb, change
+
+
 def read_bits(data: bytes) -> list[dict[str, np.ndarray]]:
     """Every channel of every part as unsigned integers of its own width, by the OpenEXR library."""
     header_parts = len(OpenEXR.File(io.BytesIO(data), header_only=True).parts)
