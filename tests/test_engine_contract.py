@@ -1,0 +1,85 @@
+"""What the pipeline makes of any engine: registered by anybody, streaming or not, in light or in its own colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests import tiny_shot
+from tests.fakes.engines import GREY, GreyEngine, LazyEngine, SmallEngine
+from void_server import check, engine, pipeline
+from void_server.wire.errors import EngineError, SettingsError
+from void_server.wire.report import Report
+from void_server.wire.shot import ShotSettings
+
+
+@pytest.fixture(autouse=True)
+def registered(tmp_path, monkeypatch):
+    """The fakes, installed as a third party's package would be: by entry points in a distribution on the path."""
+    dist = tmp_path / "site/fakes-1.0.dist-info"
+    dist.mkdir(parents=True)
+    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: fakes\nVersion: 1.0\n")
+    lines = [f"{cls.name} = tests.fakes.engines:{cls.__name__}" for cls in (GreyEngine, SmallEngine, LazyEngine)]
+    (dist / "entry_points.txt").write_text("[void_server.engines]\n" + "\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+
+@pytest.fixture
+def shot(tmp_path):
+    return tiny_shot.write(tmp_path / "shot")
+
+
+def remove(shot, out, name):
+    settings = ShotSettings(engine=name, physics_prior=False)
+    return pipeline.make_clean_plate(check.find_files(shot.plate, shot.matte), settings, out, Report())
+
+
+def test_engines_of_third_parties_are_found_by_entry_point():
+    assert {"propagate", "void", "grey", "small"} <= set(engine.names())
+    assert type(engine.load("grey", "cpu")).__name__ == "GreyEngine"
+    with pytest.raises(SettingsError, match="magic"):
+        engine.load("magic", None)
+
+
+def test_auto_says_what_it_chose_and_why():
+    name, reason = engine.choose("auto", "cpu")
+    assert name == "propagate"
+    assert "void" in reason
+
+
+def test_a_streaming_engine_paints_its_own_light_where_the_matte_says(shot, tmp_path):
+    manifest = remove(shot, tmp_path / "out", "grey")
+    assert manifest["engine"]["name"] == "grey"
+    assert manifest["coverage"] == 0
+    for index, frame in enumerate(tiny_shot.FRAMES):
+        clean = tiny_shot.read_rgb(tmp_path / f"out/clean.{frame}.exr")
+        assert (clean[tiny_shot.square(index)] == np.float16(GREY)).all()
+
+
+def test_an_engine_that_answers_small_and_in_its_own_colour_comes_back_as_light_at_plate_size(shot, tmp_path):
+    manifest = remove(shot, tmp_path / "out", "small")
+    assert manifest["coverage"] == pytest.approx(0.5, abs=1e-3)
+    for index, frame in enumerate(tiny_shot.FRAMES):
+        clean = tiny_shot.read_rgb(tmp_path / f"out/clean.{frame}.exr").astype(np.float32)
+        truth = shot.truth.astype(np.float32)
+        error = np.abs(clean - truth)[tiny_shot.square(index)]
+        assert error.mean() < 0.12
+        assert clean.max() <= 12.0
+
+
+def test_an_engine_that_forgets_a_frame_is_found_out(shot, tmp_path):
+    with pytest.raises(EngineError, match="lazy gave frame 1004 for frame 1003"):
+        remove(shot, tmp_path / "out", "lazy")
+    assert not (tmp_path / "out/manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["propagate", "grey", "small"])
+def test_a_frame_does_not_depend_on_which_others_are_wanted(shot, tmp_path, name):
+    from void_server.wire.shot import FrameRange
+
+    remove(shot, tmp_path / "whole", name)
+    settings = ShotSettings(engine=name, physics_prior=False, frames=FrameRange(1004, 1005))
+    pipeline.make_clean_plate(check.find_files(shot.plate, shot.matte), settings, tmp_path / "part", Report())
+    for frame in (1004, 1005):
+        part, whole = (tmp_path / folder / f"clean.{frame}.exr" for folder in ("part", "whole"))
+        assert part.read_bytes() == whole.read_bytes()
