@@ -13,20 +13,34 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array
-from void_server.engine.propagate.register import Laid, Target
+from void_server.engine.propagate.register import Laid
+from void_server.engine.propagate.voting import merit, weighted_median
+
+NOISE = 0.02
+"""Differences of code below this are grain and compression, not another thing: about 4 of 220 code values."""
 
 
 @dataclasses.dataclass
 class Fused:
     code: Array
     views: npt.NDArray[np.float32]
-    """float32 [h, w]: how many donors show the pixel, at most `layers`."""
+    """float32 [h, w]: how many donors show the pixel."""
     scatter: Array
     """float32 [h, w]: how far the donors disagree, in code."""
     grainless: Array
 
 
-def gain(goal: Target, laid: Laid) -> Array:
+@dataclasses.dataclass
+class Surroundings:
+    """The target's own picture around the hole. code: [h, w, 3] at plate resolution; free, near: bool [h, w]."""
+
+    index: int
+    code: Array
+    free: npt.NDArray[np.bool_]
+    near: npt.NDArray[np.bool_]
+
+
+def gain(goal: Surroundings, laid: Laid) -> Array:
     """The offset in code, [3], that makes a donor agree with the target's ring; in code an exposure is an offset."""
     ring = goal.free & laid.valid
     near = ring & goal.near
@@ -36,23 +50,27 @@ def gain(goal: Target, laid: Laid) -> Array:
     return np.median(goal.code[ring] - laid.code[ring], axis=0).astype(np.float32)
 
 
-def fuse(goal: Target, donors: Sequence[Laid], layers: int = 5) -> Fused:
-    """Median of the first `layers` valid donors at every pixel, donors ordered by their error on the ring."""
-    height, width = goal.hole.shape
-    stack = np.zeros((layers, height, width, 3), np.float32)
-    count = np.zeros((height, width), np.int32)
-    for laid in sorted(donors, key=lambda d: (d.error, d.index)):
-        rows, columns = np.nonzero(laid.valid & (count < layers))
-        stack[count[rows, columns], rows, columns] = laid.code[rows, columns] + gain(goal, laid)
-        count[rows, columns] += 1
+def fuse(goal: Surroundings, donors: Sequence[Laid], where: npt.NDArray[np.bool_]) -> Fused:
+    """Weighted median of all valid donors, then the mean of those that agree with it. Only pixels in `where`."""
+    height, width = goal.free.shape
     code = np.zeros((height, width, 3), np.float32)
-    scatter = np.zeros((height, width), np.float32)
-    for views in range(1, layers + 1):
-        where = count == views
-        if where.any():
-            values = stack[:views, where]
-            middle = np.median(values, axis=0)
-            code[where] = middle
-            scatter[where] = np.abs(values - middle).mean((0, 2))
-    grainless = np.where(count > 1, 1 - 1 / np.sqrt(np.maximum(count, 1) * 0.64), 0).astype(np.float32)
-    return Fused(code, count.astype(np.float32), scatter, np.clip(grainless, 0, 1))
+    views, scatter, grainless = (np.zeros((height, width), np.float32) for _ in range(3))
+    rows, columns = np.nonzero(where)
+    if not donors or not len(rows):
+        return Fused(code, views, scatter, grainless)
+    stack = np.stack([d.code[rows, columns] + gain(goal, d) for d in donors])
+    best = min(d.error for d in donors)
+    merits = np.array([merit(d.error, best, d.index - goal.index) for d in donors], np.float32)
+    weight = merits[:, None] * np.stack([d.valid[rows, columns] for d in donors])
+    middle = weighted_median(stack, weight)
+    off = np.abs(stack - middle).mean(2)
+    agree = weight * np.exp(-((off / NOISE) ** 2) / 2) + 1e-9 * weight
+    total = agree.sum(0)
+    known = total > 0
+    share = agree / np.maximum(total, 1e-12)
+    mean = (share[..., None] * stack).sum(0)
+    code[rows, columns] = np.where(known[:, None], mean, 0)
+    views[rows, columns] = (weight > 0).sum(0)
+    scatter[rows, columns] = (off * weight).sum(0) / np.maximum(weight.sum(0), 1e-12)
+    grainless[rows, columns] = np.where(known, 1 - np.sqrt((share**2).sum(0)), 0)
+    return Fused(code, views, scatter, grainless)

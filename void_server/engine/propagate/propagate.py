@@ -143,16 +143,21 @@ class _Recovery:
         index, crop = self.survey.index[frame], self._crop(hole)
         own = self._donor(index, crop)
         change = self.shot.change(frame, crop) > 0
-        goal = register.target(index, crop, own.code, change, own.free > 0)
-        laid = []
+        free = own.free > 0
+        goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
+        tries = []
         for other in self.chosen[frame]:
             window = self._seen_from(index, other, crop)
             if window.empty:
                 continue
-            found = register.lay(goal, self._donor(other, window), self.camera.between(index, other), self.flow)
+            between = self.camera.between(index, other)
+            found = register.attempt(goal, self._donor(other, window), between, self.flow)
             if found is not None:
-                laid.append(found)
-        fused = fuse.fuse(goal, laid)
+                tries.append(found)
+        laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
+        near = free & (cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3) < self.ring / 3)
+        goal = fuse.Surroundings(index, own.code, free, near)
+        fused = fuse.fuse(goal, laid, ~free)
         real = fused.views > 0
         code = np.where(goal.free[..., None], goal.code, fused.code)
         code = invent.smooth(code, goal.free | real)

@@ -1,12 +1,17 @@
-"""Lay one donor frame over the frame to be filled, as exactly as the picture around the hole allows.
+"""Lay donor frames over the frame to be filled, as exactly as the surroundings and the donors' own agreement allow.
 
-What comes in: the target's crop with its hole, a donor's pixels and the camera between the two. What goes out: the
-donor seen from the target, where it is valid, and how far off it is. It does not know how many donors there are.
+What comes in: the target's crop with its hole, donors' pixels and the camera between them. What goes out: each donor
+seen from the target, where it is valid, and how far off it is. It does not choose donors and makes no picture of them.
+
+Nothing inside the hole tells where a donor belongs: motion measured around it has to be continued. Several models
+continue it (the camera's plane, a local affine map, a local plane, smooth flow). The ring around the hole ranks them
+roughly; but several donors show the same background, and a model that is right makes them agree.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,29 +19,43 @@ import numpy.typing as npt
 
 from void_server.engine import Array
 from void_server.engine.propagate.pyramid import spread
+from void_server.engine.propagate.voting import merit, weighted_median
 from void_server.wire.shot import Window
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
 
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
-INNER_PX, OUTER_PX = 10, 24
-"""The ring that judges a registration lies within INNER_PX of the hole; motion is measured as far as OUTER_PX beyond."""
+WORK_PIXELS = 300_000
+"""Crops are registered at most this large; found motion is scaled up. Measured: 480p crops stay at full size."""
+INNER_PX = 10
+"""The ring that judges a continuation lies this close to the hole, in work pixels; motion is measured beyond it."""
+EIGHT_BIT = np.float32(220)
+CAP = np.float32(0.15)
+"""Differences of code count no more than this: beyond, it is another thing, however bright."""
+DISTRUST = (1.0, 1.0, 1.0, 1.15)
+"""Factor on the ring error of each model: flow always copies the ring better than it continues into the hole."""
 
 
 @dataclasses.dataclass
 class Target:
-    """The frame to be filled, on a crop. All arrays [h, w] or [h, w, 3], in code."""
+    """The frame to be filled, on a crop, at the size registration works at. Arrays [h, w]."""
 
     index: int
     crop: Window
-    code: Array
+    to_plate: Matrix
+    """Work pixels to the plate's pixels."""
     grey: Array
     hole: Mask
     free: Mask
-    """Where the target's own plate shows background."""
     near: Mask
-    """The inner ring: free and close to the hole."""
+    grid: Array
+    """float32 [h, w, 2]: every pixel's own x, y."""
+
+    @property
+    def scale(self) -> float:
+        return 1 / float(self.to_plate[0, 0])
 
 
 @dataclasses.dataclass
@@ -46,101 +65,180 @@ class Donor:
     index: int
     window: Window
     code: Array
-    free: npt.NDArray[np.uint8]
+    free: Bytes
+
+
+@dataclasses.dataclass
+class Tries:
+    """One donor under every model that could be fitted; lists run over the models. Work pixels."""
+
+    donor: Donor
+    between: Matrix
+    flows: list[Array]
+    """float32 [h, w, 2]: what the model adds to the camera's map, in the target's pixels."""
+    greys: list[Array]
+    """float32 [h, w]: the donor's grey code, its level set to the target's ring."""
+    valid: list[Mask]
+    errors: list[float]
+    """Mean absolute difference on the inner ring, which the fit has not seen."""
+
+    @property
+    def first(self) -> int:
+        return int(np.argmin([e * d for e, d in zip(self.errors, DISTRUST)]))
 
 
 @dataclasses.dataclass
 class Laid:
-    """A donor laid over the target's crop."""
+    """A donor laid over the target's crop at plate resolution."""
 
     index: int
     code: Array
     valid: Mask
     error: float
-    """Mean absolute difference of code on the inner ring."""
-    flow: Array
-    """float32 [h, w, 2]: correction of the camera's map, in the target's pixels."""
 
 
-def target(index: int, crop: Window, code: Array, hole: Mask, free: Mask) -> Target:
-    distance = cv2.distanceTransform((~hole).astype(np.uint8), cv2.DIST_L2, 3) if hole.any() else None
-    near = free & (distance < INNER_PX) if distance is not None else free
-    return Target(index, crop, code, code @ WEIGHTS, hole, free, near)
-
-
-def lay(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlow) -> Laid | None:
-    """Register `donor` by several models and keep the one that predicts the ring best; None where they don't meet."""
-    shift_in = np.array([[1, 0, goal.crop.x0], [0, 1, goal.crop.y0], [0, 0, 1]], np.float64)
-    shift_out = np.array([[1, 0, -donor.window.x0], [0, 1, -donor.window.y0], [0, 0, 1]], np.float64)
-    plane = shift_out @ between @ shift_in
-    height, width = goal.hole.shape
-    still = np.array_equal(between, np.eye(3))
-    grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)
-    base = _project(plane, grid)
-    grey = donor.code @ WEIGHTS
-    first = cv2.remap(grey, base, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    valid = _valid(donor, base)
-    if not (valid & goal.hole).any():
-        return None
-    both = valid & goal.free
-    options: list[tuple[float, Array]] = [(_error(goal.grey, first, both & goal.near), np.zeros_like(grid))]
-    if not still and both.sum() > 400:
-        options += _refined(goal, grey, first, plane, grid, both, flow)
-    error, best = min(options, key=lambda option: option[0])
-    if not best.any():
-        places = base
+def target(index: int, crop: Window, grey: Array, hole: Mask, free: Mask) -> Target:
+    """Reduce a crop to work size. grey, hole, free: [h, w] at plate resolution."""
+    scale = min(1.0, float(np.sqrt(WORK_PIXELS / max(1, crop.width * crop.height))))
+    to_plate = _to_plate(crop, scale)
+    size = _size(crop, scale)
+    small_hole = _shrunk(hole.astype(np.float32), size) > 0
+    small_free = _shrunk(free.astype(np.float32), size) > 0.999
+    if small_hole.any():
+        near = cv2.distanceTransform((~small_hole).astype(np.uint8), cv2.DIST_L2, 3) < INNER_PX
     else:
-        places = _project(plane, grid + best)
-        valid = _valid(donor, places)
-    code = cv2.remap(
-        donor.code, places, None, cv2.INTER_NEAREST if still else cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
-    return Laid(donor.index, code, valid, error, best)
+        near = np.ones(small_hole.shape, bool)
+    grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
+    return Target(index, crop, to_plate, _shrunk(grey, size), small_hole, small_free, small_free & near, grid)
 
 
-def _refined(
-    goal: Target, grey: Array, first: Array, plane: Matrix, grid: Array, both: Mask, flow: cv2.DISOpticalFlow
-) -> list[tuple[float, Array]]:
-    """Corrections found on the free surroundings: a local plane, and that plane plus what flow adds to it."""
-    to8 = np.float32(220)
+def _to_plate(window: Window, scale: float) -> Matrix:
+    width, height = _size(window, scale)
+    sx, sy = window.width / width, window.height / height
+    return np.array([[sx, 0, window.x0 + (sx - 1) / 2], [0, sy, window.y0 + (sy - 1) / 2], [0, 0, 1]], np.float64)
+
+
+def _size(window: Window, scale: float) -> tuple[int, int]:
+    return max(1, round(window.width * scale)), max(1, round(window.height * scale))
+
+
+def _shrunk(image: Array, size: tuple[int, int]) -> Array:
+    if image.shape[1::-1] == size:
+        return image
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlow) -> Tries | None:
+    """Fit every model to one donor; None where it shows nothing of the hole."""
+    size = _size(donor.window, goal.scale)
+    grey = _shrunk(donor.code @ WEIGHTS, size)
+    free = np.asarray(cv2.resize(donor.free, size, interpolation=cv2.INTER_AREA), np.uint8)
+    plane = np.linalg.inv(_to_plate(donor.window, goal.scale)) @ between @ goal.to_plate
+    base = _project(plane, goal.grid)
+    first, seen = _seen(grey, base), _valid(free, base)
+    if not (seen & goal.hole).any():
+        return None
+    both = seen & goal.free
+    tries = Tries(donor, between, [], [], [], [])
+    tries.flows.append(np.zeros_like(goal.grid))
+    tries.errors.append(_error(goal.grey, first, both & goal.near))
+    if not np.array_equal(between, np.eye(3)) and both.sum() > 400:
+        for trial, final in _models(goal, first, both, flow):
+            shown = _seen(grey, _project(plane, goal.grid + trial))
+            tries.errors.append(_error(goal.grey, shown, both & goal.near))
+            tries.flows.append(final)
+    for added in tries.flows:
+        places = _project(plane, goal.grid + added) if added.any() else base
+        shown, valid = _seen(grey, places), _valid(free, places)
+        ring = goal.near & valid
+        level = np.float32(np.median(goal.grey[ring] - shown[ring])) if ring.sum() > 60 else np.float32(0)
+        tries.greys.append(shown + level)
+        tries.valid.append(valid)
+    return tries
+
+
+def _models(goal: Target, first: Array, both: Mask, flow: cv2.DISOpticalFlow) -> list[tuple[Array, Array]]:
+    """Continuations of the measured motion: (fitted without the inner ring, fitted with all), affine, plane, flow."""
     # Each picture lends the other what it lacks, so that flow sees no edge of a hole and reports no motion there.
-    a = np.clip(np.where(goal.free, goal.grey, first) * to8, 0, 255).astype(np.uint8)
-    b = np.clip(np.where(both | ~goal.free, first, goal.grey) * to8, 0, 255).astype(np.uint8)
-    field = flow.calc(a, b, None)
+    a = np.clip(np.where(goal.free, goal.grey, first) * EIGHT_BIT, 0, 255).astype(np.uint8)
+    b = np.clip(np.where(both | ~goal.free, first, goal.grey) * EIGHT_BIT, 0, 255).astype(np.uint8)
+    field = np.asarray(flow.calc(a, b, None), np.float32)
     sure = cv2.erode(both.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1) > 0
-    # The inner ring is kept from the fit, so that it judges how well motion is continued, not how well it is copied.
     outer = sure & ~goal.near
     if outer.sum() < 200:
         outer = sure
-    found = []
-    for model in ("plane", "flow"):
-        trial = _continued(field, outer, grid, model)
-        if trial is None:
-            continue
-        seen = cv2.remap(grey, _project(plane, grid + trial), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = _error(goal.grey, seen, both & goal.near)
-        final = _continued(field, sure, grid, model)
-        if final is not None:
-            found.append((error, final))
-    return found
+    trials, finals = _continued(goal, field, outer), _continued(goal, field, sure)
+    return list(zip(trials, finals))
 
 
-def _continued(field: Array, known: Mask, grid: Array, model: str) -> Array | None:
-    """Carry the motion measured where `known` into the rest: by one affine map, plus the smooth remainder of flow."""
+def _continued(goal: Target, field: Array, known: Mask) -> list[Array]:
+    """Carry motion measured where `known` into the rest, by an affine map, by a plane, and with the rest of the flow."""
     rows, columns = np.nonzero(known)
     step = max(1, len(rows) // 4000)
     rows, columns = rows[::step], columns[::step]
     if len(rows) < 100:
-        return None
-    here, there = grid[rows, columns], grid[rows, columns] + field[rows, columns]
+        return []
+    grid = goal.grid
+    here = grid[rows, columns]
+    there = here + field[rows, columns]
     affine, _ = cv2.estimateAffine2D(here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=0.5, maxIters=300)
     if affine is None:
-        return None
-    smooth = (grid @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32)) - grid
-    if model == "plane":
-        return np.ascontiguousarray(smooth)
-    rest = np.dstack([cv2.medianBlur(np.ascontiguousarray(field[..., k] - smooth[..., k]), 5) for k in (0, 1)])
-    return np.ascontiguousarray(smooth + spread(rest, known.astype(np.float32)))
+        return []
+    stretched = grid @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32) - grid
+    plane, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 0.5, maxIters=300)
+    tilted = _project(plane, grid) - grid if plane is not None else stretched
+    if not np.isfinite(tilted).all() or np.abs(tilted - stretched).max() > 20:
+        tilted = stretched
+    rest = np.dstack([cv2.medianBlur(np.ascontiguousarray(field[..., k] - stretched[..., k]), 5) for k in (0, 1)])
+    bent = stretched + spread(rest, known.astype(np.float32))
+    return [np.ascontiguousarray(f, dtype=np.float32) for f in (stretched, tilted, bent)]
+
+
+def settle(goal: Target, all_tries: Sequence[Tries], rounds: int = 2) -> list[Array]:
+    """For every donor one motion, float32 [h, w, 2]: at each pixel that of the model on which the donors agree best."""
+    greys = [t.greys[t.first] for t in all_tries]
+    flows = [t.flows[t.first] for t in all_tries]
+    if len(all_tries) < 3:
+        return flows
+    valid = np.stack([t.valid[t.first] for t in all_tries])
+    best = min(min(t.errors) for t in all_tries)
+    merits = np.array([merit(min(t.errors), best, t.donor.index - goal.index) for t in all_tries], np.float32)
+    rows, columns = np.nonzero(cv2.dilate(goal.hole.astype(np.uint8), np.ones((9, 9), np.uint8)))
+    weight = merits[:, None] * valid[:, rows, columns]
+    for _ in range(rounds):
+        whole = goal.grey.copy()
+        voted = weighted_median(np.stack([g[rows, columns] for g in greys])[..., None], weight)[:, 0]
+        inside = ~goal.free[rows, columns]
+        whole[rows[inside], columns[inside]] = voted[inside]
+        for d, tries in enumerate(all_tries):
+            if len(tries.flows) < 2:
+                continue
+            cost = np.stack(
+                [
+                    cv2.blur(np.minimum(np.abs(grey - whole), CAP), (15, 15)) + np.float32(0.5 * error * distrust)
+                    for grey, error, distrust in zip(tries.greys, tries.errors, DISTRUST)
+                ]
+            )
+            pick = np.argmin(cost, axis=0)
+            flows[d] = cv2.blur(np.choose(pick[..., None], tries.flows).astype(np.float32), (7, 7))
+            greys[d] = np.choose(pick, tries.greys).astype(np.float32)
+    return flows
+
+
+def lay(goal: Target, tries: Tries, added: Array) -> Laid:
+    """The donor at plate resolution over the target's crop, moved by the camera and by `added` (work pixels)."""
+    donor, crop = tries.donor, goal.crop
+    plane = np.linalg.inv(_to_plate(donor.window, 1.0)) @ tries.between @ _to_plate(crop, 1.0)
+    grid = goal.grid
+    if goal.scale < 1:
+        grid = np.dstack(np.meshgrid(np.arange(crop.width, dtype=np.float32), np.arange(crop.height, dtype=np.float32)))
+        added = cv2.resize(added, (crop.width, crop.height), interpolation=cv2.INTER_LINEAR) / np.float32(goal.scale)
+    places = _project(plane, grid + added)
+    exact = np.array_equal(tries.between, np.eye(3)) and not added.any()
+    code = cv2.remap(
+        donor.code, places, None, cv2.INTER_NEAREST if exact else cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return Laid(donor.index, np.asarray(code, np.float32), _valid(donor.free, places), min(tries.errors))
 
 
 def _project(plane: Matrix, grid: Array) -> Array:
@@ -150,14 +248,17 @@ def _project(plane: Matrix, grid: Array) -> Array:
     return np.dstack([(m[0, 0] * x + m[0, 1] * y + m[0, 2]) / depth, (m[1, 0] * x + m[1, 1] * y + m[1, 2]) / depth])
 
 
-def _valid(donor: Donor, places: Array) -> Mask:
-    seen = cv2.remap(donor.free, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    out: Mask = seen > 250
-    return out
+def _seen(grey: Array, places: Array) -> Array:
+    return np.asarray(cv2.remap(grey, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _valid(free: Bytes, places: Array) -> Mask:
+    seen = cv2.remap(free, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(seen > 250, bool)
 
 
 def _error(a: Array, b: Array, where: Mask) -> float:
     if where.sum() < 60:
-        return 0.2
+        return 0.1
     difference = a[where] - b[where]
-    return float(np.mean(np.minimum(np.abs(difference - np.median(difference)), 0.15)))
+    return float(np.mean(np.minimum(np.abs(difference - np.median(difference)), CAP)))

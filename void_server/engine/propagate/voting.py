@@ -1,0 +1,30 @@
+"""How donors vote on a value: the weight of each, and the median that outliers can't move.
+
+What comes in: values and weights. What goes out: one value per place. It does not know pictures or time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from void_server.engine import Array
+
+
+def merit(error: float, best: float, distance: int) -> float:
+    """The weight of one donor: falls with the square of its ring error over the best donor's, and with time."""
+    best = max(best, 1e-3)
+    return (best / max(error, best)) ** 2 / (1 + abs(distance) / 16)
+
+
+def weighted_median(stack: Array, weight: Array) -> Array:
+    """Per place and channel: the value at which half of the weight lies below. stack [N, P, C], weight [N, P]."""
+    order = np.argsort(stack, axis=0)
+    out = np.empty(stack.shape[1:], np.float32)
+    half = weight.sum(0) / 2
+    for channel in range(stack.shape[2]):
+        rank = order[..., channel]
+        below = np.cumsum(np.take_along_axis(weight, rank, 0), 0) < half
+        pick = np.minimum(below.sum(0), len(stack) - 1)
+        at = np.take_along_axis(rank, pick[None], 0)
+        out[..., channel] = np.take_along_axis(stack[..., channel], at, 0)[0]
+    return out
