@@ -24,7 +24,7 @@ from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine import Array, Availability, Colour, Fill, Needs, Shot
 from void_server.engine.void import fitting, weights
 from void_server.engine.void.options import VoidOptions
-from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError
+from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
@@ -100,6 +100,10 @@ class VoidEngine:
         wanted = [frame for frame in shot.wanted if frame in holes]
         if not wanted:
             return
+        folder = options.weights or weights.default_folder()
+        lacking = weights.missing(folder, options.refine)
+        if lacking:
+            raise WeightsError(f"{folder} lacks {', '.join(lacking)}.", weights.FETCH_HINT)
         reduced = self._reduce(shot, options, list(holes.values()), report)
         made = self._generate(shot, options, reduced, report)
         references = set(shot.reference_frames)

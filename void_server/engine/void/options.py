@@ -32,7 +32,7 @@ class VoidOptions:
     size: tuple[int, int] | None = None
     """(height, width) the model runs at; None fits the hole."""
     window: int = 85
-    """Frames that the model sees together."""
+    """Frames that the model sees together; at least 21, since neighbouring windows share 16."""
     grid: bool = False
     """Blocky affected areas, as VOID's own tools draw them."""
     context: float = 0.3
@@ -114,7 +114,7 @@ _READERS = {
     "guidance": lambda name, value: _number(name, value, 1, 30),
     "negative_prompt": _text,
     "size": _size,
-    "window": lambda name, value: _whole(name, value, 5, 1000),
+    "window": lambda name, value: _whole(name, value, 21, 1000),
     "grid": _flag,
     "context": lambda name, value: _number(name, value, 0.25, 4),
     "prompt_cache": _path,

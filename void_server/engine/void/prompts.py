@@ -84,6 +84,10 @@ class PromptBook:
 
     def _encode(self, texts: list[str], device: torch.device) -> list[torch.Tensor]:
         from transformers import T5EncoderModel, T5Tokenizer
+        from transformers.utils import logging
+
+        # Progress is the report's business; a bar of the library's own would land in somebody's log.
+        logging.disable_progress_bar()
 
         encoder_folder, tokenizer_folder = self._base / "text_encoder", self._base / "tokenizer"
         shards = sorted(encoder_folder.glob("*.safetensors"))
