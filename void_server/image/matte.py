@@ -28,7 +28,10 @@ AFFECTED_FLOOR = 0.1
 
 def clean_up(matte: npt.NDArray[np.floating]) -> Array:
     """A matte as read, made fit for use: float32 in [0, 1], non-finite samples 0."""
-    return np.clip(np.nan_to_num(matte.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    fit = matte.astype(np.float32)
+    if not np.isfinite(fit).all():
+        fit = np.nan_to_num(fit, nan=0.0, posinf=1.0, neginf=0.0)
+    return np.clip(fit, 0, 1)
 
 
 def bounds(mask: npt.NDArray[np.bool_]) -> Window | None:
