@@ -1,0 +1,133 @@
+"""What is marked on each frame of a shot: matte, affected, keep, and the change that follows from them.
+
+What comes in: a `CheckedShot`, and later what `effects` found. What goes out: mattes on any window of the canvas, each
+kept only where it is not 0, since a roto covers little of a 4K frame. It knows no plate's pixels and no engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from void_server.check import CheckedShot
+from void_server.frame_cache import FrameCache, Held
+from void_server.image import exr, fit, matte
+from void_server.wire.errors import about
+from void_server.wire.shot import Window
+
+Array = npt.NDArray[np.float32]
+
+CACHE_BYTES = 128 << 20
+NOTHING: Held = (Window(0, 0, 0, 0), np.zeros((0, 0), np.float32))
+
+
+class Marks:
+    """Windows are on the canvas: [0, 0] is the canvas's top left corner, whatever the files' own coordinates."""
+
+    def __init__(self, checked: CheckedShot) -> None:
+        self._checked = checked
+        self._canvas = checked.canvas
+        self.whole = Window(0, 0, checked.canvas.width, checked.canvas.height)
+        self._cache = FrameCache(CACHE_BYTES)
+        self._holes: dict[int, Window | None] = {}
+        self._found: dict[int, Held] | None = None
+        self._found_size = (0, 0)
+
+    def on(self, role: str, frame: int, window: Window) -> Array:
+        """One role's matte ("matte", "affected", "keep", "change") on a window, float32 in [0, 1]."""
+        box, marked = self._marked(role, frame)
+        return np.asarray(fit.place(marked, box, window), np.float32)
+
+    def hole(self, frame: int) -> Window | None:
+        """Bounding box of the change, or None."""
+        if frame not in self._holes:
+            box = self._marked("change", frame)[0]
+            self._holes[frame] = None if box.empty else box
+        return self._holes[frame]
+
+    def take_found(self, maps: Mapping[int, Array]) -> None:
+        """Use what `effects` found, float32 [h, w] by frame at one reduced size, in place of a painted `affected`."""
+        self._found = {}
+        for frame, found in maps.items():
+            self._found_size = (found.shape[0], found.shape[1])
+            self._found[frame] = _cropped(found, Window(0, 0, found.shape[1], found.shape[0]))
+        self._cache.clear()
+        self._holes.clear()
+
+    def clear(self) -> None:
+        self._cache.clear()
+
+    def data_window(self, frame: int) -> Window:
+        """Where the frame's plate has samples, on the canvas."""
+        return self._checked.plates[frame].data_window.shift(-self._canvas.x0, -self._canvas.y0)
+
+    def _marked(self, role: str, frame: int) -> Held:
+        held = self._cache.get((role, frame))
+        if held is None:
+            if role == "change":
+                held = self._change(frame)
+            elif role == "affected":
+                held = self._affected(frame)
+            else:
+                held = self._painted(role, frame)
+            self._cache.put((role, frame), held)
+        return held
+
+    def _painted(self, role: str, frame: int) -> Held:
+        header = self._checked.mattes[role].get(frame)
+        if header is None:
+            return NOTHING
+        with about(frame=frame):
+            pixels = matte.clean_up(exr.read_matte(header))
+        return _cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))
+
+    def _affected(self, frame: int) -> Held:
+        """Painted, or found and scaled up; without what lies under the matte, which is removed anyway."""
+        if self._found is None:
+            box, marked = self._painted("affected", frame)
+        else:
+            box, marked = self._scaled_up(frame)
+        if box.empty:
+            return NOTHING
+        return _cropped(marked * (1 - self.on("matte", frame, box)), box)
+
+    def _scaled_up(self, frame: int) -> Held:
+        box, small = (self._found or {}).get(frame, NOTHING)
+        if box.empty:
+            return NOTHING
+        height, width = self._found_size
+        whole = fit.resize_soft(
+            np.asarray(fit.place(small, box, Window(0, 0, width, height)), np.float32),
+            self.whole.height,
+            self.whole.width,
+        )
+        return _cropped(whole, self.whole)
+
+    def _change(self, frame: int) -> Held:
+        settings = self._checked.settings
+        marked = self._marked("matte", frame)[0].union(self._marked("affected", frame)[0])
+        if marked.empty:
+            return NOTHING
+        # One pixel more than the growth, so that the alpha ends inside the window.
+        near = marked.grow(int(np.ceil(settings.grow_px)) + 1)
+        alpha = matte.change(
+            self.on("matte", frame, near),
+            self.on("affected", frame, near),
+            self.on("keep", frame, near),
+            settings.grow_px,
+            settings.feather_px,
+        )
+        # What the plate's own data window does not hold can't be written, so it does not change.
+        inside = self.data_window(frame).intersect(near)
+        return _cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
+
+
+def _cropped(mask: Array, at: Window) -> Held:
+    """A mask that covers window `at`, cut to where it is not 0."""
+    box = matte.bounds(mask > 0)
+    if box is None:
+        return NOTHING
+    rows, columns = box.slices(Window(0, 0, at.width, at.height))
+    return box.shift(at.x0, at.y0), mask[rows, columns].copy()
