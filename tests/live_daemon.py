@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -45,8 +46,6 @@ class LiveDaemon:
         self.address = ""
 
     def start(self, prefix: tuple[str, ...] = ()) -> LiveDaemon:
-        import json
-
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [*prefix, sys.executable, "-c", _SERVE, json.dumps(self.config)]
         self.process = subprocess.Popen(
@@ -55,7 +54,8 @@ class LiveDaemon:
         assert self.process.stdout and self.process.stderr
         self.address = self.process.stdout.readline().strip()
         if not self.address:
-            raise RuntimeError(self.process.stderr.read() + f" (status {self.process.wait()})")
+            process, self.process = self.process, None
+            raise RuntimeError(f"{process.communicate()[1]} (status {process.returncode})")
         self.config["bind"] = self.address
         return self
 
