@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from void_server import shot_flags
 from void_server.console import LOG_FORMATS, Console
-from void_server.farm import bundle, chunks
-from void_server.farm.shot import FarmShot
-from void_server.wire.errors import SettingsError
+from void_server.farm import batch, bundle, chunks
+from void_server.farm.shot import FarmShot, setting_words
+from void_server.wire.errors import JobError, OutputError, SettingsError, to_wire
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
 
@@ -36,9 +38,15 @@ def add_to(farm: argparse.ArgumentParser) -> None:
         return sub
 
     make = command("bundle", _bundle, "write a job bundle: for Deadline Cloud, or openjd run")
-    shot_flags.add_to(make)
+    _add_shots(make)
     make.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="where to write it")
     _add_job(make)
+
+    send = command("submit", _submit, "send a shot, or a batch of shots, to Deadline")
+    _add_shots(send)
+    send.add_argument("--to", choices=("deadline10", "deadline-cloud"), default="deadline10")
+    _add_job(send)
+    _add_placement(send)
 
     task = command("task", _task, "on a worker: one shot, or one chunk of it")
     shot_flags.add_to(task)
@@ -48,6 +56,22 @@ def add_to(farm: argparse.ArgumentParser) -> None:
     joined = command("assemble", _assemble, "on a worker: make one result of a shot's chunks")
     shot_flags.add_to(joined)
     _add_worker(joined)
+
+    rows = command("batch", _batch, "on a worker, or here: some or all shots of a batch, one after the other")
+    shot_flags.add_to(rows, of_batch=True)
+    rows.add_argument("--rows", type=FrameRange.parse, metavar="A-B", help="which; default: all")
+    _add_worker(rows)
+
+    told = command("report", _report, "how every shot of a batch stands, and why those that failed did")
+    told.add_argument("shots", metavar="SHOTS")
+    told.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+
+def _add_shots(parser: argparse.ArgumentParser) -> None:
+    """One shot, or `--batch` and no plate."""
+    shot_flags.add_to(parser, required=False)
+    parser.add_argument("--batch", type=Path, metavar="SHOTS", help="a CSV or a folder of shots, in place of PLATE")
+    parser.add_argument("--shots-a-task", type=int, default=1, metavar="N", help="with --batch; default: 1")
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +87,27 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retries", type=int, default=job.retries, metavar="N", help="tries after a task failed")
     parser.add_argument("--worker-command", default=job.command, metavar="CMD", help="void-server on the worker")
     parser.add_argument("--name", default="", help="what the job is called; default: the output folder's name")
+
+
+def _add_placement(parser: argparse.ArgumentParser) -> None:
+    """Where a farm runs the job."""
+    ten = parser.add_argument_group("deadline10")
+    ten.add_argument("--pool", default="")
+    ten.add_argument("--secondary-pool", default="", metavar="POOL")
+    ten.add_argument("--group", default="")
+    ten.add_argument("--limit", action="append", default=[], metavar="NAME", help="may be repeated")
+    ten.add_argument("--machine-limit", type=int, default=0, metavar="N", help="most machines at once; default: any")
+    ten.add_argument("--concurrent-tasks", type=int, default=1, metavar="N", help="tasks at once on one machine")
+    ten.add_argument("--department", default="")
+    ten.add_argument("--comment", default="")
+    ten.add_argument("--suspended", action="store_true", help="wait in the Monitor until somebody resumes it")
+    ten.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for the worker's process")
+    ten.add_argument("--plugin-directory", default="", metavar="DIR", help="try the plug-in without installing it")
+    ten.add_argument("--deadlinecommand", default="", metavar="PATH")
+    cloud = parser.add_argument_group("deadline-cloud")
+    cloud.add_argument("--farm-id", default="", help="default: what `deadline config` holds")
+    cloud.add_argument("--queue-id", default="", help="default: what `deadline config` holds")
+    cloud.add_argument("--bundle", type=Path, default=None, metavar="DIR", help="keep the job bundle here")
 
 
 def _add_overlap(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +155,8 @@ def _checked_shot(args: argparse.Namespace, console: Console) -> tuple[FarmShot,
     """Everything that is wrong with a shot is said here, and not by a worker at night."""
     from void_server import check
 
+    if args.plate is None or args.matte is None:
+        raise SettingsError("PLATE or --matte is missing.", "Give both, or --batch.")
     settings, files = _settled(args, console), shot_flags.files(args)
     checked = check.check_shot(files, settings)
     check.check_output(args.out, files)
@@ -121,12 +168,89 @@ def _checked_shot(args: argparse.Namespace, console: Console) -> tuple[FarmShot,
 
 
 def _bundle(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    shot, files = _checked_shot(args, console)
-    written = bundle.write(shot, args.bundle, _job(args, shot.settings), args.chunk, args.overlap, files)
-    fields = {"bundle": str(args.bundle), "files": [path.name for path in written], "clean": shot.clean}
-    text = f"{written[0]}\nrun it here:  openjd run {written[0]}\nclean frames will be {shot.clean}"
+    written, clean = _written(args, console, args.bundle)
+    fields = {"bundle": str(args.bundle), "files": [path.name for path in written], "clean": clean}
+    text = f"{written[0]}\nrun it here:  openjd run {written[0]}\nclean frames will be {clean}"
     console.result(fields, text)
     return 0
+
+
+def _written(args: argparse.Namespace, console: Console, folder: Path) -> tuple[list[Path], str]:
+    """Write the bundle of a shot or a batch: (its files, where the clean frames will be)."""
+    if args.batch is not None:
+        rows, settings = _checked_batch(args, console)
+        shots = folder / "shots.csv"
+        _make(folder)
+        shots.write_bytes(batch.table(rows))
+        job = _job(args, settings)
+        out = str(args.out.absolute())
+        written = bundle.write_batch(shots, len(rows), out, settings, folder, job, args.shots_a_task, args.name)
+        return written, str(args.out.absolute() / "*" / "clean.####.exr")
+    shot, files = _checked_shot(args, console)
+    written = bundle.write(shot, folder, _job(args, shot.settings), args.chunk, args.overlap, files)
+    return written, shot.clean
+
+
+def _submit(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
+    if args.to == "deadline-cloud":
+        return _submit_to_cloud(args, console)
+    from void_server.farm import deadline10
+
+    placement = deadline10.Placement(
+        pool=args.pool, secondary_pool=args.secondary_pool, group=args.group, limits=tuple(args.limit),
+        machine_limit=args.machine_limit, concurrent_tasks=args.concurrent_tasks, department=args.department,
+        comment=args.comment, suspended=args.suspended, environment=tuple(args.env),
+        plugin_directory=args.plugin_directory, deadlinecommand=args.deadlinecommand,
+    )  # fmt: skip
+    if args.batch is not None:
+        rows, settings = _checked_batch(args, console)
+        job, out, name = _job(args, settings), str(args.out.absolute()), args.name or args.batch.stem
+        with tempfile.TemporaryDirectory(prefix="void-batch-") as folder:
+            shots = Path(folder, "shots.csv")
+            shots.write_bytes(batch.table(rows))
+            done = deadline10.submit_batch(shots, len(rows), name, out, settings, job, placement, args.shots_a_task)
+        clean = str(args.out.absolute() / "*" / "clean.####.exr")
+    else:
+        shot, _ = _checked_shot(args, console)
+        done = deadline10.submit_shot(shot, _job(args, shot.settings), placement, args.chunk, args.overlap)
+        clean = shot.clean
+    fields = {"job": done.job, "assemble_job": done.assemble_job, "clean": clean, "out": str(args.out.absolute())}
+    console.result(fields, f"{done.job}\nclean frames will be {clean}")
+    return 0
+
+
+def _submit_to_cloud(args: argparse.Namespace, console: Console) -> int:
+    from void_server.farm import deadline_cloud
+
+    with tempfile.TemporaryDirectory(prefix="void-bundle-") as temporary:
+        folder = args.bundle or Path(temporary)
+        _, clean = _written(args, console, folder)
+        job = deadline_cloud.submit(folder, args.farm_id, args.queue_id, args.name)
+    console.result(
+        {"job": job, "clean": clean, "out": str(args.out.absolute())}, f"{job}\nclean frames will be {clean}"
+    )
+    return 0
+
+
+def _checked_batch(args: argparse.Namespace, console: Console) -> tuple[list[batch.Row], ShotSettings]:
+    """Every row's cells and folders, checked without opening a frame. Raises one error that lists what is wrong."""
+    if args.plate is not None or args.matte is not None:
+        raise SettingsError("--batch and PLATE were both given.", "Give one of them.")
+    if args.chunk is not None:
+        raise SettingsError("--chunk does not go with --batch.", "Submit long shots one by one.")
+    settings = _settled(args, console)
+    rows = batch.read(args.batch, str(args.out))
+    reader = shot_flags.reader()
+    batch.check(args.batch, rows, lambda row: shot_flags.settings(reader.parse_args(row.words())))
+    batch.look(args.batch, rows)
+    return rows, settings
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be made: {error.strerror}.", "Choose another folder.") from error
 
 
 def _mapped(args: argparse.Namespace) -> tuple[ShotFiles, ShotSettings]:
@@ -162,6 +286,45 @@ def _assemble(args: argparse.Namespace, console: Console, cancelled: Cancelled) 
     manifest = assemble.assemble(files, settings, args.out, args.overlap, Report(console.on_event, cancelled))
     _say_done(console, args.out, manifest)
     return 0
+
+
+def _batch(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
+    from void_server import farm_task
+    from void_server.farm import path_mapping
+
+    rules = path_mapping.read(args.path_mapping) if args.path_mapping else []
+    shots, args.out = (path_mapping.mapped(str(p), rules) for p in (args.plate, args.out))
+    rows = batch.read(Path(shots), args.out)
+    inside = args.rows or FrameRange(1, len(rows))
+    if inside.first < 1 or inside.last > len(rows):
+        raise SettingsError(f"Rows {inside} reach outside the batch, which has {len(rows)}.", "Give rows it has.")
+    chosen = [row.mapped(rules) for row in rows[inside.first - 1 : inside.last]]
+    general = setting_words(shot_flags.settings(args))
+    outcome = farm_task.run_batch(chosen, general, Report(console.on_event, cancelled))
+    text = f"{len(outcome.done)} of {len(chosen)} shots finished"
+    if outcome.failed:
+        raise outcome.error(args.out)
+    console.result({"done": outcome.done, "failed": []}, text)
+    return 0
+
+
+def _report(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
+    standings = batch.standings(batch.read(Path(args.shots), str(args.out)))
+    counts = Counter(standing.state for standing in standings)
+    failed = [standing for standing in standings if standing.error is not None]
+    lines = [f"{standing.row.name}: {standing.error}" for standing in failed]
+    lines.append(", ".join(f"{counts[state]} {state}" for state in ("done", "failed", "started", "waiting")))
+    shots = [
+        {
+            "name": s.row.name,
+            "out": s.row.cells["out"],
+            "state": s.state,
+            "error": to_wire(s.error) if s.error else None,
+        }
+        for s in standings
+    ]
+    console.result({"counts": dict(counts), "shots": shots}, "\n".join(lines))
+    return JobError.exit_status if failed else 0
 
 
 def _say_done(console: Console, out: Path, manifest: dict[str, Any]) -> None:

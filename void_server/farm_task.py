@@ -6,15 +6,60 @@ decides what a task makes and where; how it is made is `pipeline`'s business.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from void_server import pipeline
+from void_server import pipeline, shot_flags
 from void_server.assemble import chunk_settings
-from void_server.farm import chunks
-from void_server.wire.errors import SettingsError
+from void_server.farm import batch, chunks
+from void_server.farm.batch import Row
+from void_server.wire.errors import JobCancelledError, JobError, SettingsError, VoidError
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
+
+
+@dataclasses.dataclass
+class BatchOutcome:
+    """What became of a task's shots."""
+
+    done: list[str] = dataclasses.field(default_factory=list)
+    failed: list[tuple[str, VoidError]] = dataclasses.field(default_factory=list)
+
+    def error(self, out: str) -> JobError:
+        """One error that names every shot that failed."""
+        lines = "; ".join(f"{name}: {error.message}" for name, error in self.failed[:20])
+        more = f"; and {len(self.failed) - 20} more" if len(self.failed) > 20 else ""
+        total = len(self.failed) + len(self.done)
+        return JobError(
+            f"{len(self.failed)} of {total} shots failed: {lines}{more}",
+            f"The others are finished. Each reason lies in its folder under {out}, in failed.json.",
+        )
+
+
+def run_batch(rows: Sequence[Row], general: Sequence[str], report: Report) -> BatchOutcome:
+    """Shots of a batch, one after the other; one that fails stops no other. general: settings that rows may override.
+
+    Raises JobCancelledError alone. A shot that is finished already is not made again.
+    """
+    outcome, reader = BatchOutcome(), shot_flags.reader()
+    for index, row in enumerate(rows):
+        report.progress("shots", index, len(rows))
+        try:
+            args = reader.parse_args([*general, *row.words()])
+            run_shot(shot_flags.files(args), shot_flags.settings(args), row.out, report.within(row.name))
+        except JobCancelledError:
+            raise
+        except VoidError as error:
+            outcome.failed.append((row.name, error))
+            batch.note_failure(row, error)
+            report.warn("shot-failed", f"{row.name}: {error}")
+        else:
+            outcome.done.append(row.name)
+            batch.note_success(row)
+    report.progress("shots", len(rows), len(rows))
+    return outcome
 
 
 def run_shot(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from void_server.wire.errors import SettingsError
 from void_server.wire.shot import MISSING, FrameRange, ShotFiles, ShotSettings
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """The flags that every command about a shot shares."""
+def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False) -> None:
+    """The flags that every command about a shot shares.
+
+    required: whether plate and matte must be given. of_batch: a table of shots stands in the plate's place.
+    """
     pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
-    parser.add_argument("plate", metavar="PLATE", help=f"EXR sequence, scene-linear: {pattern}")
-    parser.add_argument("--matte", required=True, metavar="MATTE", help="EXR sequence, 1 = remove")
+    if of_batch:
+        parser.add_argument("plate", metavar="SHOTS", help="a CSV or a folder of shots")
+    else:
+        parser.add_argument("plate", metavar="PLATE", nargs=None if required else "?",
+                            help=f"EXR sequence, scene-linear: {pattern}")  # fmt: skip
+        parser.add_argument("--matte", required=required, metavar="MATTE", help="EXR sequence, 1 = remove")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
@@ -44,6 +51,18 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
     parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
+
+
+def reader() -> argparse.ArgumentParser:
+    """Reads one shot's words alone, as a row of a batch holds them; says what is wrong as a SettingsError."""
+    parser = _Reader(prog="void-server run", add_help=False)
+    add_to(parser)
+    return parser
+
+
+class _Reader(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message[0].upper()}{message[1:]}.", "See: void-server run --help")
 
 
 def settings(args: argparse.Namespace) -> ShotSettings:

@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -97,6 +97,17 @@ def read(source: Path, out: str) -> list[Row]:
             problems.append(f"rows {', '.join(same[:4])} would all write to {folder}")
     _raise(source, problems)
     return rows
+
+
+def check(source: Path, rows: Sequence[Row], read_settings: Callable[[Row], object]) -> None:
+    """See that every row's settings can be read. Raises SequenceError with every row whose can't."""
+    problems = []
+    for row in rows:
+        try:
+            read_settings(row)
+        except SettingsError as error:
+            problems.append(f"row {row.number} ({row.name}): {error.message}")
+    _raise(source, problems)
 
 
 def look(source: Path, rows: Sequence[Row]) -> None:

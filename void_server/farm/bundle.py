@@ -97,8 +97,9 @@ def write(
 
 
 def write_batch(
-    table: Path, count: int, out: str, settings: ShotSettings, folder: Path, options: JobOptions, shots_a_task: int = 1
-) -> list[Path]:
+    table: Path, count: int, out: str, settings: ShotSettings, folder: Path, options: JobOptions, shots_a_task: int = 1,
+    name: str = "",
+) -> list[Path]:  # fmt: skip
     """Write the bundle of a batch: `table` (CSV, see `farm.batch`) goes along, and a task takes rows by their number.
 
     A scheduler keeps the range and one number a task; every path stays in the table. Raises like `write`.
@@ -132,7 +133,7 @@ def write_batch(
             }
         ]
     }
-    template = _template(f"void batch {table.stem}", parameters, [step], options, chunked=True)
+    template = _template(f"void {name or table.stem}", parameters, [step], options, chunked=True)
     written = _write_files(folder, template, options, {}, [out], failures=count)
     with _disk_errors(folder):
         if table.resolve() != (folder / table.name).resolve():

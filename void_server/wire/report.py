@@ -48,6 +48,19 @@ class Report:
         """Say that a frame's files are finished and lie under their final names."""
         self._on_event({"event": "frame", "frame": frame})
 
+    def within(self, name: str) -> Report:
+        """A Report for one part of larger work: it says the same under the part's name, and hears the same cancel."""
+
+        def named(event: Event) -> None:
+            kind = event.get("event")
+            if kind == "progress":
+                event = {**event, "stage": f"{name}: {event['stage']}"}
+            elif kind in ("warning", "note"):
+                event = {**event, "message": f"{name}: {event['message']}"}
+            self._on_event(event)
+
+        return Report(named, self._cancelled)
+
     def check_cancelled(self) -> None:
         """Raise JobCancelledError if nobody wants the result any more. Long loops call this at least every second."""
         if self._cancelled():
