@@ -6,6 +6,7 @@ at all frames, small), camera (follow it), donors (who sees what), register, fus
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs, Shot
 from void_server.engine.propagate import donors, fuse, invent, register
+from void_server.engine.propagate.background import Background
 from void_server.engine.propagate.camera import Camera, follow
 from void_server.engine.propagate.spool import Spool
 from void_server.engine.propagate.survey import Survey, survey
@@ -36,6 +38,8 @@ class Propagate:
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, "", "cpu"):
             raise SettingsError(f"Engine 'propagate' can't use device '{device}'.", "Leave --device out, or give cpu.")
+        self._looked: tuple[weakref.ref[Shot], Survey] | None = None
+        self._background: Background | None = None
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
         """See `Engine.fill`. Reads every frame once small, then once at plate resolution around the holes."""
@@ -46,7 +50,9 @@ class Propagate:
         work = [frame for frame in shot.wanted if shot.hole(frame) is not None]
         if not work:
             return
-        looked = survey(shot, report)
+        looked = self._look(shot, report)
+        looked.mask(shot)
+        self._background = None
         camera = follow(looked, report)
         recovery = _Recovery(shot, looked, camera)
         try:
@@ -61,8 +67,20 @@ class Propagate:
     def background(
         self, shot: Shot, frame: int, crop: Window, scale: float, report: Report
     ) -> tuple[Array, Array] | None:
-        """See `Engine.background`."""
-        return None
+        """See `Engine.background`. Masks are looked at again once they changed: `effects` asks twice."""
+        index = list(shot.frames).index(frame)
+        looked = self._look(shot, report)
+        if self._background is None or not looked.masks_hold(shot, index):
+            looked.mask(shot)
+            self._background = Background(shot, looked, follow(looked, report))
+        return self._background.on(frame, crop, scale)
+
+    def _look(self, shot: Shot, report: Report) -> Survey:
+        """The shot's small pictures: made once, kept while the same shot is worked on."""
+        if self._looked is None or self._looked[0]() is not shot:
+            self._looked = (weakref.ref(shot), survey(shot, report))
+            self._background = None
+        return self._looked[1]
 
 
 class _Recovery:

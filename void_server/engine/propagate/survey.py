@@ -35,6 +35,17 @@ class Survey:
     """uint8 [h, w], 255 where nothing may be taken: the hole, what is kept in front, what no sample is known of."""
     index: dict[int, int]
 
+    def mask(self, shot: Shot) -> None:
+        """Look at the holes again: `affected` may have been found since."""
+        self.blocked = [self._blocked(shot, frame) for frame in self.frames]
+
+    def masks_hold(self, shot: Shot, index: int) -> bool:
+        """Whether the mask of one frame is still the shot's."""
+        return np.array_equal(self.blocked[index], self._blocked(shot, self.frames[index]))
+
+    def _blocked(self, shot: Shot, frame: int) -> Bytes:
+        return np.where(taken(shot, frame, self.scale), 255, 0).astype(np.uint8)
+
 
 def luminance(light: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rec.709 weights whatever the primaries: it serves comparison, not colour."""
@@ -48,13 +59,14 @@ def survey(shot: Shot, report: Report) -> Survey:
     picks = [frames[i] for i in sorted({0, len(frames) // 4, len(frames) // 2, 3 * len(frames) // 4, len(frames) - 1})]
     # The curve comes from fixed frames of the whole shot, so a resumed job finds the same one.
     light = Light.measured(np.concatenate([luminance(shot.plate(f, scale=scale / 4))[::2, ::2].ravel() for f in picks]))
-    grey, blocked = [], []
+    grey = []
     for done, frame in enumerate(frames):
         code = light.code(luminance(shot.plate(frame, scale=scale)))
         grey.append(np.clip(code * 220, 0, 255).astype(np.uint8))
-        blocked.append(np.where(taken(shot, frame, scale), 255, 0).astype(np.uint8))
         report.progress("look", done + 1, len(frames), frame)
-    return Survey(frames, scale, light, grey, blocked, {f: i for i, f in enumerate(frames)})
+    looked = Survey(frames, scale, light, grey, [], {f: i for i, f in enumerate(frames)})
+    looked.mask(shot)
+    return looked
 
 
 def taken(shot: Shot, frame: int, scale: float) -> npt.NDArray[np.bool_]:

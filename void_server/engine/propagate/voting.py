@@ -6,6 +6,7 @@ What comes in: values and weights. What goes out: one value per place. It does n
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from void_server.engine import Array
 
@@ -28,3 +29,23 @@ def weighted_median(stack: Array, weight: Array) -> Array:
         at = np.take_along_axis(rank, pick[None], 0)
         out[..., channel] = np.take_along_axis(stack[..., channel], at, 0)[0]
     return out
+
+
+def masked_median(stack: list[Array], valid: list[npt.NDArray[np.bool_]]) -> tuple[Array, npt.NDArray[np.int32]]:
+    """Median of the valid values at every pixel: ([h, w, C], how many were valid [h, w]); 0 where none was.
+
+    Rows are worked on a few at a time, so that memory stays that of the stack.
+    """
+    height, width = valid[0].shape
+    out = np.zeros(stack[0].shape, np.float32)
+    count = np.sum(valid, axis=0, dtype=np.int32)
+    step = max(1, (1 << 22) // (len(stack) * width))
+    for row in range(0, height, step):
+        rows = slice(row, row + step)
+        values = np.stack([np.where(v[rows, :, None], s[rows], np.inf) for s, v in zip(stack, valid)])
+        values.sort(axis=0)
+        n = np.maximum(count[rows], 1)
+        low = np.take_along_axis(values, ((n - 1) // 2)[None, ..., None], 0)[0]
+        high = np.take_along_axis(values, (n // 2)[None, ..., None], 0)[0]
+        out[rows] = np.where((count[rows] > 0)[..., None], (low + high) / 2, 0)
+    return out, count

@@ -1,0 +1,179 @@
+"""Find what an object did to the scene by comparing the plate with the background behind it.
+
+What comes in: per frame the plate, the matte and a recovered background, all at one reduced size. What goes out: per
+frame a matte of shadows, reflections and whatever else differs and hangs together with the object. It knows no engine
+and no file, and holds the whole shot only as one byte per reduced pixel.
+
+A pixel is affected when it deviates from the background by more than noise and misalignment explain, in one region with
+the object. Shadows darken and keep their colour, so they are believed at smaller deviations than anything else.
+Source: hysteresis and noise by median deviation as in background subtraction; darkening with steady chromaticity as
+Prati et al., Detecting Moving Shadows, PAMI 2003, and Sanin et al., Pattern Recognition 2012, compare it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from void_server.wire.report import Report
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+MISALIGNED_PX = 0.45
+"""How far background and plate may lie apart: the slope of the picture times this counts as noise."""
+WEAK, STRONG = 3.0, 6.0
+"""Deviations, in noise units: a region of weak ones counts where it holds strong ones and touches the object."""
+SHADOW_WEAK = 2.0
+"""A darkening that keeps its colour is believed sooner."""
+DARKENED = -0.10
+"""Natural logarithm of light left in the shade over light in the open, at least."""
+REACH = 1.3
+"""Effects lie within this many object sizes (root of its area); what is farther has to be painted."""
+VOTE_FRAMES = 2
+"""Frames on either side that are asked, moved along with the object, whether they see the effect too."""
+
+
+@dataclasses.dataclass
+class _Look:
+    """What one frame shows: deviations as bytes in noise units (x 16), and where the object is."""
+
+    z: Bytes
+    dark: Bytes
+    matte: Bytes
+    centre: tuple[float, float]
+
+
+def find_affected(
+    frames: Sequence[int],
+    plate: Callable[[int], Array],
+    matte: Callable[[int], Array],
+    background: Callable[[int], tuple[Array, Array] | None],
+    report: Report,
+) -> dict[int, Array]:
+    """Affected mattes of all `frames`: float32 [h, w] in [0, 1] by frame, 0 under the matte.
+
+    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w]; background: (rgb like plate, coverage [h, w]) or None.
+    All of one size. Frames without matte or background map to zeros. Raises JobCancelledError.
+    """
+    looks: dict[int, _Look] = {}
+    shape = (0, 0)
+    toe = _toe(frames, plate)
+    for done, frame in enumerate(frames):
+        mask = matte(frame)
+        shape = (mask.shape[0], mask.shape[1])
+        report.progress("effects", done, len(frames), frame)
+        if not (mask > 0).any():
+            continue
+        behind = background(frame)
+        if behind is not None:
+            looks[frame] = _look(plate(frame), mask, *behind, toe)
+    found = {}
+    for frame in frames:
+        if frame not in looks:
+            found[frame] = np.zeros(shape, np.float32)
+            continue
+        report.check_cancelled()
+        found[frame] = _decide(frame, looks)
+    return found
+
+
+def _toe(frames: Sequence[int], plate: Callable[[int], Array]) -> float:
+    """Light below which differences are those of noise, not of ratio: a tenth of the shot's median."""
+    picks = sorted({frames[0], frames[len(frames) // 2], frames[-1]}) if frames else []
+    light = np.concatenate([plate(f)[::4, ::4].ravel() for f in picks]) if picks else np.zeros(1, np.float32)
+    return max(float(np.median(np.maximum(light, 0))) / 10, 1e-6)
+
+
+def _log(light: Array, toe: float) -> Array:
+    return np.log(np.maximum(light, 0) + np.float32(toe))
+
+
+def _look(plate: Array, matte: Array, behind: Array, coverage: Array, toe: float) -> _Look:
+    """Measure one frame's deviation from its background."""
+    outside = matte <= 0.01
+    seen = (coverage > 0.5) & outside
+    there = cv2.GaussianBlur(_log(behind, toe), (0, 0), 1.0)
+    difference = cv2.GaussianBlur(_log(plate, toe), (0, 0), 1.0) - there
+    slope = np.abs(np.dstack([cv2.Sobel(there, -1, 1, 0, scale=1 / 8), cv2.Sobel(there, -1, 0, 1, scale=1 / 8)]))
+    slope = slope.reshape(*matte.shape, 2, 3).max((2, 3))
+    slope = cv2.dilate(slope, np.ones((3, 3), np.uint8))
+    near = cv2.dilate((~outside).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    calm = seen & ~near & (slope < np.median(slope[seen]) if seen.any() else seen)
+    flat = difference[calm]
+    level = np.median(flat, axis=0) if len(flat) > 200 else np.zeros(3, np.float32)
+    difference = difference - level
+    spread = 1.4826 * np.median(np.abs(flat - level)) if len(flat) > 200 else 0.03
+    noise = np.sqrt(max(float(spread), 0.012) ** 2 + (MISALIGNED_PX * slope) ** 2)
+    z = np.abs(difference).max(2) / noise
+    mean = difference.mean(2)
+    colour = np.abs(difference - mean[..., None]).max(2)
+    dark = (mean < DARKENED) & (colour < 0.5 * np.abs(mean) + 2 * noise)
+    z[~seen] = 0
+    rows, columns = np.nonzero(~outside)
+    return _Look(
+        np.clip(z * 16, 0, 255).astype(np.uint8),
+        (dark & seen).astype(np.uint8),
+        (~outside).astype(np.uint8),
+        (float(columns.mean()), float(rows.mean())),
+    )
+
+
+def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
+    """Hysteresis from the object outwards, on deviations that neighbouring frames confirm."""
+    look = looks[frame]
+    votes = [
+        _carried(looks[other], look)
+        for other in range(frame - VOTE_FRAMES, frame + VOTE_FRAMES + 1)
+        if other in looks and other != frame
+    ]
+    z = look.z.astype(np.float32) / 16
+    dark = look.dark > 0
+    if votes:
+        # The effect moves with the object, what lies behind does not: the median of the neighbours in the object's own
+        # frame of reference must see it as well.
+        steady = np.median(np.stack([v for v in votes]), axis=0).astype(np.float32) / 16
+        z = np.minimum(z, 1.5 * steady + 0.5 * z)
+    outside = look.matte == 0
+    weak = ((z > WEAK) | (dark & (z > SHADOW_WEAK))) & outside
+    weak = cv2.morphologyEx(weak.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
+    strong = (z > STRONG) & weak
+    distance = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, 3)
+    weak &= distance < max(12.0, REACH * _object_size(look.matte))
+    kept = _touching(weak, strong, distance)
+    closed = cv2.morphologyEx(kept.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
+    return (closed & outside).astype(np.float32)
+
+
+def _carried(other: _Look, look: _Look) -> Bytes:
+    """Another frame's deviations, moved by as much as the object moved."""
+    move = np.array([[1, 0, look.centre[0] - other.centre[0]], [0, 1, look.centre[1] - other.centre[1]]], np.float64)
+    size = (look.z.shape[1], look.z.shape[0])
+    moved: Bytes = np.asarray(cv2.warpAffine(cv2.dilate(other.z, np.ones((3, 3), np.uint8)), move, size), np.uint8)
+    under = cv2.warpAffine(other.matte, move, size) > 0
+    # Where the other frame's object covers the place, it can't testify against.
+    moved[under] = 255
+    return moved
+
+
+def _object_size(matte: Bytes) -> float:
+    """Root of the mean area of the matte's parts, in pixels."""
+    count, _, stats, _ = cv2.connectedComponentsWithStats(matte, connectivity=8)
+    areas = [stats[i, cv2.CC_STAT_AREA] for i in range(1, count)]
+    return float(np.sqrt(np.mean([a for a in areas if a >= 0.1 * max(areas)]))) if areas else 0.0
+
+
+def _touching(weak: Mask, strong: Mask, distance: Array) -> Mask:
+    """The regions of `weak` that hold strong pixels and begin within 3 pixels of the object."""
+    count, labels = cv2.connectedComponents(weak.astype(np.uint8), connectivity=8)
+    begins = np.bincount(labels[weak & (distance <= 3)], minlength=count)
+    firm = np.bincount(labels[strong], minlength=count)
+    area = np.bincount(labels.ravel(), minlength=count)
+    keep = (begins >= 3) & (firm >= 0.15 * area) & (area >= 8)
+    keep[0] = False
+    return keep[labels]
