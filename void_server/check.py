@@ -302,7 +302,8 @@ def _mattes_meet_plates(
         size, whole = mattes[odd[0]].display_window, plates[odd[0]].display_window
         message = (
             f"Matte format is {size.width}x{size.height} at {size.x0},{size.y0}, the plate's "
-            f"{whole.width}x{whole.height} at {whole.x0},{whole.y0} (frame {odd[0]}); they are matched pixel for pixel in display coordinates."
+            f"{whole.width}x{whole.height} at {whole.x0},{whole.y0} (frame {odd[0]}); they are matched "
+            "pixel for pixel in display coordinates."
         )
         warnings.append(("matte-format", message))
 

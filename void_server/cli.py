@@ -8,6 +8,7 @@ one function, and says what came of it. Hosts and farms call these names and fla
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 import threading
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     cancelled = _cancel_on_signals()
     try:
         args = _parser().parse_args(words)
-        status: int = args.command(args, console, cancelled)
+        # OpenEXR prints its warnings to standard output, which belongs to the result alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            status: int = args.command(args, console, cancelled)
         return status
     except VoidError as error:
         console.error(error)
@@ -140,6 +143,15 @@ def _parser() -> argparse.ArgumentParser:
 
     effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
     shot_flags.add_to(effects)
+
+    weights = command("weights", _weights, "VOID's weights: bring them here, or say what is missing")
+    weights.add_argument("action", choices=("fetch", "check"))
+    weights.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="default: VOID_WEIGHTS, else the cache")
+    weights.add_argument("--refine", action="store_true", help="the second pass's weights too")
+
+    quadmask = command("quadmask", _quadmask, "write what VOID is told about a shot, as EXR and PNG")
+    shot_flags.add_to(quadmask)
+    quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
     bench = command("bench", _bench, "measure: propagate on clips with known answers, or the wire")
     bench.add_argument("what", choices=("propagate", "wire"))
@@ -276,6 +288,18 @@ def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
     score = demo.run(args.out, console.on_event, cancelled)
     console.result(score, demo.spoken(score))
     return 0
+
+
+def _weights(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import void_commands
+
+    return void_commands.weights(args, console, cancelled)
+
+
+def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server import void_commands
+
+    return void_commands.write_quadmask(args, console, cancelled)
 
 
 def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:

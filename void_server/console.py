@@ -53,6 +53,8 @@ class Console:
 
     def __init__(self, log_format: str = "human") -> None:
         """log_format: one of `LOG_FORMATS`."""
+        # Taken now: libraries print to sys.stdout too, and the command line points that away from what machines read.
+        self._stdout = sys.stdout
         self._as_json = log_format == "json"
         self._farm = Dialect(log_format) if log_format in WORDS else None
         self._bar: tqdm[Any] | None = None
@@ -122,5 +124,5 @@ class Console:
 
     def _out(self, *lines: str) -> None:
         # One write a message: lines of two threads don't mix, and a farm reads each as it is said.
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
-        sys.stdout.flush()
+        self._stdout.write("".join(f"{line}\n" for line in lines))
+        self._stdout.flush()

@@ -78,7 +78,7 @@ def make_clean_plate(
             # 3) Read the shot once, and find what the object did to the scene.
             if not (part_of_shot and shot.nothing_marked):
                 shot.survey(report)
-                _warn(report, warnings, *_odd_samples(shot))
+                _warn(report, warnings, *_odd_samples(shot), *_whole_frames(shot))
                 if settings.physics_prior and not files.affected:
                     _find_affected(shot, engine, report)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
@@ -129,16 +129,16 @@ def close_result(
             return manifest
 
 
-def preview_affected(files: ShotFiles, settings: ShotSettings, report: Report) -> Iterator[tuple[int, Array]]:
-    """Find what the object did to the scene and nothing else: (frame, float32 [H, W] on the canvas), to look at before
-    spending an engine's time. Raises like `make_clean_plate`."""
-    checked = check_shot(files, settings)
-    engine = engines.load("propagate", settings.device)
+@contextlib.contextmanager
+def marked_shot(checked: CheckedShot, report: Report) -> Iterator[ShotOnDisk]:
+    """A surveyed shot with its affected region painted or found, and nothing removed: to look at before spending an
+    engine's time. Raises like `make_clean_plate`."""
+    engine = engines.load("propagate", None)
     with ShotOnDisk(checked, engine.needs.colour) as shot:
         shot.survey(report)
-        _find_affected(shot, engine, report)
-        for frame in checked.wanted:
-            yield frame, shot.affected(frame)
+        if checked.settings.physics_prior and not checked.files.affected:
+            _find_affected(shot, engine, report)
+        yield shot
 
 
 def _find_affected(shot: ShotOnDisk, engine: Engine, report: Report) -> None:
@@ -279,6 +279,17 @@ def _odd_samples(shot: ShotOnDisk) -> list[tuple[str, str]]:
     count, (x, y) = shot.not_finite[frame]
     frames = sequence.spoken(shot.not_finite)
     return [("not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y}).")]
+
+
+def _whole_frames(shot: ShotOnDisk) -> list[tuple[str, str]]:
+    """Name frames that are removed whole: an RGB matte whose alpha is solid looks like that."""
+    area = shot.whole.width * shot.whole.height
+    holes = {frame: shot.hole(frame) for frame in shot.wanted}
+    whole = [f for f, hole in holes.items() if hole and hole.width * hole.height == area and shot.matte(f).all()]
+    if not whole:
+        return []
+    text = f"The matte covers all of frames {sequence.spoken(whole)}; is it in another channel? See --matte-channel."
+    return [("matte-everything", text)]
 
 
 def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 import void_server
 from void_server.check import check_output, check_shot
 from void_server.image import exr, fit, sequence, sheet
-from void_server.pipeline import preview_affected
+from void_server.pipeline import marked_shot
 from void_server.result import write_text
 from void_server.wire.errors import OutputError
 from void_server.wire.report import Report
@@ -33,16 +33,17 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
     shown = set(sheet.evenly(checked.wanted, 5))
     rows: list[sheet.Row] = []
     frames: dict[str, Any] = {}
-    for frame, affected in preview_affected(files, settings, report):
-        header = checked.plates[frame]
-        own = fit.place(affected, checked.canvas, header.data_window)
-        exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own})
-        frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
-        report.frame_done(frame)
-        report.progress("affected", len(frames), len(checked.wanted), frame)
-        if frame in shown:
-            plate = exr.read_rgb(header)
-            rows.append(sheet.reduced(sheet.Row(str(frame), plate, np.zeros_like(own), own, plate)))
+    with marked_shot(checked, report) as shot:
+        for frame in checked.wanted:
+            header = checked.plates[frame]
+            own = fit.place(shot.affected(frame), checked.canvas, header.data_window)
+            exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own})
+            frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
+            report.frame_done(frame)
+            report.progress("affected", len(frames), len(checked.wanted), frame)
+            if frame in shown:
+                plate = exr.read_rgb(header)
+                rows.append(sheet.reduced(sheet.Row(str(frame), plate, np.zeros_like(own), own, plate)))
     sheet.write(out / "sheet.png", rows, checked.space.chromaticities)
     report.note(f"Paint on it where needed, then run with --affected {out / 'affected.####.exr'}.")
     report.note(f"Frames {sequence.spoken(checked.wanted)}.")
