@@ -14,7 +14,7 @@ import collections
 import contextlib
 import dataclasses
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import numpy as np
 
 import void_server
 from void_server import engine as engines
+from void_server import preview
+from void_server.affected import find_affected
 from void_server.check import CheckedShot, check_output, check_shot
-from void_server.effects.cues import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, sequence, sheet
 from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs
@@ -52,8 +53,6 @@ def make_clean_plate(
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
     if settings.deliver == "affected":
-        from void_server import preview  # it stands on this module
-
         return preview.write_affected(files, settings, out, report)
     started = time.monotonic()
     warnings: list[tuple[str, str]] = []
@@ -80,7 +79,7 @@ def make_clean_plate(
                 shot.survey(report)
                 _warn(report, warnings, *_odd_samples(shot), *_whole_frames(shot))
                 if settings.physics_prior and not files.affected:
-                    _find_affected(shot, engine, report)
+                    find_affected(shot, engine, report)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
             colour = shot.engine_space.to_wire()
@@ -127,34 +126,6 @@ def close_result(
         result.close(manifest)
         if result.all_finished().keys() == notes.keys():
             return manifest
-
-
-@contextlib.contextmanager
-def marked_shot(checked: CheckedShot, report: Report) -> Iterator[ShotOnDisk]:
-    """A surveyed shot with its affected region painted or found, and nothing removed: to look at before spending an
-    engine's time. Raises like `make_clean_plate`."""
-    engine = engines.load("propagate", None)
-    with ShotOnDisk(checked, engine.needs.colour) as shot:
-        shot.survey(report)
-        if checked.settings.physics_prior and not checked.files.affected:
-            _find_affected(shot, engine, report)
-        yield shot
-
-
-def _find_affected(shot: ShotOnDisk, engine: Engine, report: Report) -> None:
-    """Compare the plate with the background recovered around the hole, twice: what is found the first time spoils the
-    background it was compared with, so it is left out of the second."""
-    scale = shot.proxy_scale
-    recover = engine if engine.name == "propagate" else engines.load("propagate", None)
-    for _ in range(2):
-        found = find_affected(
-            shot.frames,
-            lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
-            lambda frame: shot.matte(frame, None, scale),
-            lambda frame: recover.background(shot, frame, shot.whole, scale, report),
-            report,
-        )
-        shot.find_affected(found)
 
 
 def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, frames: list[int], report: Report) -> None:

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from void_server import shot_flags
+from void_server.affected import marked_shot
 from void_server.check import check_output, check_shot
 from void_server.console import Console
 from void_server.effects.quadmask import AFFECTED, GRID_ROWS, KEEP, OBJECT, OVERLAP, quadmask
 from void_server.image import exr, fit
-from void_server.pipeline import marked_shot
 from void_server.wire.errors import OutputError, WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
