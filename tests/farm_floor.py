@@ -1,0 +1,63 @@
+"""What tests of the farm stand on: the environment of a worker, and how to look at what came out.
+
+What comes in: folders. What goes out: environments, commands, arrays. It knows no farm's files.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests import tiny_shot
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = ROOT / "tests/fakes/farm_engine"
+THINKBOX = ROOT / "tests/fakes/thinkbox"
+BIN = Path(sys.executable).parent
+
+
+def environment(**more: object) -> dict[str, str]:
+    """A worker's: our commands on the PATH, the test's engine registered."""
+    path = os.pathsep.join([str(BIN), os.environ["PATH"]])
+    python = os.pathsep.join(p for p in (str(ENGINE), os.environ.get("PYTHONPATH", "")) if p)
+    return {**os.environ, "PATH": path, "PYTHONPATH": python, **{key: str(value) for key, value in more.items()}}
+
+
+def command(*words: object, status: int | None = 0, **more: object) -> subprocess.CompletedProcess[str]:
+    """Run a command as a worker would; `status` None takes any."""
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, env=environment(**more), timeout=100, check=False
+    )
+    assert status is None or done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def void_server(*words: object, status: int | None = 0, **more: object) -> subprocess.CompletedProcess[str]:
+    return command(sys.executable, "-m", "void_server.cli", *words, status=status, **more)
+
+
+def shot_words(shot: tiny_shot.TinyShot, out: Path, engine: str = "farm-test") -> list[str]:
+    return [shot.plate, f"--matte={shot.matte}", f"--out={out}", f"--engine={engine}", "--no-physics-prior"]
+
+
+def same_frames(one: Path, other: Path, kinds: tuple[str, ...] = ("clean", "aov")) -> None:
+    """Every frame file of `one` is there in `other`, byte for byte, and no more."""
+    names = sorted(p.name for p in one.glob("*.exr"))
+    assert names
+    assert names == sorted(p.name for p in other.glob("*.exr"))
+    for name in names:
+        if name.split(".")[0] in kinds:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def made(log: Path) -> list[int]:
+    """Frames that the test's engine made, in order."""
+    return [int(line.split()[0]) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def light(path: Path) -> np.ndarray:
+    return tiny_shot.read_rgb(path).astype(np.float32)
