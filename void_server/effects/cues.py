@@ -27,7 +27,7 @@ Bytes = npt.NDArray[np.uint8]
 
 MISALIGNED_PX = 0.45
 """How far background and plate may lie apart: the slope of the picture times this counts as noise."""
-WEAK, STRONG = 3.0, 6.0
+WEAK, STRONG = 3.0, 10.0
 """Deviations, in noise units: a region of weak ones counts where it holds strong ones and touches the object."""
 SHADOW_WEAK = 2.0
 """A darkening that keeps its colour is believed sooner."""
@@ -141,8 +141,8 @@ def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
         z = np.minimum(z, 1.5 * steady + 0.5 * z)
     outside = look.matte == 0
     weak = ((z > WEAK) | (dark & (z > SHADOW_WEAK))) & outside
-    weak = cv2.morphologyEx(weak.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0
     strong = (z > STRONG) & weak
+    weak = strong | (cv2.morphologyEx(weak.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
     distance = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, 3)
     weak &= distance < max(12.0, REACH * _object_size(look.matte))
     kept = _touching(weak, strong, distance)
@@ -174,6 +174,6 @@ def _touching(weak: Mask, strong: Mask, distance: Array) -> Mask:
     begins = np.bincount(labels[weak & (distance <= 3)], minlength=count)
     firm = np.bincount(labels[strong], minlength=count)
     area = np.bincount(labels.ravel(), minlength=count)
-    keep = (begins >= 3) & (firm >= 0.15 * area) & (area >= 8)
+    keep = (begins >= 2) & (firm >= 0.15 * area) & (area >= 3)
     keep[0] = False
     return keep[labels]

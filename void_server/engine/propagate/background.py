@@ -17,7 +17,7 @@ from void_server.engine.propagate.survey import Survey
 from void_server.engine.propagate.voting import masked_median
 from void_server.wire.shot import Window
 
-STILL_FRAMES = 31
+STILL_FRAMES = 61
 MOVING_DONORS = 7
 REACH = 1.2
 """Effects are looked for this many times the hole's size around it; farther ones have to be painted."""
@@ -49,7 +49,22 @@ class Background:
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
         code, free = zip(*(self._small(index, crop, scale) for index in picks))
         middle, count = masked_median(list(code), list(free))
+        rest = count == 0
+        if rest.any():
+            # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
+            rows, columns = np.nonzero(rest)
+            bare = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
+            second, seen = masked_median([c[rows, columns][None] for c in code], bare)
+            middle[rows, columns], count[rows, columns] = second[0], seen[0]
         return self.survey.light.light(middle), (count > 0).astype(np.float32)
+
+    def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
+        frame = self.survey.frames[index]
+        out: npt.NDArray[np.bool_] = self.shot.matte(frame, crop, scale) > 0
+        out |= self.shot.affected(frame, crop, scale) > 0
+        out |= self.shot.keep(frame, crop, scale) > 0
+        out |= self.shot.known(frame, crop, scale) < 1
+        return out
 
     def _small(self, index: int, crop: Window, scale: float) -> tuple[Array, npt.NDArray[np.bool_]]:
         whole = Window(0, 0, self.shot.size[1], self.shot.size[0])
