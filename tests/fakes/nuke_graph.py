@@ -81,7 +81,10 @@ class Graph:
         return float(knob.menu.index(raw)) if knob.menu else self.number(group, name, 0.0)
 
     def do_Input(self, node: ScriptNode) -> Picture:
-        return dict(self.inputs.get(node.name) or {})
+        group, number = node.parent, int(node.knobs.get("number", "0"))
+        if node.name in self.inputs or group is None or number >= len(group.inputs):
+            return dict(self.inputs.get(node.name) or {})
+        return self.render(group.inputs[number])
 
     def do_Dot(self, node: ScriptNode) -> Picture:
         return self.source(node, 0)

@@ -216,7 +216,7 @@ def write(root: ScriptNode) -> str:
 
 
 def _write_children(group: ScriptNode, lines: list[str]) -> None:
-    for node in group.children:
+    for node in _sources_first(group):
         for source in reversed(node.inputs):
             lines.append(f"push $N{id(source):x}" if source is not None else "push 0")
         lines.append(_body(node.cls, node))
@@ -224,6 +224,22 @@ def _write_children(group: ScriptNode, lines: list[str]) -> None:
             _write_children(node, lines)
             lines.append("end_group")
         lines.append(f"set N{id(node):x} [stack 0]")
+
+
+def _sources_first(group: ScriptNode) -> list[ScriptNode]:
+    """Children in an order in which each comes after what feeds it, else as they are."""
+    ordered: dict[int, ScriptNode] = {}
+
+    def place(node: ScriptNode) -> None:
+        if id(node) not in ordered:
+            for source in node.inputs:
+                if source is not None:
+                    place(source)
+            ordered[id(node)] = node
+
+    for node in group.children:
+        place(node)
+    return list(ordered.values())
 
 
 def _body(cls: str, node: ScriptNode) -> str:

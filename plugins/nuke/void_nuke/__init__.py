@@ -1,0 +1,17 @@
+"""VOID inside Nuke. `host` alone imports nuke; every other module is plain Python 3.9 and runs anywhere.
+
+    host      what touches Nuke: knobs, baking, threads, messages         (main thread, but for its worker's callbacks)
+    nodes     what is read off nodes
+    request   from what a node looks like to what is sent, or to a list of everything that is wrong
+    results   the folder beside the script: versions, the record of a job, what is finished
+    states    which state a node is in, and how it is said
+    live      the body of the thread, and how it speaks to Nuke without touching it
+    work      what the thread does: upload, wait, download over the wire client     (the only place with a socket)
+    find_wire where the wire client is imported from
+
+Importing any of them opens no socket and starts no thread.
+"""
+
+from void_nuke import find_wire
+
+find_wire.prepare()

@@ -1,0 +1,29 @@
+"""Makes `void_server.wire` importable inside Nuke: from what `void-server install nuke` laid beside this plugin.
+
+What comes in: nothing. What goes out: one more folder on Python's path, at its end, so that whatever the studio already
+provides wins. It imports nothing of it and opens no socket.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+PLUGIN = Path(__file__).resolve().parent.parent
+"""The folder of init.py."""
+
+
+def prepare(plugin: Path = PLUGIN) -> None:
+    """Add the folders that lack on Python's path: wheels for this Python, and, in a checkout, the package itself."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    wheels = plugin / "python" / version
+    for package, folder in (
+        ("void_server", plugin / "python" / "wire"),
+        ("void_server", plugin.parent.parent),
+        ("zmq", wheels),
+        ("msgpack", wheels),
+    ):
+        there = (folder / package).is_dir() and str(folder) not in sys.path
+        if there and importlib.util.find_spec(package) is None:
+            sys.path.append(str(folder))

@@ -1,0 +1,398 @@
+"""The only module that touches Nuke: what the buttons of VoidInpaint do to the node and the script.
+
+What comes in: a node and the name of a button, from the main thread. What goes out: knobs, one undo step a result,
+messages. Work goes to a thread, which comes back by `executeInMainThread`. It decides nothing about shots (`request`),
+folders (`results`) or jobs (`work`).
+
+Main thread: everything here; a `Live` calls back from its thread by `_in_main`, and makes its own ProgressTask.
+Sources: Foundry's Python developer guide, "Threading" and "Callbacks".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Optional, cast
+
+import nuke
+
+import void_server
+from void_nuke import request, results, work
+from void_nuke.live import Live
+from void_nuke.nodes import above, inner, input_facts, sources, text, upstream, value
+from void_nuke.results import Record
+from void_nuke.states import Facts, State, judge, spoken
+
+_live: dict[str, Live] = {}
+"""Work under way in this session, by void_id."""
+_found: dict[str, Facts] = {}
+"""What the last look at the disk found, by void_id. Gone with the session, so nothing in it can stick."""
+
+
+UPSTREAM = nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY
+
+
+def install() -> None:
+    """Make the menu, and guard renders. Called once, by menu.py."""
+    menu = nuke.menu("Nodes").addMenu("VOID")
+    for name in ("VoidInpaint", "VoidQuadmask"):
+        menu.addCommand(name, f"from void_nuke import host; host.create({name!r})")
+    nuke.addBeforeRender(before_render)
+
+
+def create(name: str) -> None:
+    """Put a node into the script, as any other is made: behind the selected one, with its panel open."""
+    nuke.createNode(name)
+
+
+def press(node: nuke.Node, button: str) -> None:
+    """What every button of VoidInpaint calls. Errors of ours end in a message, never in a traceback for the artist."""
+    group = cast("nuke.Group", node)
+    try:
+        BUTTONS[button](group)
+    except request.RefusedError as refused:
+        _tell("VOID can't start yet:\n\n" + "\n".join(f"- {problem}" for problem in refused.problems))
+    except OSError as error:
+        _tell(f"VOID can't use its folder beside the script: {error}. Check that you may write there.")
+
+
+def remove(node: nuke.Group, deliver: str = "clean") -> None:
+    """Check, render what must be, send. Returns once the thread runs; without a window, once the result is there."""
+    asked = look(node)
+    plan = request.plan(asked, deliver)
+    name = _identify(node)
+    folder = results.folder_of(asked.script, name)
+    version = results.claim_version(folder, deliver)
+    records = []
+    marks = request.fingerprint(asked.knobs, upstream(node, UPSTREAM))
+    for view in plan.views:
+        place = results.version_folder(folder, deliver, version) / (view if plan.several_views else "")
+        files = dict(plan.direct)
+        try:
+            for role in plan.bake:
+                _say(node, spoken(Facts(live=State.BAKING), role))
+                files[role] = _bake(node, role, view, plan, place / "sent")
+        except (RuntimeError, nuke.CancelledError) as error:
+            state = State.CANCELLED if "cancel" in str(error).lower() else State.FAILED
+            results.discard(results.version_folder(folder, deliver, version))
+            _finish(node, "", work.Outcome(state, (), f"Nuke could not render {role}: {error}"))
+            return
+        record = Record(
+            folder=place,
+            request=results.new_name("nuke")[-32:],
+            server=plan.server,
+            node=node.name(),
+            deliver=deliver,
+            view=view,
+            settings=plan.settings.to_wire(),
+            files=files,
+            first=plan.frames.first,
+            last=plan.frames.last,
+            fingerprint=marks,
+        )
+        record.save()
+        records.append(record)
+    _start(node, lambda: records, work.run)
+
+
+def preview_affected(node: nuke.Group) -> None:
+    """Only find what the object did to the scene, and show it."""
+    remove(node, "affected")
+
+
+def cancel_job(node: nuke.Group) -> None:
+    """Stop the job of this node: the one under way, else one that was left behind."""
+    live = _live.get(text(node, "void_id"))
+    if live is not None:
+        live.cancelled.set()
+        _show_live(node, State.CANCELLING)
+        return
+    _start(node, _left_behind(node), lambda records, _hear, _cancelled: work.cancel(records))
+
+
+def reattach(node: nuke.Group) -> None:
+    """Take up the job that was left behind when Nuke closed, crashed, or lost the daemon."""
+    _start(node, _left_behind(node), work.run)
+
+
+def refresh(node: nuke.Group) -> None:
+    """Look at the disk and at the inputs again. If `version` names an older result, go back to it. No network."""
+    script, name, node_name = _script(), text(node, "job_folder"), node.name()
+    version = int(node["version"].value())
+    shown = results.in_script(name, "clean", version, "clean", len(nuke.views()) > 1)
+    wants_other = bool(name) and text(inner(node, "ReadClean"), "file") != shown
+
+    def look_at_disk() -> None:
+        found, wanted = results.find(script, name, node_name, version)
+        _in_main(_looked, node, found, wanted if wants_other else None)
+
+    if nuke.GUI:
+        threading.Thread(target=look_at_disk, name="VOID look", daemon=True).start()
+    else:
+        look_at_disk()
+
+
+def reveal(node: nuke.Group) -> None:
+    """Open the folder of the result in the system's file browser."""
+    import subprocess
+    import sys
+
+    folder = results.folder_of(_script(), text(node, "job_folder"))
+    opener = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
+    try:
+        subprocess.Popen([opener, str(folder)])
+    except OSError:
+        _tell(str(folder))
+
+
+BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
+    "remove": remove,
+    "preview_affected": preview_affected,
+    "cancel_job": cancel_job,
+    "reattach": reattach,
+    "refresh": refresh,
+    "reveal": reveal,
+}
+
+
+def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
+    """Keep the state line true while the panel is open. No network; the disk only from a thread."""
+    group = cast("nuke.Group", node)
+    if knob.name() == "showPanel":
+        refresh(group)
+    elif knob.name() == "inputChange" or knob.name() in request.SENT:
+        _show(group)
+
+
+def before_render() -> None:
+    """Stop a render from this window that would let the object back in: `$gui` is 1 here, so the graph can't tell.
+
+    Raises RuntimeError, which ends the render with its text.
+    """
+    for node in above(nuke.thisNode(), set()):
+        if "void_id" not in node.knobs() or value(node, "missing_result") == "plate":
+            continue
+        if not value(node, "has_result"):
+            raise RuntimeError(f"{node.fullName()} has no result, so the object would be rendered. Press Remove first.")
+        if value(node, "show") == "plate":
+            raise RuntimeError(
+                f"{node.fullName()} shows the plate, so the object would be rendered. Set show to result."
+            )
+
+
+# What a node looks like ----------------------------------------------------------------------------------------------
+
+
+def look(node: nuke.Group) -> request.Asked:
+    """Read everything off a node that a shot depends on, in one go."""
+    root = nuke.root()
+    return request.Asked(
+        node=node.name(),
+        script=_script(),
+        inputs={role: input_facts(source) for role, source in sources(node)},
+        knobs={name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)},
+        root_first=float(root["first_frame"].value()),
+        root_last=float(root["last_frame"].value()),
+        views=tuple(nuke.views()),
+        view=nuke.thisView() or nuke.views()[0],
+        working_space=str(root["workingSpaceLUT"].value()) if "workingSpaceLUT" in root.knobs() else "",
+        busy=text(node, "void_id") in _live,
+        client_problem=work.client_problem(),
+    )
+
+
+def _identify(node: nuke.Group) -> str:
+    """The name of this node's folder; a new one for a node that has none, or shares its own with a copy."""
+    mine = text(node, "void_id")
+    others = [n for n in nuke.allNodes("Group", recurseGroups=True) if n.fullName() != node.fullName()]
+    if not mine or any("void_id" in n.knobs() and text(n, "void_id") == mine for n in others):
+        name = results.new_name(node.name())
+        with _no_undo():
+            node["job_folder"].setValue(name)
+            node["void_id"].setValue(name.rpartition("_")[2])
+    return text(node, "job_folder")
+
+
+def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
+    """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
+
+    The Write stands inside the node for as long as it takes, so nothing outside is selected, wired or moved.
+    Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    proxy = nuke.root()["proxy"]
+    was_proxy, selected = proxy.value(), nuke.selectedNodes()
+    with _no_undo(), node:
+        write = nuke.nodes.Write()
+        try:
+            proxy.setValue(False)
+            source = "plate" if role == "plate" else f"{role.capitalize()}AsAlpha"
+            write.setInput(0, inner(node, source))
+            for knob, setting in (
+                ("file_type", "exr"),
+                ("file", (folder / f"{role}.%04d.exr").as_posix()),
+                ("channels", "rgb" if role == "plate" else "alpha"),
+                ("datatype", "16 bit half" if plan.half else "32 bit float"),
+                ("compression", "Zip (1 scanline)"),
+                ("raw", True),
+            ):
+                write[knob].setValue(setting)
+            nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
+        finally:
+            nuke.delete(write)
+            proxy.setValue(was_proxy)
+            for other in nuke.allNodes():
+                other.setSelected(other in selected)
+    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}
+
+
+# Work in a thread ----------------------------------------------------------------------------------------------------
+
+
+def _start(node: nuke.Group, records: Callable[[], Sequence[Record]], act: Callable[..., work.Outcome]) -> None:
+    """Run `act` on the records in a thread; without a window, here and now."""
+    key = text(node, "void_id") or node.fullName()
+    if key in _live:
+        raise request.RefusedError(["A job of this node is under way. Wait for it, or press Cancel."])
+    title = f"VOID: {node.name()}"
+    live = _live[key] = Live(
+        task=(lambda: nuke.ProgressTask(title)) if nuke.GUI else None,
+        tell=lambda state, line: _in_main(_show_live, node, state, line),
+        finish=lambda outcome: _in_main(_finish, node, key, outcome),
+    )
+    if nuke.GUI:
+        threading.Thread(target=live.body, args=(records, act), name="VOID job", daemon=True).start()
+    else:
+        live.body(records, act)
+
+
+def _left_behind(node: nuke.Group) -> Callable[[], Sequence[Record]]:
+    script, name, node_name = _script(), text(node, "job_folder"), node.name()
+    return lambda: results.unfinished(script, name, node_name)
+
+
+def _in_main(call: Callable[..., None], *args: Any) -> None:
+    """Call from any thread; a node that was deleted meanwhile is no error, its result lies on disk all the same."""
+
+    def attached() -> None:
+        try:
+            call(*args)
+        except ValueError as error:
+            if "not attached" not in str(error):
+                raise
+
+    if threading.current_thread() is threading.main_thread():
+        attached()
+    else:
+        nuke.executeInMainThread(attached)
+
+
+def _finish(node: nuke.Group, key: str, outcome: work.Outcome) -> None:
+    """Put an outcome onto the node."""
+    _live.pop(key, None)
+    state = {State.DETACHED: "unfinished", State.FAILED: "failed", State.CANCELLED: "cancelled"}.get(outcome.state, "")
+    if outcome.state is State.READY:
+        apply(node, outcome.records[0])
+    _found[node.fullName()] = Facts(record=state, error=outcome.error)
+    _show(node, outcome.error)
+
+
+def apply(node: nuke.Group, record: Record) -> None:
+    """Show a finished result: one undo step, paths relative to the script, no other node touched."""
+    name, version = results.version_of(record)
+    several = len(nuke.views()) > 1
+    parts = {"ReadClean": "clean", "ReadAov": "aov"} if record.deliver == "clean" else {"ReadAffected": "affected"}
+    with nuke.Undo(f"VOID: {results.stem(record.deliver)}{version:03d}"):
+        for reader, part in parts.items():
+            read = inner(node, reader)
+            read["file"].setValue(results.in_script(name, record.deliver, version, part, several))
+            for knob, frame in (("first", record.first), ("last", record.last)):
+                read[knob].setValue(frame)
+                read[f"orig{knob}"].setValue(frame)
+            cast("nuke.Script_Knob", read["reload"]).execute()
+            if part != "clean":
+                _take_channel(read, inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha"))
+        if not text(node, "job_folder"):
+            node["job_folder"].setValue(name)
+            node["void_id"].setValue(name.rpartition("_")[2])
+        if record.deliver == "clean":
+            node["has_result"].setValue(True)
+            node["version"].setValue(version)
+            node["result_first"].setValue(record.first)
+            node["result_last"].setValue(record.last)
+            node["input_fingerprint"].setValue(record.fingerprint)
+            node["tool_version"].setValue(void_server.__version__)
+            node["show"].setValue("result")
+        else:
+            node["has_preview"].setValue(True)
+            node["show"].setValue("affected")
+
+
+def _take_channel(read: nuke.Node, copy: nuke.Node) -> None:
+    """Point a Copy at the channel by whatever layer this Nuke reads it into: EXR gives it none."""
+    wanted = str(copy["from0"].value()).rpartition(".")[2]
+    for channel in read.channels():
+        if channel.rpartition(".")[2] == wanted:
+            copy["from0"].setValue(channel)
+
+
+# What the node says --------------------------------------------------------------------------------------------------
+
+
+def _show(node: nuke.Group, detail: str = "") -> None:
+    """Write the state line from what is known now."""
+    live = _live.get(text(node, "void_id") or node.fullName())
+    known = _found.get(node.fullName(), Facts())
+    facts = dataclasses.replace(
+        known,
+        live=live.state if live else None,
+        has_result=bool(value(node, "has_result")),
+        version=int(value(node, "version")),
+        changed=text(node, "input_fingerprint") != request.fingerprint(look(node).knobs, upstream(node, UPSTREAM)),
+    )
+    _say(node, spoken(facts, detail if judge(facts) is not State.FAILED else ""))
+
+
+def _show_live(node: nuke.Group, state: State, detail: str = "") -> None:
+    live = _live.get(text(node, "void_id") or node.fullName())
+    if live is not None:
+        live.state = State.CANCELLING if live.cancelled.is_set() else state
+        _say(node, spoken(Facts(live=live.state), detail))
+
+
+def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  # noqa: UP045
+    _found[node.fullName()] = found
+    if wanted is not None:
+        apply(node, wanted)
+    _show(node)
+
+
+def _say(node: nuke.Group, line: str) -> None:
+    with _no_undo():
+        node["status"].setValue(line)
+
+
+def _tell(lines: str) -> None:
+    if nuke.GUI:
+        nuke.message(lines)
+    else:
+        nuke.tprint(lines)
+
+
+class _no_undo:  # noqa: N801 - a context, read as one
+    """Changes inside leave no undo step; where undo is off already, it stays off."""
+
+    def __enter__(self) -> None:
+        self.was_off = nuke.Undo.disabled()
+        nuke.Undo.disable()
+
+    def __exit__(self, *_exc: object) -> None:
+        if not self.was_off:
+            nuke.Undo.enable()
+
+
+def _script() -> str:
+    name = str(nuke.root().name())
+    return name if Path(name).is_absolute() else ""

@@ -1,0 +1,90 @@
+"""What can be read off nodes without asking Nuke itself: inputs, Reads, everything upstream.
+
+What comes in: nodes. What goes out: plain values. It imports nuke for its types only and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Optional, cast
+
+from void_nuke import request
+
+if TYPE_CHECKING:
+    import nuke
+
+
+def sources(node: nuke.Node) -> Iterator[tuple[str, nuke.Node]]:
+    """(role, node) of every input that is connected."""
+    for index, role in enumerate(request.ROLES):
+        source = node.input(index)
+        if source is not None:
+            yield role, source
+
+
+def input_facts(source: nuke.Node) -> request.InputFacts:
+    found = source.frameRange()
+    return request.InputFacts(found.first(), found.last(), found.increment(), _read(source))
+
+
+def _read(source: nuke.Node) -> Optional[request.ReadFacts]:  # noqa: UP045
+    """The Read behind an input, if only Dots and switched-off nodes lie between."""
+    node: Optional[nuke.Node] = source  # noqa: UP045
+    while node is not None and (node.Class() in ("Dot", "NoOp") or (node.Class() != "Read" and _off(node))):
+        node = node.input(0)
+    if node is None or node.Class() != "Read" or _off(node):
+        return None
+    file = cast("nuke.File_Knob", node["file"])
+    return request.ReadFacts(
+        path_at=lambda frame: str(file.evaluate(frame)),
+        first=int(value(node, "first")),
+        last=int(value(node, "last")),
+        raw=bool(value(node, "raw")),
+        colorspace=text(node, "colorspace"),
+        retimed=bool(text(node, "frame").strip()) or "%v" in str(file.value()).lower(),
+        has_alpha="rgba.alpha" in node.channels() and not value(node, "auto_alpha"),
+    )
+
+
+def _off(node: nuke.Node) -> bool:
+    return "disable" in node.knobs() and bool(value(node, "disable"))
+
+
+def upstream(node: nuke.Group, flags: int) -> dict[str, str]:
+    """Knobs of every node above each input, as a script holds them: alike in every session, unlike Nuke's hashes.
+
+    flags: how `writeKnobs` is to write.
+    """
+    found = {}
+    for role, source in sources(node):
+        tree = [source, *above(source, {source.fullName()})]
+        found[role] = "\n".join(f"{n.Class()}\n{n.writeKnobs(flags)}" for n in tree)
+    return found
+
+
+def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
+    """Every node upstream, each once, the insides of groups included. met: full names that are left out, and grows."""
+    found = [node.input(index) for index in range(node.inputs())]
+    if hasattr(node, "nodes"):
+        found += cast("nuke.Group", node).nodes()
+    for source in found:
+        if source is not None and source.fullName() not in met:
+            met.add(source.fullName())
+            yield source
+            yield from above(source, met)
+
+
+def inner(node: nuke.Group, name: str) -> nuke.Node:
+    """A node inside ours. Raises RefusedError where somebody has taken it out."""
+    found = node.node(name)
+    if found is None:
+        raise request.RefusedError([f"{node.name()} lacks its node {name}. Make a fresh VoidInpaint."])
+    return found
+
+
+def value(node: nuke.Node, knob: str) -> Any:
+    return node[knob].value()
+
+
+def text(node: nuke.Node, knob: str) -> str:
+    return str(value(node, knob) or "")

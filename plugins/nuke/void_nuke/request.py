@@ -1,0 +1,279 @@
+"""From what a node looks like to what is sent, or to a list of everything that is wrong with it.
+
+What comes in: `Asked`, plain values that `host` read off the node in one go. What goes out: a `Plan`, or `RefusedError`
+with all problems at once. It reads no file and knows neither Nuke nor the wire.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from void_server.wire.errors import SettingsError
+from void_server.wire.shot import FrameRange, ShotSettings
+
+ROLES = ("plate", "matte", "affected", "keep")
+"""The node's inputs, in the order of their numbers."""
+REQUIRED = ("plate", "matte")
+MOST_FRAMES = 2000
+"""Longest shot of all roles together that the protocol's 10 000 files hold."""
+
+SPACES = {"acescg": "acescg", "aces-acescg": "acescg", "linearp3d65": "lin_p3d65", "linearrec2020": "lin_rec2020"}
+SPACES.update({"lin_ap1": "acescg", "aces2065-1": "aces2065-1", "aces-aces2065-1": "aces2065-1"})
+"""Working spaces of Nuke and of the ACES configs, as the daemon names them. Nuke's own `linear` names no primaries."""
+
+LINEAR = ("linear", "scene_linear", "raw")
+"""Colour spaces of a Read that leave the file's values as they are (besides `raw` and the script's working space)."""
+
+UI_KNOBS = (
+    "xpos", "ypos", "selected", "tile_color", "note_font", "note_font_size", "note_font_color", "label", "gl_color",
+    "hide_input", "postage_stamp", "bookmark", "dope_sheet", "indicators", "icon", "panel", "lifetimeStart",
+    "lifetimeEnd", "useLifetime", "cached", "name",
+)  # fmt: skip
+"""Knobs that change how a node looks and never what it renders."""
+
+NOT_SENT = ("show", "result_mix", "edge_trim", "edge_soften", "missing_result", "server")
+"""Knobs of ours that act live, or say only where: they make no result stale."""
+
+SENT = (
+    "prompt", "engine", "physics_prior", "range_mode", "first", "last", "handles", "matte_channel", "affected_channel",
+    "keep_channel", "matte_grow", "matte_feather", "colorspace", "shot_views", "seed", "bake_depth",
+)  # fmt: skip
+"""Knobs of ours that a result depends on."""
+
+
+class RefusedError(Exception):
+    """The shot can't be sent. `problems`: one line each, with its remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadFacts:
+    """A Read that feeds an input with nothing in between that changes pixels."""
+
+    path_at: Callable[[int], str]
+    """The file of a frame, as Nuke works it out."""
+    first: int
+    last: int
+    raw: bool
+    colorspace: str
+    retimed: bool
+    """Whether its `frame` knob moves frames."""
+    has_alpha: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class InputFacts:
+    """What is connected to one input."""
+
+    first: int
+    last: int
+    step: int = 1
+    read: Optional[ReadFacts] = None  # noqa: UP045 - evaluated on Python 3.9 by those who ask for type hints
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A node as it stands when a button is pressed."""
+
+    node: str
+    script: str
+    """Path of the script; empty while it has none."""
+    inputs: Mapping[str, InputFacts]
+    """By role; a role that is not connected is absent."""
+    knobs: Mapping[str, Any]
+    root_first: float
+    root_last: float
+    views: tuple[str, ...]
+    view: str
+    working_space: str = ""
+    busy: bool = False
+    client_problem: str = ""
+    """Why the wire client can't be imported here, or nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that is to be done, decided."""
+
+    frames: FrameRange
+    """To deliver."""
+    reads: FrameRange
+    """To send, handles included."""
+    views: tuple[str, ...]
+    several_views: bool
+    direct: Mapping[str, Mapping[int, str]]
+    """Files that are sent as they are, by role and frame."""
+    bake: tuple[str, ...]
+    """Roles that must be rendered first."""
+    half: bool
+    settings: ShotSettings
+    server: str
+
+
+def plan(asked: Asked, deliver: str = "clean") -> Plan:
+    """Decide what is sent. deliver: "clean" or "affected". Raises RefusedError that lists every problem."""
+    problems: list[str] = []
+    if asked.busy:
+        problems.append("A job of this node is under way. Wait for it, or press Cancel.")
+    if asked.client_problem:
+        problems.append(asked.client_problem)
+    if not asked.script:
+        problems.append("This script has no name yet, so the result has no place. Save it first.")
+    elif not os.access(Path(asked.script).parent, os.W_OK):
+        problems.append(f"{Path(asked.script).parent} can't be written to. Save the script where you may write.")
+    problems += [f"Nothing is connected to {role}. Connect it." for role in REQUIRED if role not in asked.inputs]
+    frames = _frames(asked, problems)
+    views = _views(asked, problems)
+    address = str(asked.knobs["server"]).strip() or os.environ.get("VOID_SERVER", "") or "tcp://127.0.0.1:5790"
+    if not re.fullmatch(r"(tcp|ipc)://\S+", address):
+        problems.append(f"'{address}' is not the address of a daemon. Write it as tcp://host:5790.")
+    settings = _settings(asked, frames, deliver, problems)
+    if problems or frames is None or settings is None:
+        raise RefusedError(problems)
+    plate = asked.inputs["plate"]
+    handles = int(asked.knobs["handles"])
+    reads = FrameRange(plate.first, plate.last)
+    if handles >= 0:
+        reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
+    direct = {role: _direct(role, asked, reads) for role in ROLES if role in asked.inputs}
+    return Plan(
+        frames=frames,
+        reads=reads,
+        views=views,
+        several_views=len(asked.views) > 1,
+        direct={role: files for role, files in direct.items() if files},
+        bake=tuple(role for role, files in direct.items() if not files),
+        half=asked.knobs["bake_depth"] == "16 bit half",
+        settings=settings,
+        server=address,
+    )
+
+
+def _frames(asked: Asked, problems: list[str]) -> FrameRange | None:
+    """The frames to deliver, checked against the plate's; None once something is wrong with them."""
+    plate = asked.inputs.get("plate")
+    mode = asked.knobs["range_mode"]
+    if mode == "custom":
+        first, last = asked.knobs["first"], asked.knobs["last"]
+    elif mode == "global":
+        first, last = asked.root_first, asked.root_last
+    elif plate is not None:
+        first, last = plate.first, plate.last
+    else:
+        return None
+    before = len(problems)
+    problems += [
+        f"The {name} frame is {value:g}. Frames are whole numbers here: retime in front of the node instead."
+        for name, value in (("first", first), ("last", last))
+        if float(value) != int(value)
+    ]
+    if len(problems) > before:
+        return None
+    if last < first:
+        problems.append(f"Frame range {int(first)}-{int(last)} runs backwards. Write the lower frame first.")
+        return None
+    found = FrameRange(int(first), int(last))
+    if len(found) > MOST_FRAMES:
+        problems.append(f"{len(found)} frames are more than {MOST_FRAMES}. Split the shot.")
+    if plate is None:
+        return found
+    if plate.step != 1:
+        problems.append(f"The plate comes in steps of {plate.step} frames. Every frame is needed to see what moves.")
+    if found.first < plate.first or found.last > plate.last:
+        problems.append(
+            f"Frames {found} are asked for; the plate has {plate.first}-{plate.last}. "
+            "Set frames to input, or to a range inside it."
+        )
+    return found
+
+
+def _views(asked: Asked, problems: list[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(str(asked.knobs["shot_views"]).replace(",", " ").split())) or (asked.view,)
+    unknown = [view for view in wanted if view not in asked.views]
+    if unknown:
+        problems.append(f"This script has no view {', '.join(unknown)}. It has: {', '.join(asked.views)}.")
+    return wanted
+
+
+def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: list[str]) -> ShotSettings | None:
+    knobs = asked.knobs
+    handles = int(knobs["handles"])
+    space = str(knobs["colorspace"]).strip() or SPACES.get(_plain(asked.working_space))
+    try:
+        return ShotSettings(
+            frames=frames,
+            handles=None if handles < 0 else handles,
+            engine=str(knobs["engine"]),
+            physics_prior=bool(knobs["physics_prior"]) or deliver == "affected",
+            prompt=str(knobs["prompt"]),
+            colorspace=space or None,
+            seed=int(knobs["seed"]),
+            deliver=deliver,
+            grow_px=float(knobs["matte_grow"]),
+            feather_px=float(knobs["matte_feather"]),
+        )
+    except SettingsError as error:
+        problems.append(f"{error.message} {error.hint}")
+        return None
+
+
+def _plain(name: str) -> str:
+    """A colour space's name without case, spaces, family and the word Nuke puts around a default.
+
+    >>> _plain("default (ACES - ACEScg)"), _plain("Utility/Raw")
+    ('aces-acescg', 'raw')
+    """
+    name = re.sub(r"\s+", "", name).lower()
+    default = re.fullmatch(r"default\((.*)\)", name)
+    return (default[1] if default else name).rpartition("/")[2]
+
+
+def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
+    """The files of a role that may be sent as they are; empty where it must be rendered.
+
+    Only a Read whose pixels reach the node unchanged: EXR, values as they lie in the file, no retime, one view, every
+    frame of its own; for a matte, alpha.
+    """
+    read = asked.inputs[role].read
+    if read is None or read.retimed or len(asked.views) > 1:
+        return {}
+    if read.first > reads.first or read.last < reads.last:
+        return {}  # beyond its ends a Read holds, loops or goes black, and only Nuke knows what that looks like
+    if role == "plate":
+        untouched = {*LINEAR, _plain(asked.working_space)} if asked.working_space else set(LINEAR)
+        if not read.raw and _plain(read.colorspace) not in untouched:
+            return {}
+    elif not read.has_alpha or asked.knobs[f"{role}_channel"] not in ("rgba.alpha", "alpha"):
+        return {}
+    files = {frame: read.path_at(frame) for frame in reads}
+    if any(not path.lower().endswith(".exr") for path in files.values()) or len(set(files.values())) != len(files):
+        return {}
+    return files
+
+
+def fingerprint(knobs: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
+    """32 hex digits that change when a result would: settings of ours, and the nodes above each input.
+
+    upstream: by role, the knobs of all nodes above, as Nuke writes them to a script.
+    """
+    digest = hashlib.sha256()
+    for name in SENT:
+        digest.update(f"{name}={knobs[name]!r}\n".encode())
+    for role in ROLES:
+        lines = [line for line in upstream.get(role, "").splitlines() if _matters(line)]
+        digest.update(f"{role}:{len(lines)}\n".encode() + "\n".join(lines).encode())
+    return digest.hexdigest()[:32]
+
+
+def _matters(line: str) -> bool:
+    word = line.split(None, 1)
+    return bool(word) and word[0] not in UI_KNOBS

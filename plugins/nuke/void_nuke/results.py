@@ -1,0 +1,220 @@
+"""The folder beside the script: versions, the record of each job, and what of a result is there.
+
+What comes in: paths. What goes out: records, paths, and `Facts` for `states`. It knows neither Nuke nor the wire.
+
+    SCRIPT'S FOLDER/void/NAME_ID/v001/            one Remove, or one Preview affected (affected_v001)
+        job.json                                  the record: enough to take the job up again after a crash
+        sent/plate.%04d.exr ...                   what was rendered to be sent; gone once the job is over
+        clean.%04d.exr aov.%04d.exr sheet.png manifest.json
+    with several views one folder each: v001/left/...
+
+The script holds this path relative to itself, so script and folder may move together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from void_nuke.states import Facts
+
+RECORD = "job.json"
+BESIDE = "[file dirname [value root.name]]"
+"""Nuke's own way to say: the folder of this script. It is worked out when a file is read, so scripts can move."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One job, written before anything is sent, so that whatever dies, the job can be taken up."""
+
+    folder: Path
+    request: str
+    """Names the job: the same id with the same shot is the same job, however often it is sent."""
+    server: str
+    node: str
+    deliver: str
+    view: str
+    settings: Mapping[str, Any]
+    files: Mapping[str, Mapping[int, str]]
+    first: int
+    last: int
+    fingerprint: str = ""
+    job: str = ""
+    state: str = "unfinished"
+    """unfinished, done, failed or cancelled."""
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    """What the daemon wants the artist to know about the result."""
+
+    def with_(self, **changes: Any) -> Record:
+        """A changed copy, already on disk. Raises OSError."""
+        changed = dataclasses.replace(self, **changes)
+        changed.save()
+        return changed
+
+    def save(self) -> None:
+        fields = dataclasses.asdict(self)
+        fields.pop("folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{RECORD}.{uuid.uuid4().hex}"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(fields, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / RECORD)
+
+    @classmethod
+    def load(cls, folder: Path) -> Record | None:
+        """The record in a folder; None where there is none that can be read."""
+        try:
+            fields = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+            known = {field.name for field in dataclasses.fields(cls)}
+            fields = {name: value for name, value in fields.items() if name in known}
+            fields["files"] = {
+                role: {int(f): str(p) for f, p in found.items()} for role, found in fields["files"].items()
+            }
+            return cls(folder=folder, **fields)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def tidy(self) -> None:
+        """Remove what was rendered to be sent. Never fails: a file left over does no harm."""
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self.folder / "sent")
+
+
+def new_name(node: str) -> str:
+    """Name of a node's folder: readable, and unlike that of any other node.
+
+    >>> new_name("VoidInpaint1").startswith("VoidInpaint1_")
+    True
+    """
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', node)}_{uuid.uuid4().hex[:8]}"
+
+
+def folder_of(script: str, name: str) -> Path:
+    """Where all results of one node lie."""
+    return Path(script).parent / "void" / name
+
+
+def stem(deliver: str) -> str:
+    return "v" if deliver == "clean" else "affected_v"
+
+
+def claim_version(folder: Path, deliver: str) -> int:
+    """Make the next version's folder and return its number; older ones are never written to. Raises OSError."""
+    version = max(versions(folder, deliver), default=0) + 1
+    while True:
+        try:
+            version_folder(folder, deliver, version).mkdir(parents=True)
+            return version
+        except FileExistsError:
+            version += 1
+
+
+def version_folder(folder: Path, deliver: str, version: int) -> Path:
+    return folder / f"{stem(deliver)}{version:03d}"
+
+
+def discard(folder: Path) -> None:
+    """Remove a version in which nothing came about. Never fails."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def versions(folder: Path, deliver: str) -> list[int]:
+    """Numbers of the versions on disk, ascending."""
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return []
+    return sorted(int(m[1]) for m in (re.fullmatch(rf"{stem(deliver)}(\d{{3,}})", n) for n in names) if m)
+
+
+def in_script(name: str, deliver: str, version: int, part: str, several_views: bool) -> str:
+    """The text for a Read inside the node: relative to the script, one folder a view where there are several.
+
+    >>> in_script("VoidInpaint1_ab", "clean", 3, "clean", False)
+    '[file dirname [value root.name]]/void/VoidInpaint1_ab/v003/clean.%04d.exr'
+    """
+    view = "%V/" if several_views else ""
+    return f"{BESIDE}/void/{name}/{stem(deliver)}{version:03d}/{view}{part}.%04d.exr"
+
+
+def records(folder: Path) -> Iterator[Record]:
+    """Every record under a node's folder, newest version first."""
+    found = []
+    for deliver in ("clean", "affected"):
+        for version in versions(folder, deliver):
+            top = version_folder(folder, deliver, version)
+            with contextlib.suppress(OSError):
+                found += [record for path in (top, *sorted(top.iterdir())) if (record := Record.load(path))]
+    yield from sorted(found, key=lambda r: _written(r.folder / RECORD), reverse=True)
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def unfinished(script: str, name: str, node: str) -> list[Record]:
+    """Jobs of a node that nobody waits for, one a view: those of the newest run.
+
+    A script that was never saved after Remove knows no folder; then the node's own name finds it.
+    """
+    top = folder_of(script, name)
+    if name:
+        folders = [top]
+    else:
+        try:
+            folders = [path for path in top.iterdir() if path.is_dir()]
+        except OSError:
+            folders = []
+    left = [r for f in folders for r in records(f) if r.state == "unfinished" and (name or r.node == node)]
+    if not left:
+        return []
+    newest = max(left, key=lambda r: _written(r.folder / RECORD))
+    run = newest.folder if _is_version(newest.folder) else newest.folder.parent
+    return [r for r in left if run in (r.folder, r.folder.parent)]
+
+
+def _is_version(folder: Path) -> bool:
+    return bool(re.fullmatch(r"(affected_)?v\d{3,}", folder.name))
+
+
+def version_of(record: Record) -> tuple[str, int]:
+    """Name of the node's folder, and the version, that a record belongs to."""
+    run = record.folder if _is_version(record.folder) else record.folder.parent
+    return run.parent.name, int(run.name.rpartition("v")[2])
+
+
+def missing(record: Record) -> int:
+    """How many files of a finished result are not there. One listing of one folder."""
+    try:
+        names = set(os.listdir(record.folder))  # noqa: PTH208 - one call to a network disk, not one a file
+    except OSError:
+        names = set()
+    parts = ("clean", "aov") if record.deliver == "clean" else ("affected",)
+    wanted = {f"{part}.{frame:04d}.exr" for part in parts for frame in range(record.first, record.last + 1)}
+    return len((wanted | {"manifest.json"}) - names)
+
+
+def find(script: str, name: str, node: str, version: int) -> tuple[Facts, Record | None]:
+    """What the disk says about a node, and the finished record of `version`. Reads folders: not for the main thread."""
+    left = bool(unfinished(script, name, node))
+    every = list(records(folder_of(script, name))) if name else []
+    mine = [r for r in every if r.deliver == "clean" and r.state == "done" and version_of(r)[1] == version]
+    lost = sum(missing(record) for record in mine) if mine else int(version > 0)
+    newest = every[0] if every else None
+    state = "unfinished" if left else (newest.state if newest is not None and newest.state != "done" else "")
+    error = newest.error if newest is not None else ""
+    return Facts(record=state, error=error, missing_frames=lost), mine[0] if mine else None
