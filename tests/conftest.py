@@ -1,0 +1,5 @@
+"""What pytest needs to know of this folder: stand-ins and scripts run inside other programs are no test modules."""
+
+from __future__ import annotations
+
+collect_ignore_glob = ["fakes/*", "blender_scripts/*"]
