@@ -31,6 +31,7 @@ WORK_PIXELS = 300_000
 """Crops are registered at most this large; found motion is scaled up. Measured: 480p crops stay at full size."""
 INNER_PX = 10
 """The ring that judges a continuation lies this close to the hole, in work pixels; motion is measured beyond it."""
+BARE = 128
 EIGHT_BIT = np.float32(220)
 CAP = np.float32(0.15)
 """Differences of code count no more than this: beyond, it is another thing, however bright."""
@@ -60,12 +61,15 @@ class Target:
 
 @dataclasses.dataclass
 class Donor:
-    """One frame's pixels, on its own window. code: float32 [h, w, 3]; free: uint8 [h, w], 255 where background."""
+    """One frame's pixels, on its own window. code: float32 [h, w, 3]; free: uint8 [h, w], 255 where background,
+    BARE where only the grown band around a matte denies it, 0 where something stands in front."""
 
     index: int
     window: Window
     code: Array
     free: Bytes
+    lends: Bytes | None = None
+    """What of it is to be used, where that is less than what it can be registered by."""
 
 
 @dataclasses.dataclass
@@ -95,6 +99,10 @@ class Laid:
     code: Array
     valid: Mask
     error: float
+    bare: Mask
+    """Valid, or in the grown band around a matte of the donor."""
+    rank: float = 1.0
+    """Factor on its weight: what the artist painted outweighs all that was found."""
 
 
 def target(index: int, crop: Window, grey: Array, hole: Mask, free: Mask) -> Target:
@@ -238,7 +246,9 @@ def lay(goal: Target, tries: Tries, added: Array) -> Laid:
     code = cv2.remap(
         donor.code, places, None, cv2.INTER_NEAREST if exact else cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    return Laid(donor.index, np.asarray(code, np.float32), _valid(donor.free, places), min(tries.errors))
+    lends = donor.free if donor.lends is None else donor.lends
+    seen = cv2.remap(lends, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return Laid(donor.index, np.asarray(code, np.float32), seen > 250, min(tries.errors), seen >= BARE - 1)
 
 
 def _project(plane: Matrix, grid: Array) -> Array:

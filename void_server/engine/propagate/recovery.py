@@ -1,0 +1,300 @@
+"""One shot being filled, frame by frame: still scenes from one background, moving ones donor by donor.
+
+What comes in: the shot with its survey and camera. What goes out: a `Fill` per frame. The steps lie in their own files;
+this one knows their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from void_server.engine import Array, Fill, Shot
+from void_server.engine.propagate import donors, fuse, invent, register
+from void_server.engine.propagate.camera import Camera
+from void_server.engine.propagate.plates import NOTHING, Plates
+from void_server.engine.propagate.still import Rest, at_rest
+from void_server.engine.propagate.survey import Survey
+from void_server.wire.report import Report
+from void_server.wire.shot import Window
+
+DONORS = 14
+REFERENCES = 4
+STILL_FRAMES = 61
+"""Frames that make a still scene's background; more add time and no precision that grain would let one see."""
+RING_PX = 28
+"""Width of the surroundings read around a hole, in pixels of the small picture."""
+KEY_STEP = 12
+"""Frames between two for which the never-seen is invented; the frames between carry it along the camera."""
+FIRST_RANK = 1e3
+INVENTED_TRUST = 0.1
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass
+class Whole:
+    """One frame's crop with its hole filled as far as asked. code: [h, w, 3]; others [h, w]."""
+
+    crop: Window
+    own: register.Donor
+    free: Mask
+    code: Array
+    real: Mask
+    known: Mask
+    """Real, or carried from a key frame where it was invented."""
+    scatter: Array
+    grainless: Array
+
+
+class Recovery:
+    """Call `plan` and `collect`, then `fill` any frame of the plan in any order: each gives the same bits."""
+
+    def __init__(self, shot: Shot, looked: Survey, camera: Camera) -> None:
+        self.shot, self.survey, self.camera = shot, looked, camera
+        self.plates = Plates(shot, looked.light)
+        self.ring = max(16, round(RING_PX / looked.scale))
+        self._chosen: dict[int, list[int]] = {}
+        self._keys: dict[int, register.Donor | None] = {}
+        self._rest: dict[int, Rest] = {}
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def close(self) -> None:
+        self.plates.close()
+
+    def plan(self, work: list[int]) -> None:
+        """Choose donors of all frames of `work`, and from them the part of each frame that has to be read."""
+        for frame in work:
+            index = self.survey.index[frame]
+            hole = self.shot.hole(frame)
+            assert hole is not None
+            self.plates.need(index, self._crop(hole))
+            if self.camera.still:
+                self._plan_still(self.camera.scenes[index])
+                continue
+            self._plan_moving(index, hole)
+            for key in self._key_chain(index):
+                held = self.shot.hole(self.survey.frames[key])
+                if held is not None:
+                    self.plates.need(key, self._crop(held))
+                    self._plan_moving(key, held)
+
+    def _plan_still(self, scene: int) -> None:
+        if scene in self._rest:
+            return
+        window = NOTHING
+        for index in self._members(scene):
+            hole = self.shot.hole(self.survey.frames[index])
+            if hole is not None:
+                window = window.union(self._crop(hole))
+        self._rest[scene] = Rest(window, np.zeros((0, 0, 3), np.float32), *(np.zeros((0, 0), np.float32),) * 2)
+        for index in self._sampled(scene):
+            self.plates.need(index, window)
+
+    def _plan_moving(self, index: int, hole: Window) -> None:
+        if index in self._chosen:
+            return
+        crop = self._crop(hole)
+        self._chosen[index], _ = donors.choose(
+            self.survey, self.camera, index, hole.intersect(self.plates.canvas), DONORS
+        )
+        for other in self._chosen[index]:
+            self.plates.need(other, self._seen_from(index, other, crop))
+
+    def collect(self, report: Report) -> None:
+        """Read what was planned; make the backgrounds of still scenes."""
+        self.plates.collect(report)
+        for scene in self._rest:
+            self._rest[scene] = self._at_rest(scene, report)
+
+    def _members(self, scene: int) -> list[int]:
+        return [i for i, s in enumerate(self.camera.scenes) if s == scene]
+
+    def _sampled(self, scene: int) -> list[int]:
+        members = self._members(scene)
+        return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
+
+    def _crop(self, hole: Window) -> Window:
+        return hole.grow(self.ring).intersect(self.plates.canvas)
+
+    def _seen_from(self, index: int, other: int, crop: Window) -> Window:
+        """The window of `other` that holds what `crop` shows in `index`, with room for corrections."""
+        corners = np.array(
+            [[[crop.x0, crop.y0], [crop.x1, crop.y0], [crop.x1, crop.y1], [crop.x0, crop.y1]]], np.float64
+        )
+        laid = np.clip(np.nan_to_num(cv2.perspectiveTransform(corners, self.camera.between(index, other))[0]), -1e6, 1e6)
+        low, high = np.floor(laid.min(0)).astype(int), np.ceil(laid.max(0)).astype(int)
+        room = round(12 / self.survey.scale)
+        return Window(int(low[0]), int(low[1]), int(high[0]), int(high[1])).grow(room).intersect(self.plates.canvas)
+
+    def fill(self, frame: int) -> Fill:
+        """Recover one frame's hole."""
+        index = self.survey.index[frame]
+        hole = self.shot.hole(frame)
+        assert hole is not None
+        whole = self._still_frame(index, hole) if self.camera.still else self._moving_frame(index, hole)
+        code = invent.smooth(whole.code, whole.known)
+        plate = self.plates.light_of(index, whole.crop)
+        rgb = np.where(whole.free[..., None], plate, self.survey.light.light(code))
+        change = self.shot.change(frame, whole.crop) > 0
+        trust = np.exp(-whole.scatter / 0.05) * self._trust(index)
+        return Fill(
+            frame,
+            whole.crop,
+            rgb.astype(np.float32),
+            coverage=(whole.real & change).astype(np.float32),
+            confidence=np.where(whole.real, trust, INVENTED_TRUST).astype(np.float32),
+            grainless=np.where(whole.real, whole.grainless, 1).astype(np.float32),
+        )
+
+    def _trust(self, index: int) -> float:
+        """How far the camera of this frame is known: a featureless plate gives half."""
+        return 0.5 + 0.5 * min(1.0, self.camera.trust[index] / 0.3)
+
+    def _own(self, index: int, crop: Window) -> tuple[register.Donor, Mask, Mask]:
+        own = self.plates.donor(index, crop)
+        assert own is not None
+        change = self.shot.change(self.survey.frames[index], crop) > 0
+        return own, change, (own.free == 255) & ~change
+
+    def _references(self, index: int) -> list[int]:
+        """Indices of the artist's pictures that belong to this frame's scene, nearest first."""
+        found = [self.survey.index[f] for f in self.shot.reference_frames if f in self.survey.index]
+        found = [i for i in found if self.camera.scenes[i] == self.camera.scenes[index]]
+        return sorted(found, key=lambda i: (abs(i - index), i))[:REFERENCES]
+
+    def _at_rest(self, scene: int, report: Report) -> Rest:
+        def read(index: int, window: Window) -> tuple[Array, Mask, Mask]:
+            free = self.plates.free_of(index, window)
+            return self.survey.light.code(self.plates.light_of(index, window)), free == 255, free >= register.BARE
+
+        rest = at_rest(self._sampled(scene), self._rest[scene].window, read, report.check_cancelled)
+        members = self._members(scene)
+        for reference in reversed(self._references(members[len(members) // 2])):
+            painted = self.plates.reference(reference, rest.window)
+            if painted is not None and painted.lends is not None:
+                where = painted.lends > 0
+                rest.code[where], rest.views[where], rest.scatter[where] = painted.code[where], 1e3, 0
+        rest.code = invent.exemplar(rest.code, rest.views > 0, self.shot.seed)
+        return rest
+
+    def _still_frame(self, index: int, hole: Window) -> Whole:
+        crop = self._crop(hole)
+        own, change, free = self._own(index, crop)
+        rest = self._rest[self.camera.scenes[index]]
+        part = crop.slices(rest.window)
+        laid = register.Laid(index, rest.code[part], rest.views[part] > 0, 0.0, rest.views[part] > 0)
+        code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, self._near(free, change)), laid)
+        views = rest.views[part]
+        grainless = 1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))
+        code = np.where(free[..., None], own.code, code)
+        return Whole(crop, own, free, code, views > 0, np.ones_like(free), rest.scatter[part], grainless)
+
+    def _near(self, free: Mask, change: Mask) -> Mask:
+        distance = cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3)
+        return np.asarray(free & (distance < self.ring / 3), bool)
+
+    def _moving_frame(self, index: int, hole: Window, keys: bool = True) -> Whole:
+        """Recover what donors show; what none does is carried over from key frames, where it was invented."""
+        crop = self._crop(hole)
+        own, change, free = self._own(index, crop)
+        goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
+        tries = []
+        for other in self._chosen[index]:
+            donor = self.plates.donor(other, self._seen_from(index, other, crop))
+            found = donor and register.attempt(goal, donor, self.camera.between(index, other), self._flow)
+            if found:
+                tries.append(found)
+        laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
+        around = fuse.Surroundings(index, own.code, free, self._near(free, change))
+        for other in self._references(index):
+            donor = self.plates.reference(other, self._seen_from(index, other, crop))
+            first = donor and self._lay_one(goal, donor)
+            if first:
+                first.rank = FIRST_RANK
+                laid.append(first)
+        fused = fuse.fuse(around, laid, ~free)
+        real = fused.views > 0
+        code = np.where(free[..., None], own.code, fused.code)
+        whole = Whole(crop, own, free, code, real, free | real, fused.scatter, fused.grainless)
+        if keys and not whole.known.all():
+            self._carry(index, goal, around, whole)
+        return whole
+
+    def _lay_one(self, goal: register.Target, donor: register.Donor) -> register.Laid | None:
+        tries = register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
+        return register.lay(goal, tries, tries.flows[tries.first]) if tries else None
+
+    def _key_chain(self, index: int) -> list[int]:
+        """Key frames that a frame's invention rests on: those beside it, and on from there to the scene's middle one."""
+        members = self._members(self.camera.scenes[index])
+        middle = members[len(members) // 2]
+        chain = []
+        for start in self._keys_beside(index):
+            key: int | None = start
+            while key is not None:
+                chain.append(key)
+                key = self._parent(key, middle)
+        return list(dict.fromkeys(chain))
+
+    def _keys_beside(self, index: int) -> list[int]:
+        members = self._members(self.camera.scenes[index])
+        middle = members[len(members) // 2]
+        low = middle + (index - middle) // KEY_STEP * KEY_STEP
+        beside = [low] if low == index else [low, low + KEY_STEP]
+        return sorted({min(max(k, members[0]), members[-1]) for k in beside})
+
+    @staticmethod
+    def _parent(key: int, middle: int) -> int | None:
+        if key == middle:
+            return None
+        steps = -(-abs(key - middle) // KEY_STEP) - 1
+        return middle + (1 if key > middle else -1) * steps * KEY_STEP
+
+    def _key(self, key: int) -> register.Donor | None:
+        """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
+        if key not in self._keys:
+            members = self._members(self.camera.scenes[key])
+            hole = self.shot.hole(self.survey.frames[key])
+            if hole is None:
+                self._keys[key] = None
+                return None
+            whole = self._moving_frame(key, hole, keys=False)
+            parent = self._parent(key, members[len(members) // 2])
+            if parent is not None and not whole.known.all():
+                goal = self._goal(key, whole)
+                self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
+            code = invent.exemplar(whole.code, whole.known, self.shot.seed + key)
+            every = np.full(whole.free.shape, 255, np.uint8)
+            lends = np.where(whole.free | whole.real, 0, 255).astype(np.uint8)
+            lends = cv2.dilate(lends, np.ones((5, 5), np.uint8))
+            self._keys[key] = register.Donor(key, whole.crop, code, every, lends)
+        return self._keys[key]
+
+    def _goal(self, index: int, whole: Whole) -> register.Target:
+        change = self.shot.change(self.survey.frames[index], whole.crop) > 0
+        return register.target(index, whole.crop, whole.code @ register.WEIGHTS, change, whole.free)
+
+    def _carry(self, index: int, goal: register.Target, around: fuse.Surroundings, whole: Whole) -> None:
+        """Take what was invented on the key frames beside this one."""
+        total, mass = np.zeros_like(whole.code), np.zeros_like(whole.scatter)
+        known = whole.known.copy()
+        for key in self._keys_beside(index):
+            weight = 1 - min(abs(key - index), KEY_STEP - 1) / KEY_STEP
+            whole.known = known.copy()
+            self._lend(self._key(key), goal, whole, weight, total, mass)
+
+    def _lend(
+        self, donor: register.Donor | None, goal: register.Target, whole: Whole, weight: float, total: Array, mass: Array
+    ) -> None:
+        laid = self._lay_one(goal, donor) if donor is not None else None
+        if laid is not None:
+            where = laid.valid & ~whole.known
+            total[where] += weight * laid.code[where]
+            mass[where] += weight
+        reached = mass > 0
+        whole.code[reached] = total[reached] / mass[reached][:, None]
+        whole.known = whole.known | reached
