@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import tiny_shot
-from tests.fakes import nuke
+from tests.fakes import nuke, nuke_state
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "plugins" / "nuke"
@@ -24,7 +24,7 @@ class Started:
     """One session: `host` as the plugin's buttons reach it, `session` as the fake keeps it."""
 
     host: Any
-    session: nuke._Session
+    session: nuke_state.Session
 
     def press(self, node: nuke.Node, button: str) -> None:
         nuke._press(node, button)
@@ -41,7 +41,7 @@ class Started:
 def started(gui: bool = True) -> Iterator[Started]:
     """Nuke as it starts: init.py, then with a window menu.py."""
     before = set(sys.modules), list(sys.path)
-    session = nuke._restart()
+    session = nuke_state.restart()
     sys.modules["nuke"] = nuke
     nuke.GUI = gui
     sys.path.insert(0, str(PLUGIN))

@@ -1,0 +1,141 @@
+"""Knobs of the fake Nuke: script text underneath, values of the right type on top, anything else refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.fakes import nuke_graph
+from tests.fakes import nuke_state as state
+from tests.fakes.nuke_script import UserKnob
+
+
+class Knob:
+    def __init__(self, node: Any, name: str, user: UserKnob | None) -> None:
+        self._node, self._name, self._user = node, name, user
+
+    @property
+    def _raw(self) -> str:
+        return self._node._data.knobs.get(self._name, "")
+
+    def name(self) -> str:
+        state.main_only()
+        return self._name
+
+    def value(self) -> Any:
+        state.main_only()
+        return self._read()
+
+    def _read(self) -> Any:
+        return self._raw
+
+    def setValue(self, val: Any, /) -> bool:
+        state.main_only()
+        self._node._alive()
+        text = self._text(val)
+        self._node._data.knobs[self._name] = text
+        state.session.changed(f"{self._node._data.name}.{self._name}")
+        return True
+
+    def _text(self, val: Any) -> str:
+        if not isinstance(val, str):
+            raise TypeError(f"{self._name}: a text is wanted, not {val!r}")
+        return val
+
+
+class String_Knob(Knob):
+    pass
+
+
+class Text_Knob(Knob):
+    def _read(self) -> str:
+        return self._raw or (self._user.text if self._user else "")
+
+
+class Channel_Knob(Knob):
+    pass
+
+
+class Tab_Knob(Knob):
+    pass
+
+
+class PyScript_Knob(Knob):
+    pass
+
+
+class Script_Knob(String_Knob):
+    def execute(self) -> None:
+        state.main_only()
+
+
+class File_Knob(String_Knob):
+    def evaluate(self, frame: int) -> str:
+        state.main_only()
+        root = state.session.root.knobs["name"]
+        return nuke_graph.evaluated(self._raw, frame, state.session.views[0], root)
+
+
+class Boolean_Knob(Knob):
+    def _read(self) -> bool:
+        return self._raw == "true"
+
+    def _text(self, val: Any) -> str:
+        if not isinstance(val, (bool, int)):
+            raise TypeError(f"{self._name}: a truth value is wanted, not {val!r}")
+        return "true" if val else "false"
+
+
+class Double_Knob(Knob):
+    def _read(self) -> float:
+        return float(self._raw or 0)
+
+    def _text(self, val: Any) -> str:
+        if not isinstance(val, (int, float)):
+            raise TypeError(f"{self._name}: a number is wanted, not {val!r}")
+        return str(val)
+
+
+class Int_Knob(Double_Knob):
+    def _read(self) -> Any:
+        number = float(self._raw or 0)
+        return int(number) if number == int(number) else number
+
+
+class Enumeration_Knob(Knob):
+    def _read(self) -> str:
+        menu = self._user.menu if self._user else ()
+        return self._raw or (menu[0] if menu else "")
+
+    def _text(self, val: Any) -> str:
+        if self._user and val not in self._user.menu:
+            raise ValueError(f"{self._name} has no entry {val!r}")
+        return super()._text(val)
+
+
+class Link_Knob(Knob):
+    def _target(self) -> Knob:
+        node, _, knob = self._user.text.partition(".") if self._user else ("", "", "")
+        return self._node._wrap(self._node._data.child(node))[knob]
+
+    def _read(self) -> Any:
+        return self._target()._read()
+
+
+TYPES: dict[str, type[Knob]] = {
+    "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
+    "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
+    "proxy": Boolean_Knob, "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
+    "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
+}  # fmt: skip
+BUILT_IN: dict[str, dict[str, str]] = {
+    "Read": {
+        "file": "", "first": "1", "last": "1", "origfirst": "1", "origlast": "1", "raw": "false", "frame": "",
+        "colorspace": "default (linear)", "auto_alpha": "false", "reload": "", "on_error": "error",
+    },
+    "Write": {"file": "", "file_type": "", "channels": "rgb", "datatype": "16 bit half", "compression": "",
+        "raw": "false",
+    },
+    "Grade": {"white": "1", "disable": "false"},
+    "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
+    "Dot": {}, "Group": {"label": "", "disable": "false"},
+}  # fmt: skip

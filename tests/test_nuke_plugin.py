@@ -1,0 +1,336 @@
+"""What the plugin decides and how it behaves in Nuke, without a daemon."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import nuke
+from tests.nuke_session import PLUGIN, comp, read, started, status
+
+
+@pytest.fixture
+def session():
+    with started() as found:
+        yield found
+
+
+@pytest.fixture
+def request_(session):
+    return session.host.request
+
+
+def asked(session, node):
+    return session.host.look(node)
+
+
+# Starting Nuke -------------------------------------------------------------------------------------------------------
+
+
+def test_starting_nuke_and_opening_a_script_use_no_network(tmp_path, monkeypatch):
+    def refuse(*_args, **_named):
+        raise AssertionError("a socket was opened")
+
+    with started() as session:
+        comp(tmp_path)
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    with started() as session:
+        nuke._open(tmp_path / "sh010_comp_v002.nk")
+        node = nuke.allNodes("Group")[0]
+        session.host.knob_changed(node, node["prompt"])
+        assert status(node) == "no result"
+        write = nuke.nodes.Write()
+        write.setInput(0, node)
+        with pytest.raises(RuntimeError, match="VoidInpaint1 has no result"):
+            nuke.execute(write, 1001, 1001)
+
+
+def test_a_window_gets_a_menu_and_a_farm_machine_gets_gizmos_only():
+    with started(gui=False) as session:
+        assert not session.session.menus and not session.session.before_render
+        assert [Path(p).name for p in session.session.plugin_path] == ["gizmos"]
+    with started() as session:
+        commands = session.session.menus["Nodes"]._menus["VOID"]._commands
+        assert set(commands) == {"VoidInpaint", "VoidQuadmask"}
+        exec(commands["VoidInpaint"])
+        assert [node.name() for node in nuke.allNodes()] == ["VoidInpaint1"]
+
+
+def test_whatever_is_wrong_with_the_plugin_nuke_starts(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "void_nuke", None)
+    exec(compile((PLUGIN / "menu.py").read_text(), "menu.py", "exec"), {})
+    assert "VOID is not available in this session" in capsys.readouterr().err
+
+
+def test_a_button_without_the_plugin_says_what_to_do(tmp_path, session, monkeypatch):
+    node, _ = comp(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("void_nuke")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "void_nuke", None)
+    session.press(node, "remove")
+    assert "void-server install nuke" in session.session.messages[0]
+
+
+# Refusing ------------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_said_in_one_message_and_nothing_is_touched(tmp_path, session):
+    node = nuke.createNode("VoidInpaint")
+    node["range_mode"].setValue("custom")
+    node["first"].setValue(1010.5)
+    node["last"].setValue(1001)
+    node["shot_views"].setValue("left")
+    node["server"].setValue("gpu box")
+    node["matte_grow"].setValue(-4)
+    session.press(node, "remove")
+    (said,) = session.session.messages
+    for problem in (
+        "no name yet",
+        "connected to plate",
+        "connected to matte",
+        "1010.5",
+        "no view left",
+        "gpu box",
+        "grow",
+    ):
+        assert problem in said, problem
+    assert said.count("\n- ") == 7 and not node["void_id"].value() and not session.host._live
+
+
+@pytest.mark.parametrize(
+    ("knobs", "problem"),
+    [
+        ({"range_mode": "custom", "first": 990, "last": 1004}, "the plate has 1001-1008"),
+        ({"range_mode": "custom", "first": 1004, "last": 1002}, "runs backwards"),
+        ({"range_mode": "global"}, "the plate has 1001-1008"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_range_or_setting_that_cannot_be_is_refused_with_its_remedy(tmp_path, session, request_, knobs, problem):
+    node, _ = comp(tmp_path)
+    for name, value in knobs.items():
+        node[name].setValue(value)
+    with pytest.raises(request_.RefusedError, match=problem):
+        request_.plan(asked(session, node))
+
+
+def test_a_plate_in_steps_and_too_long_a_shot_are_refused(tmp_path, session, request_):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(_step="2", last="4000")
+    with pytest.raises(request_.RefusedError) as refused:
+        request_.plan(asked(session, node))
+    assert "steps of 2" in str(refused.value) and "Split the shot" in str(refused.value)
+
+
+# Sending files or rendering them -------------------------------------------------------------------------------------
+
+
+def direct(session, node) -> set[str]:
+    plan = session.host.request.plan(asked(session, node))
+    assert set(plan.direct) | set(plan.bake) == {"plate", "matte"} and not set(plan.direct) & set(plan.bake)
+    return set(plan.direct)
+
+
+def test_exr_reads_are_sent_as_they_are_through_dots_and_switched_off_nodes(tmp_path, session):
+    node, _ = comp(tmp_path)
+    assert direct(session, node) == {"plate", "matte"}
+    dot, grade = nuke.nodes.Dot(), nuke.nodes.Grade(white="3", disable="true")
+    grade.setInput(0, node.input(0))
+    dot.setInput(0, grade)
+    node.setInput(0, dot)
+    assert direct(session, node) == {"plate", "matte"}
+    grade["disable"].setValue(False)
+    assert direct(session, node) == {"matte"}, "a grade must be rendered"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sent"),
+    [
+        ({"raw": "false", "colorspace": "default (linear)"}, True),
+        ({"raw": "false", "colorspace": "Utility/Raw"}, True),
+        ({"raw": "false", "colorspace": "sRGB"}, False),
+        ({"raw": "false", "colorspace": "ACES - ACEScg"}, False),
+        ({"frame": "frame*2"}, False),
+        ({"file": "/shots/plate.%04d.dpx"}, False),
+        ({"file": "/shots/%V/plate.%04d.exr"}, False),
+        ({"file": "/shots/still.exr"}, False),
+    ],
+)
+def test_a_plate_is_sent_as_it_lies_only_if_nuke_would_not_change_a_sample(tmp_path, session, knobs, sent):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(knobs)
+    assert ("plate" in direct(session, node)) is sent
+
+
+def test_a_read_in_the_working_space_is_sent_and_the_space_is_named(tmp_path, session):
+    node, _ = comp(tmp_path)
+    nuke.root()["workingSpaceLUT"].setValue("ACES - ACEScg")
+    node.input(0)._data.knobs.update(raw="false", colorspace="ACES - ACEScg")
+    plan = session.host.request.plan(asked(session, node))
+    assert "plate" in plan.direct and plan.settings.colorspace == "acescg"
+
+
+def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tmp_path, session):
+    node, shot = comp(tmp_path)
+    node.setInput(1, read(shot.plate, "NoAlpha"))
+    assert direct(session, node) == {"plate"}
+    node.setInput(1, read(shot.matte, "Short", last=1004))
+    assert direct(session, node) == {"plate"}
+    node.setInput(1, read(shot.matte, "Right"))
+    assert direct(session, node) == {"plate", "matte"}
+    node.node("MatteAsAlpha")["from0"].setValue("mask.a")
+    assert direct(session, node) == {"plate"}
+
+
+def test_handles_and_range_decide_what_is_read_and_what_is_delivered(tmp_path, session):
+    node, _ = comp(tmp_path)
+    for name, value in {"range_mode": "custom", "first": 1003, "last": 1004, "handles": 1}.items():
+        node[name].setValue(value)
+    plan = session.host.request.plan(asked(session, node))
+    assert (str(plan.frames), str(plan.reads), plan.settings.handles) == ("1003-1004", "1002-1005", 1)
+    assert sorted(plan.direct["plate"]) == [1002, 1003, 1004, 1005]
+    node["handles"].setValue(-1)
+    plan = session.host.request.plan(asked(session, node))
+    assert str(plan.reads) == "1001-1008" and plan.settings.handles is None
+
+
+def test_each_view_is_a_job_of_its_own_rendered_under_its_name(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.session.views[:] = ["left", "right"]
+    node["shot_views"].setValue("left right")
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    session.wait()
+    folders = {Path(file).parent.parent.name for _, file, *_ in session.session.rendered}
+    assert folders == {"left", "right"} and {v for *_, v, _ in session.session.rendered} == {"left", "right"}
+    assert node.node("ReadClean")["file"].value().endswith("/v001/%V/clean.%04d.exr")
+
+
+def outcome(session, records, name: str = "READY"):
+    done = tuple(record.with_(state="done" if name == "READY" else name.lower()) for record in records)
+    return session.host.work.Outcome(session.host.State[name], done, "")
+
+
+# Behaving ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [RuntimeError("Read1: missing"), nuke.CancelledError("cancelled")])
+def test_a_render_of_inputs_that_fails_or_is_cancelled_leaves_nothing_behind(tmp_path, session, error):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(raw="false", colorspace="sRGB")
+    nuke.root()["proxy"].setValue(True)
+    inside = len(node._data.children)
+    session.session.fail_render = error
+    session.press(node, "remove")
+    assert status(node).startswith("CANCELLED" if isinstance(error, nuke.CancelledError) else "FAILED: Nuke could not")
+    assert len(node._data.children) == inside and nuke.root()["proxy"].value() is True
+    assert session.session.undo_off == 0 and not list((tmp_path / "void").rglob("v*"))
+
+
+def test_a_copied_node_gets_a_folder_of_its_own(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    session.wait()
+    copy = nuke.createNode("VoidInpaint")
+    for index in (0, 1):
+        copy.setInput(index, node.input(index))
+    copy._data.knobs.update({k: v for k, v in node._data.knobs.items() if k != "name"})
+    assert copy["void_id"].value() == node["void_id"].value() != ""
+    session.press(copy, "remove")
+    session.wait()
+    assert copy["void_id"].value() != node["void_id"].value()
+    assert len(list((tmp_path / "void").glob("*"))) == 2
+    nuke._save(tmp_path / "sh010_comp_v002.nk")
+    assert node["job_folder"].value() in (tmp_path / "sh010_comp_v002.nk").read_text()
+
+
+def test_a_node_deleted_while_its_job_runs_harms_nobody(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    nuke.delete(node)
+    session.wait()
+    assert not session.session.messages
+
+
+def test_a_bug_in_the_thread_ends_as_failed_and_not_as_running_forever(tmp_path, session):
+    node, _ = comp(tmp_path)
+
+    def broken(*_args):
+        raise ZeroDivisionError("oops")
+
+    session.host.work.run = broken
+    session.press(node, "remove")
+    session.wait()
+    assert status(node).startswith("FAILED: ZeroDivisionError") and "report" in status(node)
+
+
+def test_a_grade_or_a_setting_makes_a_result_stale_and_moving_or_viewing_does_not(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    session.wait()
+    for name, value in (("edge_trim", 3), ("show", "plate"), ("result_mix", 0.5)):
+        node[name].setValue(value)
+    node.input(0)._data.knobs.update(xpos="400", note_font="Arial", selected="true")
+    session.host._show(node)
+    assert status(node).startswith("READY")
+    node.input(0)._data.knobs["raw"] = "false"
+    session.host.knob_changed(node, nuke.Knob(node, "inputChange", None))
+    assert status(node).startswith("STALE")
+
+
+def test_a_render_from_this_window_is_stopped_where_the_object_would_slip_back_in(tmp_path, session):
+    node, _ = comp(tmp_path)
+    write = nuke.nodes.Write()
+    write.setInput(0, node)
+    with pytest.raises(RuntimeError, match="has no result"):
+        nuke.execute(write, 1001, 1001)
+    node["has_result"].setValue(True)
+    node["show"].setValue("plate")
+    with pytest.raises(RuntimeError, match="shows the plate"):
+        nuke.execute(write, 1001, 1001)
+    node["missing_result"].setValue("plate")
+    session.session.this = write
+    session.host.before_render()
+
+
+def test_progress_only_grows_and_says_what_it_counts(session):
+    states = sys.modules["void_nuke.states"]
+    progress, percents = states.Progress(2), []
+    for part in (0, 1):
+        progress.part = part
+        for stage, done, total in (
+            ("upload", 5 << 20, 10 << 20), ("queued", 0, 0), ("verify", 3, 4), ("frames", 1, 2), ("fetch", 1, 1),
+        ):  # fmt: skip
+            progress.hear(stage, done, total)
+            percents.append(progress.percent)
+    assert percents == sorted(percents) and percents[0] == 5 and percents[-1] == 100
+    progress.hear("upload", 5 << 20, 10 << 20)
+    assert progress.line == "sending 5/10 MiB, view 2 of 2"
+
+
+def test_every_state_is_reached_by_some_facts(session):
+    states = sys.modules["void_nuke.states"]
+    facts = [
+        states.Facts(), states.Facts(has_result=True), states.Facts(has_result=True, changed=True),
+        states.Facts(has_result=True, missing_frames=2), states.Facts(record="failed"),
+        states.Facts(record="cancelled"), states.Facts(record="unfinished", has_result=True),
+    ]  # fmt: skip
+    facts += [dataclasses.replace(facts[1], live=live) for live in states.LIVE]
+    assert {states.judge(fact) for fact in facts} == set(states.State)
+    assert len({states.spoken(fact) for fact in facts}) == len(facts)
+
+
+def test_a_torn_record_is_no_record(tmp_path, session):
+    record = sys.modules["void_nuke.results"].Record
+    (tmp_path / "job.json").write_text('{"request": "x"')
+    assert record.load(tmp_path) is None
+    (tmp_path / "job.json").write_text("[]")
+    assert record.load(tmp_path) is None
