@@ -43,7 +43,7 @@ class Camera:
 
     @property
     def still(self) -> bool:
-        """Whether nothing moves: every corner of every frame stays within a tenth of a pixel is judged by `moved`."""
+        """Whether the camera rests in every scene."""
         return all(np.array_equal(p, np.eye(3)) for p in self.positions)
 
 
@@ -121,11 +121,19 @@ def _track(
     kept &= survey.blocked[index][where[:, 1], where[:, 0]] == 0
     if kept.sum() < INLIERS_LEAST:
         return None, 0.0
+    if _rests(ahead[kept] - origin[kept]):
+        return np.eye(3), float(kept.sum()) / len(points)
     cv2.setRNGSeed(anchor * 7919 + index)
     found, inliers = cv2.findHomography(origin[kept], ahead[kept], cv2.USAC_MAGSAC, INLIER_PX, maxIters=2000)
     if found is None or inliers.sum() < INLIERS_LEAST or not _plausible(found, width, height):
         return None, 0.0
     return found, float(inliers.sum()) / len(points)
+
+
+def _rests(moved: npt.NDArray[np.float32]) -> bool:
+    """Whether features stay where they were, but for noise: then a fitted map would only add error and blur."""
+    away = np.linalg.norm(moved, axis=2)
+    return bool((np.abs(np.median(moved, axis=0)) < 0.1).all() and np.percentile(away, 75) < 0.35)
 
 
 def _plausible(found: Matrix, width: int, height: int) -> bool:
