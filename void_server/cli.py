@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server import farm_commands, shot_flags
+from void_server import farm_commands, install, shot_flags
 from void_server.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
@@ -158,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="propagate: the folder of test clips")
     bench.add_argument("--case", action="append", default=None, metavar="CASE")
 
-    farm = commands.add_parser("farm", help="send shots to Deadline, and run its tasks")
-    farm_commands.add_to(farm)
+    farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
+    install.add_to(commands)
 
     command("doctor", _doctor, "check this machine: libraries, engines, devices, disk, daemon")
     return parser
