@@ -143,7 +143,7 @@ class VoidEngine:
         from void_server.engine.void import memory
 
         device = self._device()
-        tier, why = memory.choose(options.memory, device)
+        tier, why = memory.choose(options.memory, device, reduced.video[0, ..., 0].size)
         report.note(f"memory={tier.name}: {tier.why} ({why})")
         try:
             return self._run(shot, options, reduced, report, tier, device)

@@ -28,11 +28,11 @@ LoadPipeline = Callable[[Path, bool, Tier, torch.device], VoidPipeline]
 
 
 def number_format(tier: str, device: torch.device) -> tuple[torch.dtype, torch.dtype]:
-    """(transformer, autoencoder). bfloat16 as released, but the autoencoder in float32 where it fits, so that smooth
-    gradients are not rounded to bfloat16's 8 bits. A CPU has no fast bfloat16."""
+    """(transformer, autoencoder). bfloat16 as released, but the autoencoder in float32 where there is room, so that
+    smooth gradients are not rounded to bfloat16's 8 bits. A CPU has no fast bfloat16."""
     if device.type == "cpu":
         return torch.float32, torch.float32
-    return torch.bfloat16, torch.float32 if tier in ("full", "model_offload") else torch.bfloat16
+    return torch.bfloat16, torch.float32 if tier == "full" else torch.bfloat16
 
 
 class Sampler:

@@ -17,8 +17,10 @@ The base model's own transformer, 11.1 GB, is not fetched: VOID's 1024 tensors r
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -199,12 +201,20 @@ def fetch(folder: Path, report: Report, refine: bool = False) -> None:
             record[file.local] = _measured(path, entry, file.repo)
             _write_record(folder, record)
         report.progress("weights", len(files), len(files))
-    except (hub_errors.HfHubHTTPError, hub_errors.OfflineModeIsEnabled, OSError) as error:
-        # Every network failure of the hub's client is an OSError or an HfHubHTTPError.
+    except (hub_errors.HfHubHTTPError, hub_errors.OfflineModeIsEnabled, OSError, *_transport_errors()) as error:
         raise WeightsError(
             f"Weights can't be fetched: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
             "Run the command again to resume, set HF_ENDPOINT to a mirror, or copy a complete folder here.",
         ) from error
+
+
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client lets through when the network fails; its HTTP library changed name between versions."""
+    found: list[type[Exception]] = []
+    for name in ("httpx2", "httpx"):
+        with contextlib.suppress(ImportError):
+            found.append(importlib.import_module(name).HTTPError)
+    return tuple(found)
 
 
 def _stated(api: Any, files: list[WeightFile]) -> dict[str, dict[str, Any]]:
