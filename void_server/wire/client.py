@@ -78,6 +78,7 @@ class Client:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._met = False
+        """Whether this daemon ever answered: before that, there is nothing to be patient about."""
 
     def __enter__(self) -> Client:
         return self
@@ -284,15 +285,17 @@ class Client:
         """Run `work`, again on a fresh connection whenever the daemon goes away, while patience lasts."""
         lost_at, pause_s = 0.0, 0.05
         while True:
-            met = self._met
+            before, connection = 0, None
             try:
                 with self._borrowed() as connection:
-                    pause_s, lost_at = 0.05, 0.0
+                    before = connection.received
                     return work(connection)
             except UnreachableError:
                 now = time.monotonic()
+                if connection is not None and connection.received > before:
+                    lost_at, pause_s = 0.0, 0.05
                 lost_at = lost_at or now
-                if not met or now - lost_at > self.patience_s:
+                if not self._met or now - lost_at > self.patience_s:
                     raise
             with self._lock:
                 idle, self._idle = self._idle, []

@@ -54,6 +54,8 @@ class Connection:
         """
         self.address = address
         self._identity = identity
+        self.received = 0
+        """Messages that came in; what tells a daemon that works from one that only lets in."""
         self._up = False
         self._socket = context.socket(zmq.DEALER)
         self._monitor = self._socket.get_monitor_socket(_EVENTS)
@@ -117,6 +119,7 @@ class Connection:
                         return None
                     self._wait(deadline, lost)
                     continue
+                self.received += 1
                 return messages.unpack([frame.buffer for frame in frames])
 
     def answer(self, request: str, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> Message:
@@ -182,7 +185,13 @@ class Connection:
                 f"What answers at {self.address} is not the daemon whose key is in daemon.public.",
                 "Copy daemon.public anew from whoever runs the daemon.",
             )
-        elif kind in (zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL):
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            # A daemon with keys hangs up on a client without; so does any server that speaks something else.
+            raise RefusedError(
+                f"What answers at {self.address} hung up: it asks for a key, and this client showed none.",
+                "Use --keys FOLDER; if that daemon has no keys, look at the address and the port.",
+            )
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             raise ProtocolError(
                 f"What answers at {self.address} is not a void-server daemon.", "Look at the address and the port."
             )

@@ -31,7 +31,7 @@ from void_server.wire.errors import (
     StoreError,
     UnreachableError,
 )
-from void_server.wire.messages import LIMITS
+from void_server.wire.messages import LIMITS, Message
 
 _CHUNK = LIMITS["chunk_bytes"].value
 _CREDIT = LIMITS["credit"].value
@@ -160,6 +160,7 @@ class Transfer:
     def _pieces(self, result: Result) -> Iterator[memoryview]:
         """The file's bytes in order, a few requests ahead."""
         asked: deque[tuple[str, int]] = deque()
+        came: dict[str, memoryview] = {}
         position = 0
         while position < result.size or asked:
             while position < result.size and len(asked) < _CREDIT:
@@ -168,11 +169,26 @@ class Transfer:
                 asked.append((self.connection.send("get", fields), length))
                 position += length
             request, length = asked.popleft()
-            message = self.connection.answer(request, self.timeout_s, self.cancelled)
-            piece = memoryview(message.buffer or b"")
-            if message.type != "get_reply" or len(piece) != length:
+            while request not in came:
+                # The daemon reads with several threads: pieces may overtake each other.
+                message = self.next_message("sent nothing")
+                checked(message)
+                came[message.request] = memoryview(message.buffer or b"")
+            piece = came.pop(request)
+            if len(piece) != length:
                 raise ProtocolError(f"The daemon sent {len(piece)} of {length} bytes of {result.name}.", "Fetch again.")
             yield piece
+
+    def next_message(self, failing: str) -> Message:
+        """The next message; UnreachableError that the daemon has been `failing` after `timeout_s`."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            _stop_if(self.cancelled)
+            message = self.connection.receive(0.1)
+            if message is not None:
+                return message
+            if time.monotonic() > deadline:
+                raise UnreachableError(f"The daemon {failing} for {self.timeout_s:g} s.", "Is its disk stuck?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,16 +267,9 @@ class _Sending:
 
     def _await_answer(self) -> None:
         """One answer: its chunk has arrived, so its buffer is free for the next."""
-        deadline = time.monotonic() + self._transfer.timeout_s
-        while True:
-            _stop_if(self._transfer.cancelled)
-            message = self._transfer.connection.receive(0.1)
-            if message is not None and message.request in self._flying:
-                break
-            if time.monotonic() > deadline:
-                raise UnreachableError(
-                    f"The daemon took no data for {self._transfer.timeout_s:g} s.", "Is its disk stuck?"
-                )
+        message = self._transfer.next_message("took no data")
+        while message.request not in self._flying:
+            message = self._transfer.next_message("took no data")
         chunk = self._flying.pop(message.request)
         if checked(message)["again"]:
             raise UnreachableError("The daemon lost its place in a file.", "Send again from where it stands.")
