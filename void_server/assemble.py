@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,9 @@ from void_server.check import CheckedShot, check_output, check_shot
 from void_server.engine import Array
 from void_server.farm import chunks
 from void_server.image import exr, matte
-from void_server.image.exr_output import atomic
 from void_server.pipeline import close_result
-from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs
-from void_server.wire.errors import JobError, OutputError, about
+from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs, publish
+from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
 
@@ -199,23 +196,8 @@ def _published(chunk: Chunk, frame: int, result: ResultFolder) -> dict[str, Any]
         (chunk.result.clean(frame), result.clean(frame)),
         (chunk.result.aov(frame), result.aov(frame)),
     ):
-        _place(source, target)
+        publish(source, target)
     return {k: v for k, v in chunk.notes[frame].items() if k not in ("frame", "fingerprint")}
-
-
-def _place(source: Path, target: Path) -> None:
-    """Put a finished file under its final name: a second name of the same file where the disk has that, else a copy."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            with atomic(target, source) as file, source.open("rb") as whole:
-                shutil.copyfileobj(whole, file, 1 << 20)
-            return
-        temporary.replace(target)
-    except OSError as error:
-        raise OutputError(f"Can't write {target}: {error.strerror}.", "Free some space or check its rights.") from error
 
 
 def _faded(
@@ -224,7 +206,7 @@ def _faded(
     """One frame of two: light and AOVs of both, mixed. Where both agree to the bit, so does the mix."""
     plate = checked.plates[frame]
     both = (now.result, later.result)
-    aovs = [{name: exr.read_matte(exr.read_matte_header(r.aov(frame), name)) for name in AOVS} for r in both]
+    aovs = [read_aovs(r.aov(frame)) for r in both]
     mixed = {name: _mix(aovs[0][name], aovs[1][name], share) for name in AOVS}
     change = mixed["change"]
     box = matte.bounds(change > 0) or Window(0, 0, 0, 0)
@@ -236,10 +218,20 @@ def _faded(
         light = _mix(first, second, share)
     exr.write_clean(plate, result.clean(frame), window, light, change[cut])
     exr.write_aov(result.aov(frame), plate, mixed)
-    touched = change > 0
-    mean = {name: round(float(mixed[name][touched].mean()), 4) if touched.any() else None for name in AOVS[2:]}
     seconds = round(sum(float(chunk.notes[frame].get("seconds", 0)) for chunk in (now, later)), 3)
-    return {"changed": round(float(touched.mean()), 6), **mean, "seconds": seconds, "cross_faded": round(share, 4)}
+    return {**facts_of(mixed), "seconds": seconds, "cross_faded": round(share, 4)}
+
+
+def facts_of(aovs: Mapping[str, Array]) -> dict[str, Any]:
+    """What the manifest says of a frame, from its AOVs, float [H, W] each."""
+    touched = aovs["change"] > 0
+    mean = {name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None for name in AOVS[2:]}
+    return {"changed": round(float(touched.mean()), 6), **mean}
+
+
+def read_aovs(path: Path) -> dict[str, Array]:
+    """The AOVs of a frame, float [H, W] each, by name."""
+    return {name: exr.read_matte(exr.read_matte_header(path, name)) for name in AOVS}
 
 
 def _light(path: Path, layer: str | None, window: Window) -> Array:

@@ -62,6 +62,10 @@ def add_to(farm: argparse.ArgumentParser) -> None:
     rows.add_argument("--rows", type=FrameRange.parse, metavar="A-B", help="which; default: all")
     _add_worker(rows)
 
+    kept = command("warm", _warm, "on a worker: start or stop the daemon of a session")
+    kept.add_argument("action", choices=("start", "stop"))
+    kept.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of the session's own")
+
     told = command("report", _report, "how every shot of a batch stands, and why those that failed did")
     told.add_argument("shots", metavar="SHOTS")
     told.add_argument("--out", type=Path, required=True, metavar="DIR")
@@ -85,6 +89,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout-minutes", type=int, default=job.timeout_minutes, metavar="N", help="longest task")
     parser.add_argument("--priority", type=int, default=job.priority, metavar="N", help="0 to 100")
     parser.add_argument("--retries", type=int, default=job.retries, metavar="N", help="tries after a task failed")
+    parser.add_argument("--warm", action=argparse.BooleanOptionalAction, default=None,
+                        help="a daemon a session: weights load once; default: where it saves something")  # fmt: skip
     parser.add_argument("--worker-command", default=job.command, metavar="CMD", help="void-server on the worker")
     parser.add_argument("--name", default="", help="what the job is called; default: the output folder's name")
 
@@ -137,6 +143,7 @@ def _job(args: argparse.Namespace, settings: ShotSettings) -> bundle.JobOptions:
         priority=args.priority,
         retries=args.retries,
         command=args.worker_command,
+        warm=args.warm,
     )
 
 
@@ -305,6 +312,20 @@ def _batch(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> 
     if outcome.failed:
         raise outcome.error(args.out)
     console.result({"done": outcome.done, "failed": []}, text)
+    return 0
+
+
+def _warm(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
+    from void_server import warm
+
+    if args.action == "stop":
+        there = warm.stop(args.data)
+        console.result({"stopped": there}, "the session's daemon is stopped" if there else "there was no daemon")
+        return 0
+    address = warm.start(args.data)
+    # Open Job Description's word, whatever the log's format: only its sessions have environments.
+    text = f"openjd_env: {warm.VARIABLE}={address}" if address else "this system works without a session's daemon"
+    console.result({"address": address}, text)
     return 0
 
 

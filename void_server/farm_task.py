@@ -7,11 +7,12 @@ decides what a task makes and where; how it is made is `pipeline`'s business.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from void_server import pipeline, shot_flags
+from void_server import pipeline, shot_flags, warm
 from void_server.assemble import chunk_settings
 from void_server.farm import batch, chunks
 from void_server.farm.batch import Row
@@ -64,7 +65,7 @@ def run_batch(rows: Sequence[Row], general: Sequence[str], report: Report) -> Ba
 
 def run_shot(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
     """A whole shot: the same as `void-server run`. Returns the manifest; raises like the pipeline."""
-    return pipeline.make_clean_plate(files, settings, out, report)
+    return _make(files, settings, out, report)
 
 
 def run_chunk(
@@ -78,4 +79,14 @@ def run_chunk(
     if chunk.first < shot.first or chunk.last > shot.last:
         raise SettingsError(f"Chunk {chunk} reaches outside the shot, which has {shot}.", "Give --frames of the shot.")
     part = chunk_settings(settings, chunk, shot, overlap)
-    return pipeline.make_clean_plate(files, part, chunks.folder(out, chunk), report, part_of_shot=True)
+    return _make(files, part, chunks.folder(out, chunk), report, part_of_shot=True)
+
+
+def _make(
+    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, part_of_shot: bool = False
+) -> dict[str, Any]:
+    """In this process, or by the session's daemon where there is one: its engine is warm."""
+    address = os.environ.get(warm.VARIABLE)
+    if address:
+        return warm.make_clean_plate(address, files, settings, out, report, part_of_shot=part_of_shot)
+    return pipeline.make_clean_plate(files, settings, out, report, part_of_shot=part_of_shot)

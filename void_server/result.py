@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,22 @@ def _disk_errors(out: Path) -> Iterator[None]:
         raise OutputError(
             f"Can't write to {out}: {error.strerror}.", "Free some space or choose another --out folder."
         ) from error
+
+
+def publish(source: Path, target: Path) -> None:
+    """Put a finished file under its final name: a second name of the same file where the disk has that, else a copy."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+    with _disk_errors(target.parent):
+        try:
+            try:
+                os.link(source, temporary)
+            except OSError:
+                shutil.copyfile(source, temporary)
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _append(path: Path, text: bytes) -> None:

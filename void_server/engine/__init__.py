@@ -227,6 +227,19 @@ def choose(name: str, device: str | None) -> tuple[str, str]:
 
 
 def load(name: str, device: str | None) -> Engine:
-    """Build an engine by name, ready to fill shots. Raises SettingsError or EngineError."""
-    engine: Engine = find(name)(device)
+    """An engine by name, ready to fill shots. Raises SettingsError or EngineError.
+
+    Each engine is kept from shot to shot, so that a daemon, or a batch in one process, loads weights once. One that is
+    asked for on another device takes the place of the one before.
+    """
+    cls = find(name)
+    kept = _kept.get(name)
+    if kept is not None and kept[0] == device and type(kept[1]) is cls:
+        return kept[1]
+    _kept.pop(name, None)
+    engine: Engine = cls(device)
+    _kept[name] = (device, engine)
     return engine
+
+
+_kept: dict[str, tuple[str | None, Engine]] = {}

@@ -44,8 +44,9 @@ class JobOptions:
     """How often a failed task is tried again; finished frames are not made again."""
     command: str = "void-server"
     """The command on the worker: a name on its PATH, or a whole path."""
-    warm: bool = False
-    """Keep a daemon for each session, so that an engine loads its weights once and not for every task."""
+    warm: Optional[bool] = None  # noqa: UP045 - hosts on Python 3.9 may ask for type hints
+    """Keep a daemon for each session, so that an engine loads its weights once and not for every task. None does so
+    where it saves something: several tasks, and an engine that has weights."""
 
 
 def write(
@@ -91,7 +92,9 @@ def write(
         assemble = _step("Assemble", ["farm", "assemble", *words, *own], fade)
         assemble["dependencies"] = [{"dependsOn": "Inpaint"}]
         steps = [inpaint, assemble]
-    template = _template(f"void {shot.name}", parameters, steps, options, chunked=chunk is not None)
+    split = chunk is not None
+    warm = split and _has_weights(shot.settings)
+    template = _template(f"void {shot.name}", parameters, steps, options, split, warm)
     inputs = _inputs(shot, files)
     return _write_files(folder, template, options, inputs, [shot.out])
 
@@ -133,7 +136,7 @@ def write_batch(
             }
         ]
     }
-    template = _template(f"void {name or table.stem}", parameters, [step], options, chunked=True)
+    template = _template(f"void {name or table.stem}", parameters, [step], options, True, _has_weights(settings))
     written = _write_files(folder, template, options, {}, [out], failures=count)
     with _disk_errors(folder):
         if table.resolve() != (folder / table.name).resolve():
@@ -191,7 +194,12 @@ def _literal(words: Sequence[str]) -> list[str]:
 
 
 def _template(
-    name: str, parameters: list[dict[str, Any]], steps: list[dict[str, Any]], options: JobOptions, chunked: bool
+    name: str,
+    parameters: list[dict[str, Any]],
+    steps: list[dict[str, Any]],
+    options: JobOptions,
+    chunked: bool,
+    warm: bool,
 ) -> dict[str, Any]:
     if not any(p["name"] == "VoidServer" for p in parameters):
         parameters = [*parameters, _text("VoidServer", "void-server on the worker", options.command, "Worker")]
@@ -205,10 +213,15 @@ def _template(
         template["extensions"] = ["TASK_CHUNKING"]
     template["name"] = name.replace("{{", "{ {")[:128]
     template["parameterDefinitions"] = parameters
-    if options.warm:
+    if warm if options.warm is None else options.warm:
         template["jobEnvironments"] = [_warm_environment()]
     template["steps"] = steps
     return template
+
+
+def _has_weights(settings: ShotSettings) -> bool:
+    """Whether an engine may take long to load: all but the one that has nothing to load."""
+    return settings.engine != "propagate"
 
 
 def _warm_environment() -> dict[str, Any]:

@@ -48,6 +48,14 @@ class Report:
         """Say that a frame's files are finished and lie under their final names."""
         self._on_event({"event": "frame", "frame": frame})
 
+    def forward(self, event: Event) -> None:
+        """Pass on an event that other work said, as it is."""
+        self._on_event(event)
+
+    def is_cancelled(self) -> bool:
+        """Whether nobody wants the result any more, for those who can't be raised through."""
+        return self._cancelled()
+
     def within(self, name: str) -> Report:
         """A Report for one part of larger work: it says the same under the part's name, and hears the same cancel."""
 

@@ -1,7 +1,8 @@
 """An engine that another package registers: fast, counts what it makes, and fails or waits where a test says so.
 
-FARM_ENGINE_LOG: a file that gets a line for each frame made. FARM_ENGINE_BAD: a file with frame numbers at which it
-fails. FARM_ENGINE_HOLD: a frame at which it waits until it is cancelled.
+FARM_ENGINE_LOG: a file that gets a line for each frame made. FARM_ENGINE_LOADS: one that gets a line for each engine
+built. FARM_ENGINE_BAD: a file with frame numbers at which it fails. FARM_ENGINE_HOLD: a frame at which it waits until
+it is cancelled.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ class FarmEngine:
     needs = Needs()
 
     def __init__(self, device):
-        pass
+        if "FARM_ENGINE_LOADS" in os.environ:
+            with Path(os.environ["FARM_ENGINE_LOADS"]).open("a") as log:
+                log.write("loaded\n")
 
     def fill(self, shot, report):
         bad = Path(os.environ.get("FARM_ENGINE_BAD", "none"))
