@@ -51,6 +51,11 @@ class Disk:
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
 
+    @property
+    def wake_fd(self) -> int:
+        """A byte written here wakes the loop, also from a signal's C handler."""
+        return self._wake.fileno()
+
     def settle(self) -> None:
         """Make the calls that are due. On the loop's thread."""
         try:

@@ -71,7 +71,7 @@ def serve(config: DaemonConfig, *, ready: Callable[[str], None] | None = None) -
         server = _Server(config, store, door)
         stack.callback(server.close)
         server.open()
-        with _stop_signals(server.stop):
+        with _stop_signals(server.stop, server.wake_fd):
             if ready:
                 ready(server.address)
             server.run()
@@ -149,7 +149,10 @@ class _Server:
     def stop(self) -> None:
         """End `run` soon. Safe in a signal handler."""
         self._stopped = True
-        self._disk.post(lambda: None)
+
+    @property
+    def wake_fd(self) -> int:
+        return self._disk.wake_fd
 
     def close(self) -> None:
         """Stop the workers, finish what the disk is doing, let go of the sockets."""
@@ -279,12 +282,15 @@ def _data_folder(data: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+def _stop_signals(stop: Callable[[], None], wake_fd: int) -> Iterator[None]:
     """Have SIGTERM and SIGINT end the loop instead of the process."""
     kept = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    # The kernel may hand the signal to any thread; only a byte on a descriptor wakes the one that polls.
+    signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(-1)
         for number, handler in kept.items():
             signal.signal(number, handler)
 

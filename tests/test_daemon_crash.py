@@ -1,0 +1,341 @@
+"""kill -9 of daemon, worker and client, at any moment: the job is finished, nothing finished is made again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tests.live_daemon import ROOT, LiveDaemon, make_shot, until
+from void_server.daemon.disk import translated
+from void_server.daemon.frames import FrameFolder, Part
+from void_server.daemon.store import JobFile, Store
+from void_server.wire import transfer
+from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
+from void_server.wire.messages import LIMITS
+from void_server.wire.shot import ShotSettings
+
+
+@pytest.fixture
+def live(tmp_path):
+    with LiveDaemon(tmp_path / "data") as daemon:
+        yield daemon
+
+
+def worker_of(live: LiveDaemon, job: str) -> int:
+    log = (live.data / "jobs" / job / "log.txt").read_text()
+    return int(log.rsplit("worker process ", 1)[1].split()[0])
+
+
+def finished_frames(live: LiveDaemon, job: str) -> dict[str, tuple[int, int]]:
+    """(mtime, inode) of every frame that stands in any attempt."""
+    return {
+        path.name: (path.stat().st_mtime_ns, path.stat().st_ino)
+        for path in (live.data / "jobs" / job).glob("attempt-*/*.exr")
+        if not path.name.startswith(".")
+    }
+
+
+def test_a_job_outlives_its_worker(live, tmp_path):
+    gate = tmp_path / "gate"
+    with live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"gate": str(gate)})).job
+        until(lambda: client.status(job).frames_done == 1)
+        before = finished_frames(live, job)
+        assert set(before) == {"clean.1001.exr", "aov.1001.exr"}
+        os.kill(worker_of(live, job), signal.SIGKILL)
+        until(lambda: client.status(job).attempt == 2)
+        gate.touch()
+        status = client.watch(job)
+        assert (status.state, status.attempt, status.frames_done) == ("done", 2, 3)
+        after = finished_frames(live, job)
+        assert {name: after[name] for name in before} == before, "finished frames are the same files"
+        assert (live.data / "jobs" / job / "result").readlink() == Path("attempt-2")
+        assert len(client.fetch(job, tmp_path / "out")) == 8
+        assert not list((live.data / "jobs" / job).rglob(".left-over.tmp"))
+
+
+def test_a_job_and_its_watcher_outlive_the_daemon(live, tmp_path):
+    gate = tmp_path / "gate"
+    events = []
+    with live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"gate": str(gate)})).job
+        found = []
+        watcher = threading.Thread(target=lambda: found.append(client.watch(job, on_event=events.append)))
+        watcher.start()
+        until(lambda: any(e["event"] == "frame" for e in events))
+        boot, before = client.hello().boot_id, finished_frames(live, job)
+        live.kill()
+        live.start()
+        until(lambda: any(e.get("attempt") == 2 for e in events))
+        gate.touch()
+        watcher.join(60)
+        assert found[0].state == "done"
+        assert client.hello().boot_id != boot
+        after = finished_frames(live, job)
+        assert {name: after[name] for name in before} == before
+    lasting = [e["seq"] for e in events if e["event"] != "progress"]
+    assert lasting == list(range(1, len(lasting) + 1)), "each lasting event once, in order, across the restart"
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_the_daemon_can_be_killed_at_any_moment(tmp_path, moment):
+    """Each run kills after another number of events; between them they meet every state."""
+    live = LiveDaemon(tmp_path / "data").start()
+    files = make_shot(tmp_path / "in", frames=4)
+    seen, enough = [], threading.Event()
+
+    def on_event(event):
+        seen.append(event)
+        if len(seen) > moment * 3:
+            enough.set()
+
+    with live.client() as client:
+        found = []
+
+        def work():
+            job = client.submit(files, ShotSettings(options={"frame_s": 0.05}), request="r", on_event=on_event)
+            found.append(client.watch(job.job, on_event=on_event))
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        assert enough.wait(30)
+        live.kill()
+        live.start()
+        worker.join(60)
+        assert found[0].state == "done" and found[0].frames_done == 4
+        assert len(client.jobs()) == 1
+    live.stop()
+
+
+def test_a_job_that_kills_its_workers_fails_with_the_log_s_name(live, tmp_path):
+    with live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"crash_at": 1002})).job
+        status = client.watch(job)
+    # The first attempt finished a frame, which forgives; then as many crashes as the limit says, without one.
+    assert (status.state, status.attempt) == ("failed", LIMITS["crashes"].value)
+    assert isinstance(status.error, InternalError) and "signal 9" in status.error.message
+    assert str(live.data / "jobs" / job / "log.txt") in status.error.hint
+    assert status.frames_done == 1
+
+
+def test_a_job_that_crashes_once_is_finished(live, tmp_path):
+    with live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"crash_once_at": 1002})).job
+        status = client.watch(job)
+    assert (status.state, status.attempt) == ("done", 2)
+
+
+def test_an_upload_goes_on_at_the_byte_where_the_daemon_was_killed(live, tmp_path):
+    files = make_shot(tmp_path / "in", frames=1, size=150_000_000)
+    sent, half = [], threading.Event()
+
+    def on_event(event):
+        sent.append(event["done"])
+        if event["done"] > 60_000_000:
+            half.set()
+
+    with live.client() as client:
+        found = []
+        sender = threading.Thread(
+            target=lambda: found.append(client.submit(files, ShotSettings(), request="r", on_event=on_event))
+        )
+        sender.start()
+        assert half.wait(60)
+        live.kill()
+        held = max(p.stat().st_size for p in (live.data / "frames").glob("*/*.part"))
+        live.start()
+        sender.join(60)
+        assert client.watch(found[0].job).state == "done"
+        client.fetch(found[0].job, tmp_path / "out")
+    chunk = LIMITS["chunk_bytes"].value
+    # Progress falls back to what the daemon holds, never to the beginning.
+    falls = [after for before, after in zip(sent, sent[1:]) if after < before]
+    assert held > 40_000_000 and all(done >= held - chunk for done in falls)
+    clean = (tmp_path / "out" / "clean.1001.exr").read_bytes()
+    assert clean == files.plate[1001].read_bytes()[::-1]
+    assert not list((live.data / "frames").glob("*/*.part"))
+
+
+def test_another_client_finishes_what_a_killed_one_began(live, tmp_path):
+    files = make_shot(tmp_path / "in", frames=3, size=40_000_000)
+    script = f"""
+import os, signal
+from pathlib import Path
+from void_server.wire.client import Client
+from void_server.wire.shot import ShotFiles, ShotSettings
+folder = Path({str(tmp_path / "in")!r})
+def of(role):
+    return {{int(p.name.split(".")[1]): p for p in folder.glob(f"*{{role}}.*.exr")}}
+def on_event(event):
+    if event["done"] > 60_000_000:
+        os.kill(os.getpid(), signal.SIGKILL)
+files = ShotFiles(plate=of("plate"), matte=of("matte"))
+Client({live.address!r}).submit(files, ShotSettings(), request="r", on_event=on_event)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    gone = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert gone.returncode == -signal.SIGKILL
+    sent = []
+    with live.client() as client:
+        assert client.jobs()[0].state == "receiving"
+        job = client.submit(files, ShotSettings(), request="r", on_event=sent.append).job
+        assert sent[0]["done"] > 40_000_000, "what arrived before is not sent again"
+        assert client.watch(job).state == "done"
+        assert len(client.jobs()) == 1
+
+
+def test_a_daemon_frozen_for_a_while_is_waited_for(live, tmp_path):
+    gate = tmp_path / "gate"
+    with live.client(timeout_s=0.5) as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"gate": str(gate)})).job
+        until(lambda: client.status(job).frames_done == 1)
+        assert live.process
+        live.process.send_signal(signal.SIGSTOP)
+        found = []
+        watcher = threading.Thread(target=lambda: found.append(client.watch(job).state))
+        watcher.start()
+        gate.touch()
+        live.process.send_signal(signal.SIGCONT)
+        watcher.join(60)
+        assert found == ["done"]
+
+
+def test_a_nearly_full_disk_is_translated():
+    assert "full" in translated(OSError(28, "No space left on device")).message
+    assert isinstance(translated(OSError(5, "Input/output error")), StoreError)
+    assert isinstance(translated(ZeroDivisionError()), InternalError)
+
+
+class TestStore:
+    """The database alone."""
+
+    FILE = JobFile(0, "plate", 1, "p.exr", 10, "0" * 32, 0, None, None)
+    ASKED: ClassVar = {"name": "n", "settings": {}}
+
+    def test_what_it_says_is_there_after_a_kill(self, tmp_path):
+        script = """
+import os, signal, sys
+from pathlib import Path
+from void_server.daemon.store import Store, JobFile
+store = Store(Path(sys.argv[1]))
+file = JobFile(0, "plate", 1, "p.exr", 10, "0" * 32, 0, None, None)
+while True:
+    job = store.submit("o", os.urandom(8).hex(), {"name": "n", "settings": {}}, [file])
+    store.move(job, "cancelled", since=("receiving",))
+    sys.stdout.write(job + "\\n")
+    sys.stdout.flush()
+"""
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "db")], stdout=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            assert process.stdout
+            said = [process.stdout.readline().strip() for _ in range(50)]
+            process.kill()
+        store = Store(tmp_path / "db")
+        assert {store.status(job).state for job in said} == {"cancelled"}
+        store.close()
+
+    def test_a_store_of_a_later_version_is_left_alone(self, tmp_path):
+        store = Store(tmp_path / "db")
+        store._db.execute("update meta set value = '99'")
+        store.close()
+        with pytest.raises(StoreError, match="later"):
+            Store(tmp_path / "db")
+
+    def test_garbage_in_place_of_the_database_is_a_store_error(self, tmp_path):
+        (tmp_path / "db").write_bytes(b"not a database at all" * 1000)
+        with pytest.raises(StoreError):
+            Store(tmp_path / "db")
+
+    def test_final_states_are_final(self, tmp_path):
+        store = Store(tmp_path / "db")
+        job = store.submit("o", "r", self.ASKED, [self.FILE])
+        assert store.move(job, "cancelled", since=("receiving", "queued", "running"))
+        assert not store.move(job, "queued", since=("receiving",))
+        assert store.begin_attempt(job) is None
+        assert store.status(job).state == "cancelled"
+        store.close()
+
+    def test_frames_in_use_are_not_unused(self, tmp_path):
+        store = Store(tmp_path / "db")
+        job = store.submit("o", "r", self.ASKED, [self.FILE])
+        store.keep_frame("o", "a" * 64, 10, "0" * 32)
+        store.keep_frame("p", "a" * 64, 10, "0" * 32)
+        store.bind(job, [(0, "a" * 64)])
+        assert [row[0] for row in store.unused_frames(9e9)] == ["p"], "another owner's frame is not this one"
+        store.move(job, "cancelled", since=("receiving",))
+        assert len(store.unused_frames(9e9)) == 2 and store.unused_frames(0) == []
+        store.close()
+
+    def test_old_jobs_can_be_forgotten_but_only_finished_ones(self, tmp_path):
+        store = Store(tmp_path / "db")
+        job = store.submit("o", "r", self.ASKED, [self.FILE])
+        store.forget_job(job)
+        assert store.status(job).state == "receiving"
+        store.move(job, "cancelled", since=("receiving",))
+        store.forget_job(job)
+        with pytest.raises(JobNotFoundError):
+            store.status(job)
+        store.close()
+
+    def test_one_owner_cant_queue_without_end(self, tmp_path):
+        store = Store(tmp_path / "db")
+        for number in range(LIMITS["queued_jobs"].value):
+            store.submit("o", str(number), self.ASKED, [self.FILE])
+        with pytest.raises(LimitError):
+            store.submit("o", "one more", self.ASKED, [self.FILE])
+        store.submit("p", "another owner", self.ASKED, [self.FILE])
+        with pytest.raises(SettingsError):
+            store.submit("o", "0", {"name": "other", "settings": {}}, [self.FILE])
+        store.close()
+
+
+class TestFrames:
+    """Bytes on their way, alone."""
+
+    PART = Part("o", "j", 0)
+
+    def test_chunks_may_repeat_and_overlap_but_leave_no_gap(self, tmp_path):
+        frames = FrameFolder(tmp_path)
+        data = memoryview(os.urandom(100))
+        assert frames.append(self.PART, 0, data[:40]) == 40
+        assert frames.append(self.PART, 0, data[:40]) == 40
+        assert frames.append(self.PART, 60, data[60:]) == 40, "a gap is not written"
+        assert frames.append(self.PART, 20, data[20:70]) == 70
+        assert frames.append(self.PART, 70, data[70:]) == 100
+        frames.let_go(self.PART)
+        assert frames.held("o", "j") == {0: 100}
+        assert not frames.finish(self.PART, 101, "a" * 64)
+        assert frames.finish(self.PART, 100, "a" * 64) and frames.finish(self.PART, 100, "a" * 64)
+        assert frames.path("o", "a" * 64).read_bytes() == data
+        assert frames.path("p", "a" * 64).parent != frames.path("o", "a" * 64).parent
+
+    def test_a_short_write_goes_on(self, tmp_path, monkeypatch):
+        pwrite = os.pwrite
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, data[:7], offset))
+        frames = FrameFolder(tmp_path)
+        data = os.urandom(100)
+        assert frames.append(self.PART, 0, memoryview(data)) == 100
+        frames.let_go(self.PART)
+        assert frames.finish(self.PART, 100, "a" * 64)
+        assert frames.path("o", "a" * 64).read_bytes() == data
+
+    def test_a_fingerprint_sees_size_head_middle_and_tail(self, tmp_path):
+        base = bytearray(1_000_000)
+        seen = set()
+        for position in (None, 0, 500_000, 999_999):
+            data = bytearray(base)
+            if position is not None:
+                data[position] = 1
+            path = Path(tmp_path / "f")
+            path.write_bytes(data)
+            seen.add(transfer.look_at("plate", 1, path).fingerprint)
+        assert len(seen) == 4
