@@ -264,8 +264,11 @@ def test_a_render_fails_outside_the_range_for_a_deleted_frame_and_for_a_result_s
     group.knobs["show"] = "result"
     (tmp_path / "result/clean.1001.exr").unlink()
     (tmp_path / "result/aov.1001.exr").unlink()
-    assert same_bits(seen(group, rgb), rgb), "a viewer shows the plate"
     with pytest.raises(RenderError, match="no such file"):
+        seen(group, rgb, gui=False)
+    group.knobs["files_missing"] = "true"
+    assert same_bits(seen(group, rgb), rgb), "once the plug-in has looked, a viewer shows the plate"
+    with pytest.raises(RenderError, match="has-no-result"):
         seen(group, rgb, gui=False)
 
 

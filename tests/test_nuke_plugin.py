@@ -334,3 +334,33 @@ def test_a_torn_record_is_no_record(tmp_path, session):
     assert record.load(tmp_path) is None
     (tmp_path / "job.json").write_text("[]")
     assert record.load(tmp_path) is None
+
+
+def test_a_render_of_inputs_stops_where_a_node_above_has_no_result_either(tmp_path, session):
+    above, _ = comp(tmp_path)
+    below = nuke.createNode("VoidInpaint")
+    below.setInput(0, above)
+    below.setInput(1, above.input(1))
+    below["range_mode"].setValue("input")
+    session.press(below, "remove")
+    assert status(below).startswith("FAILED") and "VoidInpaint1 has no result" in status(below)
+
+
+def test_a_result_that_arrives_after_its_script_was_closed_waits_for_reattach(tmp_path, session):
+    node, _ = comp(tmp_path)
+    nuke._save(tmp_path / "sh010_comp_v002.nk")
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    nuke._save(tmp_path / "sh010_comp_v002.nk")
+    nuke.delete(node)
+    session.wait()
+    nuke._open(tmp_path / "sh010_comp_v002.nk")
+    again = nuke.allNodes("Group")[0]
+    session.press(again, "refresh")
+    session.wait_for(again, "DETACHED")
+    session.press(again, "reattach")
+    session.wait()
+    assert again["has_result"].value() and again["version"].value() == 1
+    session.press(again, "reattach")
+    session.wait()
+    assert "no job was left behind" in status(again)

@@ -151,7 +151,7 @@ def test_every_knob_named_in_python_is_in_the_gizmo():
     text = "".join((PLUGIN / f"void_nuke/{name}.py").read_text(encoding="utf-8") for name in ("host", "nodes"))
     named = set(re.findall(r'node\["(\w+)"\]|(?:value|text)\(node, "(\w+)"\)', text))
     knobs = {a or b for a, b in named}
-    on_reads_and_root = {"first", "last", "raw", "frame", "auto_alpha", "disable", "colorspace", "file"}
+    on_reads_and_root = {"first", "last", "raw", "frame", "auto_alpha", "disable", "colorspace", "file", "number"}
     assert len(knobs) > 15 and knobs - on_reads_and_root <= set(group.user), knobs - set(group.user)
     request = tree(PLUGIN / "void_nuke/request.py")
     for node in request.body:

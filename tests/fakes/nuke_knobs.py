@@ -15,7 +15,8 @@ class Knob:
 
     @property
     def _raw(self) -> str:
-        return self._node._data.knobs.get(self._name, "")
+        default = BUILT_IN.get(self._node._data.cls, {}).get(self._name, "")
+        return self._node._data.knobs.get(self._name, default)
 
     def name(self) -> str:
         state.main_only()
@@ -125,7 +126,7 @@ TYPES: dict[str, type[Knob]] = {
     "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
     "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
     "proxy": Boolean_Knob, "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
-    "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
+    "number": Int_Knob, "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
 }  # fmt: skip
 BUILT_IN: dict[str, dict[str, str]] = {
     "Read": {
@@ -137,5 +138,5 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "Grade": {"white": "1", "disable": "false"},
     "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
-    "Dot": {}, "Group": {"label": "", "disable": "false"},
+    "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
 }  # fmt: skip

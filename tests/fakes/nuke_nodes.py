@@ -55,6 +55,10 @@ class Node:
         inside = parent is not None and parent is not state.session.root
         return f"{parent.name}.{self._data.name}" if inside and parent else self._data.name
 
+    def parent(self) -> Node | None:
+        self._alive()
+        return _wrap(self._data.parent) if self._data.parent is not None else None
+
     def inputs(self) -> int:
         self._alive()
         return len(self._data.inputs)
@@ -84,7 +88,6 @@ class Node:
         built_in = nuke_knobs.BUILT_IN.get(self._data.cls, {})
         if name not in built_in and name not in self._data.knobs:
             raise NameError(f"knob {name} does not exist")
-        self._data.knobs.setdefault(name, built_in.get(name, ""))
         return nuke_knobs.TYPES.get(name, nuke_knobs.String_Knob)(self, name, None)
 
     def frameRange(self) -> FrameRange:

@@ -10,9 +10,10 @@ Sources: Foundry's Python developer guide, "Threading" and "Callbacks".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, cast
 
@@ -21,7 +22,7 @@ import nuke
 import void_server
 from void_nuke import request, results, work
 from void_nuke.live import Live
-from void_nuke.nodes import above, inner, input_facts, sources, text, upstream, value
+from void_nuke.nodes import above, channel_like, inner, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
 from void_nuke.states import Facts, State, judge, spoken
 
@@ -81,7 +82,7 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
             return
         record = Record(
             folder=place,
-            request=results.new_name("nuke")[-32:],
+            request=results.new_request(),
             server=plan.server,
             node=node.name(),
             deliver=deliver,
@@ -136,15 +137,7 @@ def refresh(node: nuke.Group) -> None:
 
 def reveal(node: nuke.Group) -> None:
     """Open the folder of the result in the system's file browser."""
-    import subprocess
-    import sys
-
-    folder = results.folder_of(_script(), text(node, "job_folder"))
-    opener = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
-    try:
-        subprocess.Popen([opener, str(folder)])
-    except OSError:
-        _tell(str(folder))
+    results.reveal(results.folder_of(_script(), text(node, "job_folder")))
 
 
 BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
@@ -192,7 +185,7 @@ def look(node: nuke.Group) -> request.Asked:
         node=node.name(),
         script=_script(),
         inputs={role: input_facts(source) for role, source in sources(node)},
-        knobs={name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)},
+        knobs=settings(node),
         root_first=float(root["first_frame"].value()),
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
@@ -295,6 +288,9 @@ def _finish(node: nuke.Group, key: str, outcome: work.Outcome) -> None:
     state = {State.DETACHED: "unfinished", State.FAILED: "failed", State.CANCELLED: "cancelled"}.get(outcome.state, "")
     if outcome.state is State.READY:
         apply(node, outcome.records[0])
+        for record in outcome.records:
+            with contextlib.suppress(OSError):
+                record.with_(shown=True)
     _found[node.fullName()] = Facts(record=state, error=outcome.error)
     _show(node, outcome.error)
 
@@ -313,7 +309,8 @@ def apply(node: nuke.Group, record: Record) -> None:
                 read[f"orig{knob}"].setValue(frame)
             cast("nuke.Script_Knob", read["reload"]).execute()
             if part != "clean":
-                _take_channel(read, inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha"))
+                copy = inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha")
+                copy["from0"].setValue(channel_like(read, text(copy, "from0")))
         if not text(node, "job_folder"):
             node["job_folder"].setValue(name)
             node["void_id"].setValue(name.rpartition("_")[2])
@@ -324,18 +321,11 @@ def apply(node: nuke.Group, record: Record) -> None:
             node["result_last"].setValue(record.last)
             node["input_fingerprint"].setValue(record.fingerprint)
             node["tool_version"].setValue(void_server.__version__)
+            node["files_missing"].setValue(False)
             node["show"].setValue("result")
         else:
             node["has_preview"].setValue(True)
             node["show"].setValue("affected")
-
-
-def _take_channel(read: nuke.Node, copy: nuke.Node) -> None:
-    """Point a Copy at the channel by whatever layer this Nuke reads it into: EXR gives it none."""
-    wanted = str(copy["from0"].value()).rpartition(".")[2]
-    for channel in read.channels():
-        if channel.rpartition(".")[2] == wanted:
-            copy["from0"].setValue(channel)
 
 
 # What the node says --------------------------------------------------------------------------------------------------
@@ -350,7 +340,7 @@ def _show(node: nuke.Group, detail: str = "") -> None:
         live=live.state if live else None,
         has_result=bool(value(node, "has_result")),
         version=int(value(node, "version")),
-        changed=text(node, "input_fingerprint") != request.fingerprint(look(node).knobs, upstream(node, UPSTREAM)),
+        changed=text(node, "input_fingerprint") != request.fingerprint(settings(node), upstream(node, UPSTREAM)),
     )
     _say(node, spoken(facts, detail if judge(facts) is not State.FAILED else ""))
 
@@ -366,6 +356,10 @@ def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  
     _found[node.fullName()] = found
     if wanted is not None:
         apply(node, wanted)
+    lost = bool(found.missing_frames)
+    if value(node, "files_missing") != lost:
+        with _no_undo():
+            node["files_missing"].setValue(lost)
     _show(node)
 
 
@@ -381,15 +375,15 @@ def _tell(lines: str) -> None:
         nuke.tprint(lines)
 
 
-class _no_undo:  # noqa: N801 - a context, read as one
+@contextlib.contextmanager
+def _no_undo() -> Iterator[None]:
     """Changes inside leave no undo step; where undo is off already, it stays off."""
-
-    def __enter__(self) -> None:
-        self.was_off = nuke.Undo.disabled()
-        nuke.Undo.disable()
-
-    def __exit__(self, *_exc: object) -> None:
-        if not self.was_off:
+    was_off = nuke.Undo.disabled()
+    nuke.Undo.disable()
+    try:
+        yield
+    finally:
+        if not was_off:
             nuke.Undo.enable()
 
 

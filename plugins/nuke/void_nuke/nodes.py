@@ -63,8 +63,10 @@ def upstream(node: nuke.Group, flags: int) -> dict[str, str]:
 
 
 def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
-    """Every node upstream, each once, the insides of groups included. met: full names that are left out, and grows."""
+    """Every node upstream, each once, into groups and out of them. met: full names that are left out, and grows."""
     found = [node.input(index) for index in range(node.inputs())]
+    if node.Class() == "Input" and node.parent() is not None:
+        found.append(node.parent().input(int(value(node, "number"))))
     if hasattr(node, "nodes"):
         found += cast("nuke.Group", node).nodes()
     for source in found:
@@ -72,6 +74,17 @@ def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
             met.add(source.fullName())
             yield source
             yield from above(source, met)
+
+
+def settings(node: nuke.Node) -> dict[str, Any]:
+    """The knobs of ours that a shot depends on."""
+    return {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)}
+
+
+def channel_like(read: nuke.Node, wanted: str) -> str:
+    """The channel of a Read that has the last part of this name, in whatever layer this Nuke put it: EXR gives none."""
+    last = wanted.rpartition(".")[2]
+    return next((name for name in read.channels() if name.rpartition(".")[2] == last), wanted)
 
 
 def inner(node: nuke.Group, name: str) -> nuke.Node:

@@ -19,6 +19,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,6 +55,12 @@ class Record:
     error: str = ""
     warnings: tuple[str, ...] = ()
     """What the daemon wants the artist to know about the result."""
+    shown: bool = False
+    """Whether a node has taken the result; one that was fetched while its script was closed waits for Reattach."""
+
+    @property
+    def left_behind(self) -> bool:
+        return self.state == "unfinished" or (self.state == "done" and not self.shown)
 
     def with_(self, **changes: Any) -> Record:
         """A changed copy, already on disk. Raises OSError."""
@@ -98,6 +106,10 @@ def new_name(node: str) -> str:
     True
     """
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', node)}_{uuid.uuid4().hex[:8]}"
+
+
+def new_request() -> str:
+    return uuid.uuid4().hex
 
 
 def folder_of(script: str, name: str) -> Path:
@@ -167,7 +179,7 @@ def _written(path: Path) -> int:
 
 
 def unfinished(script: str, name: str, node: str) -> list[Record]:
-    """Jobs of a node that nobody waits for, one a view: those of the newest run.
+    """Jobs of a node that nobody waits for, and results that no node has taken, one a view: those of the newest run.
 
     A script that was never saved after Remove knows no folder; then the node's own name finds it.
     """
@@ -179,7 +191,7 @@ def unfinished(script: str, name: str, node: str) -> list[Record]:
             folders = [path for path in top.iterdir() if path.is_dir()]
         except OSError:
             folders = []
-    left = [r for f in folders for r in records(f) if r.state == "unfinished" and (name or r.node == node)]
+    left = [r for f in folders for r in records(f) if r.left_behind and (name or r.node == node)]
     if not left:
         return []
     newest = max(left, key=lambda r: _written(r.folder / RECORD))
@@ -218,3 +230,11 @@ def find(script: str, name: str, node: str, version: int) -> tuple[Facts, Record
     state = "unfinished" if left else (newest.state if newest is not None and newest.state != "done" else "")
     error = newest.error if newest is not None else ""
     return Facts(record=state, error=error, missing_frames=lost), mine[0] if mine else None
+
+
+def reveal(folder: Path) -> None:
+    """Open a folder in the system's file browser. Raises OSError where there is none of either."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} does not exist yet")
+    opener = {"darwin": "open", "win32": "explorer"}.get(sys.platform, "xdg-open")
+    subprocess.Popen([opener, str(folder)])

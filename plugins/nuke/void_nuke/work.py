@@ -80,6 +80,9 @@ def _one(
 ) -> Record:
     from void_server.wire.client import Client
 
+    if record.state == "done":
+        return record  # fetched while its script was closed
+
     def on_event(event: Mapping[str, Any]) -> None:
         if event.get("event") == "progress":
             progress.hear(str(event["stage"]), int(event["done"]), int(event["total"]))
@@ -120,7 +123,7 @@ def cancel(records: Sequence[Record]) -> Outcome:
     done = list(records)
     for index, record in enumerate(done):
         try:
-            if record.job:
+            if record.job and record.state == "unfinished":
                 with Client(record.server) as client:
                     client.cancel(record.job)
         except JobNotFoundError:
