@@ -114,6 +114,24 @@ def test_interrupted_runs_stop_between_frames_with_status_130(tmp_path):
     assert not [p for p in (tmp_path / "out").glob("*") if p.suffix == ".tmp"]
 
 
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    shot = tiny_shot.write(tmp_path / "shot")
+    out = tmp_path / "out"
+    words = ["run", shot.plate, "--matte", shot.matte, "--out", out, "--no-physics-prior", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "void_server.cli", *map(str, words)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if json.loads(line)["event"] == "frame":
+                process.kill()
+                break
+    first = (out / "clean.1001.exr").stat().st_mtime_ns
+    again = void_server(*words)
+    assert again.returncode == 0
+    assert (out / "clean.1001.exr").stat().st_mtime_ns == first
+    assert json.loads(again.stdout.splitlines()[-1])["frames"].keys() == {str(f) for f in tiny_shot.FRAMES}
+
+
 def test_effects_writes_mattes_that_can_be_painted_on_and_given_back(shot, tmp_path, capsys):
     out = tmp_path / "affected"
     assert cli.main(["effects", shot.plate, "--matte", shot.matte, "--out", str(out)]) == 0

@@ -40,7 +40,7 @@ def resize_soft(mask: Array, height: int, width: int) -> Array:
     shrinks = height * width < mask.shape[0] * mask.shape[1]
     mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(np.ascontiguousarray(mask, np.float32), (width, height), interpolation=mode)
-    return np.clip(resized, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(resized, 0, 1), np.float32)
 
 
 def place(picture: npt.NDArray[np.floating], at: Window, onto: Window) -> npt.NDArray[np.floating]:
