@@ -138,7 +138,7 @@ def test_the_printed_table_names_every_message_state_and_limit():
         assert f"| `{name}` |" in table
     assert set(FINAL) < set(STATES)
     for line in table.splitlines():
-        assert not line or line.startswith("|") and line.endswith("|")
+        assert not line or (line.startswith("|") and line.endswith("|"))
 
 
 def test_a_status_survives_the_wire_with_its_error():

@@ -42,7 +42,7 @@ from void_server.daemon.server import serve
 given = json.loads(sys.argv[1])
 keys = Path(given["keys"]) if given["keys"] else None
 config = DaemonConfig(bind="tcp://127.0.0.1:*", data=Path(given["data"]), keys=keys, pipeline=given["pipeline"])
-sys.exit(serve(config, ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush())))
+serve(config, ready=lambda address: (sys.stdout.write(address + chr(10)), sys.stdout.flush()))
 """
 _RECEIVE = """
 import os, socket, sys
