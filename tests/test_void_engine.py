@@ -30,8 +30,9 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture
-def options(weights, tmp_path):
-    return {"weights": str(weights), "steps": 2, "window": 21, "prompt_cache": str(tmp_path / "prompts")}
+def options(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return {"weights": str(weights), "steps": 2, "window": 21}
 
 
 def a_shot(options, frames=6, **more):
@@ -127,10 +128,10 @@ def test_a_known_prompt_needs_no_text_encoder(options, tmp_path, monkeypatch):
 
 def test_a_damaged_prompt_cache_is_written_anew(options, tmp_path):
     first = fill(a_shot(options))
-    (cached,) = (tmp_path / "prompts").iterdir()
+    (cached,) = (tmp_path / "void-server" / "prompts").iterdir()
     cached.write_bytes(cached.read_bytes()[:-7])
     assert np.array_equal(first[0].rgb, fill(a_shot(options))[0].rgb)
-    assert len(list((tmp_path / "prompts").iterdir())) == 1
+    assert len(list((tmp_path / "void-server" / "prompts").iterdir())) == 1
 
 
 def test_the_prompt_goes_through_the_released_tokenizer_and_encoder(options, weights, tmp_path):

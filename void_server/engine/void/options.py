@@ -36,7 +36,6 @@ class VoidOptions:
     grid: bool = False
     """Blocky affected areas, as VOID's own tools draw them."""
     context: float = 0.3
-    prompt_cache: Path | None = None
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> VoidOptions:
@@ -117,5 +116,4 @@ _READERS = {
     "window": lambda name, value: _whole(name, value, 21, 1000),
     "grid": _flag,
     "context": lambda name, value: _number(name, value, 0.25, 4),
-    "prompt_cache": _path,
 }

@@ -23,6 +23,7 @@ from void_server.wire.report import Report
 
 
 def default_cache() -> Path:
+    """A folder of the user who runs this; never one that a shot's settings name, which may come from elsewhere."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "void-server" / "prompts"
 

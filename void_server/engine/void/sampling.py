@@ -77,7 +77,6 @@ class Sampler:
             self._folder,
             int(config.get("max_text_seq_length", 226)),
             number_format(self._tier.name, self._device)[0],
-            self._options.prompt_cache,
         )
         return book.embed(texts if guided else texts[:1], self._text_device(), self._report)
 

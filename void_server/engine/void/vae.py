@@ -99,9 +99,10 @@ class VoidVae(AutoencoderKLCogVideoX):  # type: ignore[misc]
         height, width = z.shape[-2:]
         stride_y = int(self.tile_latent_min_height * (1 - self.tile_overlap_factor_height))
         stride_x = int(self.tile_latent_min_width * (1 - self.tile_overlap_factor_width))
-        seam_y = int(self.tile_sample_min_height * self.tile_overlap_factor_height)
-        seam_x = int(self.tile_sample_min_width * self.tile_overlap_factor_width)
-        keep_y, keep_x = self.tile_sample_min_height - seam_y, self.tile_sample_min_width - seam_x
+        # Seams follow from the strides, so that tiles of any size meet; at the released sizes they are the same.
+        up = 2 ** (len(self.config.block_out_channels) - 1)
+        keep_y, keep_x = stride_y * up, stride_x * up
+        seam_y, seam_x = self.tile_sample_min_height - keep_y, self.tile_sample_min_width - keep_x
         above: list[torch.Tensor] = []
         rows = []
         for top in range(0, height, stride_y):
