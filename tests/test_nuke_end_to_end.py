@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import psutil
 import pytest
 
@@ -259,3 +260,28 @@ def test_without_a_window_remove_waits_and_leaves_the_result_in_the_script(tmp_p
         session.press(node, "remove")
         assert status(node).startswith("READY: v001") and not session.session.tasks
         assert picture(node, 1008, gui=False).max() == 12
+
+
+def test_overscan_anamorphic_pixels_and_extra_layers_come_back_as_they_went(tmp_path, server):
+    with started() as session:
+        node, _ = comp(tmp_path, server)
+        rng = np.random.default_rng(5)
+        display = tiny_shot.window(8, 4, 88, 60)
+        for path in sorted((tmp_path / "plates/plate").iterdir()):
+            light = tiny_shot.read_rgb(path)
+            depth = rng.random(light.shape[:2], np.float32) * 1e6
+            header = {"displayWindow": display, "pixelAspectRatio": 2.0}
+            tiny_shot.write_exr(path, {**tiny_shot.rgb(light), "depth.Z": depth}, **header)
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY"), status(node)
+        for frame in tiny_shot.FRAMES:
+            plate, clean = (
+                OpenEXR.File(str(path), separate_channels=True)
+                for path in (tmp_path / f"plates/plate/plate.{frame}.exr", results(tmp_path)[0] / f"clean.{frame}.exr")
+            )
+            with plate, clean:
+                for name in ("dataWindow", "displayWindow", "pixelAspectRatio"):
+                    assert np.array_equal(plate.header()[name], clean.header()[name]), name
+                before, after = (file.channels()["depth.Z"].pixels for file in (plate, clean))
+                assert before.tobytes() == after.tobytes()
