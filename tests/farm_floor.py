@@ -27,17 +27,21 @@ def environment(**more: object) -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": python, **{key: str(value) for key, value in more.items()}}
 
 
-def command(*words: object, status: int | None = 0, **more: object) -> subprocess.CompletedProcess[str]:
+def command(
+    *words: object, status: int | None = 0, timeout_s: float = 100, **more: object
+) -> subprocess.CompletedProcess[str]:
     """Run a command as a worker would; `status` None takes any."""
     done = subprocess.run(
-        list(map(str, words)), capture_output=True, text=True, env=environment(**more), timeout=100, check=False
+        list(map(str, words)), capture_output=True, text=True, env=environment(**more), timeout=timeout_s, check=False
     )
     assert status is None or done.returncode == status, done.stdout + done.stderr
     return done
 
 
-def void_server(*words: object, status: int | None = 0, **more: object) -> subprocess.CompletedProcess[str]:
-    return command(sys.executable, "-m", "void_server.cli", *words, status=status, **more)
+def void_server(
+    *words: object, status: int | None = 0, timeout_s: float = 100, **more: object
+) -> subprocess.CompletedProcess[str]:
+    return command(sys.executable, "-m", "void_server.cli", *words, status=status, timeout_s=timeout_s, **more)
 
 
 def shot_words(shot: tiny_shot.TinyShot, out: Path, engine: str = "farm-test") -> list[str]:
