@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Fill, Shot
-from void_server.engine.propagate import donors, fuse, invent, register
+from void_server.engine.propagate import donors, fuse, invent, register, sharpness
 from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
@@ -216,9 +216,12 @@ class Recovery:
             if first:
                 first.rank = FIRST_RANK
                 laid.append(first)
-        fused = fuse.fuse(around, laid, ~free)
-        real = fused.views > 0
-        code = np.where(free[..., None], own.code, fused.code)
+        ring = around.near
+        fused = fuse.fuse(around, laid, ~free | ring)
+        seen = fused.views > 0
+        real = seen & ~free
+        code = sharpness.match(fused.code, seen, own.code, ring)
+        code = np.where(free[..., None], own.code, code)
         whole = Whole(crop, own, free, code, real, free | real, fused.scatter, fused.grainless)
         if keys and not whole.known.all():
             self._carry(index, goal, around, whole)
