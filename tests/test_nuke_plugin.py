@@ -58,7 +58,9 @@ def test_a_window_gets_a_menu_and_a_farm_machine_gets_gizmos_only():
         commands = session.session.menus["Nodes"]._menus["VOID"]._commands
         assert set(commands) == {"VoidInpaint", "VoidQuadmask"}
         exec(commands["VoidInpaint"])
-        assert [node.name() for node in nuke.allNodes()] == ["VoidInpaint1"]
+        session.session.plugin_path.clear()
+        exec(commands["VoidQuadmask"])
+        assert [node.name() for node in nuke.allNodes()] == ["VoidInpaint1", "VoidQuadmask1"]
 
 
 def test_whatever_is_wrong_with_the_plugin_nuke_starts(monkeypatch, capsys):
@@ -153,6 +155,7 @@ def test_exr_reads_are_sent_as_they_are_through_dots_and_switched_off_nodes(tmp_
     [
         ({"raw": "false", "colorspace": "default (linear)"}, True),
         ({"raw": "false", "colorspace": "Utility/Raw"}, True),
+        ({"raw": "false", "colorspace": "scene_linear (linear)"}, True),
         ({"raw": "false", "colorspace": "sRGB"}, False),
         ({"raw": "false", "colorspace": "ACES - ACEScg"}, False),
         ({"frame": "frame*2"}, False),
@@ -173,6 +176,8 @@ def test_a_read_in_the_working_space_is_sent_and_the_space_is_named(tmp_path, se
     node.input(0)._data.knobs.update(raw="false", colorspace="ACES - ACEScg")
     plan = session.host.request.plan(asked(session, node))
     assert "plate" in plan.direct and plan.settings.colorspace == "acescg"
+    node.input(0)._data.knobs.update(colorspace="linear")
+    assert "plate" not in session.host.request.plan(asked(session, node)).direct, "Nuke would convert it"
 
 
 def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tmp_path, session):
@@ -364,3 +369,15 @@ def test_a_result_that_arrives_after_its_script_was_closed_waits_for_reattach(tm
     session.press(again, "reattach")
     session.wait()
     assert "no job was left behind" in status(again)
+
+
+def test_when_one_view_fails_the_other_is_given_up_and_nothing_is_left_behind(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.session.views[:] = ["left", "right"]
+    node["shot_views"].setValue("left right")
+    session.press(node, "remove")
+    session.wait()
+    assert status(node).startswith("FAILED: ")
+    session.press(node, "reattach")
+    session.wait()
+    assert "no job was left behind" in status(node)

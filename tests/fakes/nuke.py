@@ -98,12 +98,19 @@ def root() -> Node:
 def createNode(typ: str) -> Node:
     state.main_only()
     found = [Path(folder) / f"{typ}.gizmo" for folder in state.session.plugin_path]
-    path = next(path for path in found if path.is_file())
-    data = nuke_script.parse(path.read_text(encoding="utf-8")).children[0]
+    path = next((path for path in found if path.is_file()), None)
+    if path is None:
+        raise RuntimeError(f"{typ}: Unknown command")
+    state.session.changed(f"new {typ}")
+    return nodePaste(str(path))
+
+
+def nodePaste(s: str) -> Node:
+    state.main_only()
+    data = nuke_script.parse(Path(s).read_text(encoding="utf-8")).children[0]
     data.knobs["name"] = _free_name(state.session.root, data.name)
     data.parent = state.session.root
     state.session.root.children.append(data)
-    state.session.changed(f"new {typ}")
     return _wrap(data)
 
 

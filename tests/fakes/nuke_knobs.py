@@ -29,6 +29,10 @@ class Knob:
     def _read(self) -> Any:
         return self._raw
 
+    def getValue(self) -> Any:
+        state.main_only()
+        return float(self._raw or 0)
+
     def setValue(self, val: Any, /) -> bool:
         state.main_only()
         self._node._alive()
@@ -97,9 +101,8 @@ class Double_Knob(Knob):
 
 
 class Int_Knob(Double_Knob):
-    def _read(self) -> Any:
-        number = float(self._raw or 0)
-        return int(number) if number == int(number) else number
+    def _read(self) -> int:
+        return int(float(self._raw or 0))
 
 
 class Enumeration_Knob(Knob):

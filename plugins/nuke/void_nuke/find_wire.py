@@ -1,4 +1,4 @@
-"""Makes `void_server.wire` importable inside Nuke: from what `void-server install nuke` laid beside this plugin.
+"""Finds what belongs to this plugin: the gizmos, and `void_server.wire`, which it makes importable inside Nuke.
 
 What comes in: nothing. What goes out: one more folder on Python's path, at its end, so that whatever the studio already
 provides wins. It imports nothing of it and opens no socket.
@@ -12,6 +12,12 @@ from pathlib import Path
 
 PLUGIN = Path(__file__).resolve().parent.parent
 """The folder of init.py."""
+
+
+def gizmo(name: str) -> Path:
+    """The file of a gizmo: installed beside the plugin, or in a checkout."""
+    installed = PLUGIN / "gizmos" / f"{name}.gizmo"
+    return installed if installed.is_file() else PLUGIN.parent.parent / "gizmos" / f"{name}.gizmo"
 
 
 def prepare(plugin: Path = PLUGIN) -> None:

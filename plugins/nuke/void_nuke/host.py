@@ -20,7 +20,7 @@ from typing import Any, Optional, cast
 import nuke
 
 import void_server
-from void_nuke import request, results, work
+from void_nuke import find_wire, request, results, work
 from void_nuke.live import Live
 from void_nuke.nodes import above, channel_like, inner, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
@@ -45,7 +45,10 @@ def install() -> None:
 
 def create(name: str) -> None:
     """Put a node into the script, as any other is made: behind the selected one, with its panel open."""
-    nuke.createNode(name)
+    try:
+        nuke.createNode(name)
+    except RuntimeError:  # where this Nuke finds no node of that name, the file is pasted: it holds a Group
+        nuke.nodePaste(str(find_wire.gizmo(name)))
 
 
 def press(node: nuke.Node, button: str) -> None:

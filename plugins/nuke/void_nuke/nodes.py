@@ -77,8 +77,9 @@ def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
 
 
 def settings(node: nuke.Node) -> dict[str, Any]:
-    """The knobs of ours that a shot depends on."""
-    return {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)}
+    """The knobs of ours that a shot depends on; frames by getValue, since an Int_Knob's value cuts 1001.5 off."""
+    found = {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)}
+    return {**found, "first": node["first"].getValue(), "last": node["last"].getValue()}
 
 
 def channel_like(read: nuke.Node, wanted: str) -> str:

@@ -27,8 +27,8 @@ SPACES = {"acescg": "acescg", "aces-acescg": "acescg", "linearp3d65": "lin_p3d65
 SPACES.update({"lin_ap1": "acescg", "aces2065-1": "aces2065-1", "aces-aces2065-1": "aces2065-1"})
 """Working spaces of Nuke and of the ACES configs, as the daemon names them. Nuke's own `linear` names no primaries."""
 
-LINEAR = ("linear", "scene_linear", "raw")
-"""Colour spaces of a Read that leave the file's values as they are (besides `raw` and the script's working space)."""
+UNTOUCHED = ("raw", "utility-raw", "scene_linear")
+"""Colour spaces of a Read that leave the file's values as they are, besides the script's working space."""
 
 UI_KNOBS = (
     "xpos", "ypos", "selected", "tile_color", "note_font", "note_font_size", "note_font_color", "label", "gl_color",
@@ -227,14 +227,14 @@ def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: l
 
 
 def _plain(name: str) -> str:
-    """A colour space's name without case, spaces, family and the word Nuke puts around a default.
+    """A colour space's name without case, spaces, family, and the role that Nuke writes in front of it.
 
-    >>> _plain("default (ACES - ACEScg)"), _plain("Utility/Raw")
-    ('aces-acescg', 'raw')
+    >>> _plain("default (linear)"), _plain("scene_linear (ACES - ACEScg)"), _plain("Utility/Raw")
+    ('linear', 'aces-acescg', 'raw')
     """
     name = re.sub(r"\s+", "", name).lower()
-    default = re.fullmatch(r"default\((.*)\)", name)
-    return (default[1] if default else name).rpartition("/")[2]
+    role = re.fullmatch(r"[a-z_]+\((.*)\)", name)
+    return (role[1] if role else name).rpartition("/")[2]
 
 
 def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
@@ -249,8 +249,7 @@ def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
     if read.first > reads.first or read.last < reads.last:
         return {}  # beyond its ends a Read holds, loops or goes black, and only Nuke knows what that looks like
     if role == "plate":
-        untouched = {*LINEAR, _plain(asked.working_space)} if asked.working_space else set(LINEAR)
-        if not read.raw and _plain(read.colorspace) not in untouched:
+        if not read.raw and _plain(read.colorspace) not in (*UNTOUCHED, _plain(asked.working_space)):
             return {}
     elif not read.has_alpha or asked.knobs[f"{role}_channel"] not in ("rgba.alpha", "alpha"):
         return {}

@@ -60,13 +60,11 @@ def run(
         except WireError as error:
             # Nothing is known about the job, so it is not over: it can be taken up later.
             done[index] = Record.load(record.folder) or record
-            if not done[index].job:
-                done[index] = _ended(done[index], "failed", _line(error))
-                return Outcome(State.FAILED, tuple(done), _line(error))
-            return Outcome(State.DETACHED, tuple(done), _line(error))
+            if done[index].job:
+                return Outcome(State.DETACHED, tuple(done), _line(error))
+            return _failed(done, index, error)
         except (VoidError, OSError) as error:
-            done[index] = _ended(Record.load(record.folder) or record, "failed", _line(error))
-            return Outcome(State.FAILED, tuple(done), _line(error))
+            return _failed(done, index, error)
     said = dict.fromkeys(warning for record in done for warning in record.warnings)
     return Outcome(State.READY, tuple(done), " ".join(said))
 
@@ -136,6 +134,14 @@ def cancel(records: Sequence[Record]) -> Outcome:
 
 def _files(record: Record) -> ShotFiles:
     return ShotFiles(**{role: {f: Path(p) for f, p in found.items()} for role, found in record.files.items()})
+
+
+def _failed(records: list[Record], index: int, error: Exception) -> Outcome:
+    """One job failed, so those after it are given up: a shot with one eye done is no result."""
+    for later in range(index, len(records)):
+        record = Record.load(records[later].folder) or records[later]
+        records[later] = _ended(record, "failed", _line(error))
+    return Outcome(State.FAILED, tuple(records), _line(error))
 
 
 def _ended(record: Record, state: str, error: str = "") -> Record:
