@@ -21,6 +21,7 @@ SHARED = {"wire.errors", "wire.shot", "wire.report"}
 ROOMS = {
     "wire": {"wire"},
     "daemon": {"wire", "daemon"},
+    "farm": {"farm"} | SHARED,
     "image": {"image"} | SHARED,
     "effects": {"effects"} | SHARED,
     "engine": {"engine"} | SHARED,
@@ -81,6 +82,8 @@ def test_each_room_keeps_to_its_libraries(path):
     room, used = rooms_of(path), outside(path)
     if room == "wire":
         assert used <= {"zmq", "msgpack"}
+    if room == "farm":
+        assert not used, "hosts import it on a bare Python"
     if room == "daemon":
         assert used <= {"zmq", "msgpack", "psutil"}
     if room != "engine" and "training" not in place(path):
