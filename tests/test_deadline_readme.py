@@ -51,7 +51,7 @@ def test_every_flag_on_the_page_is_one_of_the_commands():
 def test_every_error_on_the_page_is_one_that_is_raised():
     source = "".join(path.read_text(encoding="utf-8") for path in (farm_floor.ROOT / "void_server").rglob("*.py"))
     source += (farm_floor.ROOT / "plugins/deadline/VoidInpaint/VoidInpaint.py").read_text(encoding="utf-8")
-    rows = re.search(r"\| what you see.*?\n\n", PAGE, re.S)[0].splitlines()[2:]
+    rows = re.search(r"\| what you see.*?\n\n", PAGE, re.S)[0].strip().splitlines()[2:]
     for row in rows:
         words = re.sub(r"\.\.\.", "\n", row.split("`")[1])
         for part in (p.strip(" :;") for p in words.split("\n")):
