@@ -66,6 +66,7 @@ def test_remove_brings_the_clean_plate_into_the_node_and_disturbs_nothing(tmp_pa
         node, shot = comp(tmp_path, server)
         before = set(tmp_path.rglob("*"))
         nuke.root()["proxy"].setValue(True)
+        node.setSelected(False)
         nuke.allNodes("Read")[0].setSelected(True)
         wires = [[i and i.name for i in child.inputs] for child in session.session.root.children]
         session.session.undo.clear()
@@ -127,6 +128,8 @@ def test_what_is_no_plain_exr_read_is_rendered_at_full_size_and_the_leftovers_ar
         grade.setInput(0, node.input(0))
         node.setInput(0, grade)
         nuke.root()["proxy"].setValue(True)
+        node.setSelected(False)
+        grade.setSelected(True)
         inside = [child.name for child in node._data.children]
         session.session.undo.clear()
         session.press(node, "remove")
@@ -136,7 +139,7 @@ def test_what_is_no_plain_exr_read_is_rendered_at_full_size_and_the_leftovers_ar
         assert (first, last, view, depth) == (1001, 1008, "main", "32 bit float")
         assert not Path(file).parent.exists(), "what was rendered to be sent is gone"
         assert [child.name for child in node._data.children] == inside and nuke.root()["proxy"].value() is True
-        assert session.session.undo == ["VOID: v001"]
+        assert session.session.undo == ["VOID: v001"] and nuke.selectedNodes() == [grade]
         assert picture(node, 1004).max() == 24, "the graded highlight came through"
 
 

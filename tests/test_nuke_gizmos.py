@@ -223,6 +223,8 @@ def test_edge_knobs_act_live_and_never_reach_outside_the_change(tmp_path, edge):
     inside = np.any(clean != rgb, -1) & (np.arange(rgb.shape[0]) > 5)[:, None]
     assert same_bits(after[~inside], rgb[~inside])
     assert not same_bits(after, before)
+    graded = rgb * np.float32(1.7)
+    assert same_bits(seen(group, graded)[~inside], graded[~inside]), "not even over a plate changed since"
 
 
 def test_mix_lays_part_of_the_result_over_the_plate_and_none_is_the_plate(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import nuke
 from tests.nuke_session import PLUGIN, comp, read, started, status
+from void_server.wire.errors import JobCancelledError, UnreachableError
 
 
 @pytest.fixture
@@ -381,3 +383,36 @@ def test_when_one_view_fails_the_other_is_given_up_and_nothing_is_left_behind(tm
     session.press(node, "reattach")
     session.wait()
     assert "no job was left behind" in status(node)
+
+
+class SlowClient:
+    """A client whose daemon never takes the shot: it ends when it is cancelled, or with what the test says."""
+
+    error: Exception = JobCancelledError("Cancelled.")
+
+    def __init__(self, _address: str, *, patience_s: float) -> None:
+        assert patience_s > 60
+
+    def __enter__(self) -> SlowClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        pass
+
+    def submit(self, _files, _settings, *, name, request, on_event, cancelled):
+        on_event({"event": "progress", "stage": "upload", "done": 1, "total": 2, "frame": 1001})
+        while not cancelled():
+            threading.Event().wait(0.01)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [JobCancelledError("Cancelled."), UnreachableError("Silence.")])
+def test_cancel_is_heard_while_frames_are_being_sent(tmp_path, session, monkeypatch, error):
+    monkeypatch.setattr("void_server.wire.client.Client", SlowClient)
+    monkeypatch.setattr(SlowClient, "error", error)
+    node, _ = comp(tmp_path)
+    session.press(node, "remove")
+    session.wait_for(node, "SENDING")
+    session.press(node, "cancel_job")
+    session.wait()
+    assert status(node) == "CANCELLED"

@@ -102,7 +102,9 @@ def createNode(typ: str) -> Node:
     if path is None:
         raise RuntimeError(f"{typ}: Unknown command")
     state.session.changed(f"new {typ}")
-    return nodePaste(str(path))
+    node = nodePaste(str(path))
+    state.session.selected = {id(node._data)}
+    return node
 
 
 def nodePaste(s: str) -> Node:

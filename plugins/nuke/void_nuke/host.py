@@ -214,12 +214,13 @@ def _identify(node: nuke.Group) -> str:
 def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
     """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
 
-    The Write stands inside the node for as long as it takes, so nothing outside is selected, wired or moved.
+    The Write stands inside the node for as long as it takes, and `nuke.nodes` neither selects nor wires what it makes,
+    so nothing outside changes.
     Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
     """
     folder.mkdir(parents=True, exist_ok=True)
     proxy = nuke.root()["proxy"]
-    was_proxy, selected = proxy.value(), nuke.selectedNodes()
+    was_proxy = proxy.value()
     with _no_undo(), node:
         write = nuke.nodes.Write()
         try:
@@ -239,8 +240,6 @@ def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pa
         finally:
             nuke.delete(write)
             proxy.setValue(was_proxy)
-            for other in nuke.allNodes():
-                other.setSelected(other in selected)
     return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}
 
 

@@ -54,14 +54,14 @@ def run(
         try:
             done[index] = _one(record, progress, hear, cancelled, patience_s)
         except JobCancelledError:
-            for later in range(index, len(records)):
-                done[later] = _ended(done[later], "cancelled")
-            return Outcome(State.CANCELLED, tuple(done))
+            return _cancelled(done, index)
         except WireError as error:
             # Nothing is known about the job, so it is not over: it can be taken up later.
             done[index] = Record.load(record.folder) or record
             if done[index].job:
                 return Outcome(State.DETACHED, tuple(done), _line(error))
+            if cancelled():
+                return _cancelled(done, index)
             return _failed(done, index, error)
         except (VoidError, OSError) as error:
             return _failed(done, index, error)
@@ -134,6 +134,12 @@ def cancel(records: Sequence[Record]) -> Outcome:
 
 def _files(record: Record) -> ShotFiles:
     return ShotFiles(**{role: {f: Path(p) for f, p in found.items()} for role, found in record.files.items()})
+
+
+def _cancelled(records: list[Record], index: int) -> Outcome:
+    for later in range(index, len(records)):
+        records[later] = _ended(Record.load(records[later].folder) or records[later], "cancelled")
+    return Outcome(State.CANCELLED, tuple(records))
 
 
 def _failed(records: list[Record], index: int, error: Exception) -> Outcome:
