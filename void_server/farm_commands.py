@@ -277,20 +277,23 @@ def _task(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> i
     from void_server import farm_task
 
     files, settings = _mapped(args)
-    report = Report(console.on_event, cancelled)
-    if args.chunk is None:
-        manifest = farm_task.run_shot(files, settings, args.out, report)
-    else:
-        manifest = farm_task.run_chunk(files, settings, args.out, args.chunk, args.overlap, report)
+    with farm_task.told_in(args.out):
+        report = Report(console.on_event, farm_task.unwanted(args.out, cancelled))
+        if args.chunk is None:
+            manifest = farm_task.run_shot(files, settings, args.out, report)
+        else:
+            manifest = farm_task.run_chunk(files, settings, args.out, args.chunk, args.overlap, report)
     _say_done(console, args.out, manifest)
     return 0
 
 
 def _assemble(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server import assemble
+    from void_server import assemble, farm_task
 
     files, settings = _mapped(args)
-    manifest = assemble.assemble(files, settings, args.out, args.overlap, Report(console.on_event, cancelled))
+    with farm_task.told_in(args.out):
+        report = Report(console.on_event, farm_task.unwanted(args.out, cancelled))
+        manifest = assemble.assemble(files, settings, args.out, args.overlap, report)
     _say_done(console, args.out, manifest)
     return 0
 

@@ -6,15 +6,18 @@ decides what a task makes and where; how it is made is `pipeline`'s business.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from void_server import pipeline, shot_flags, warm
 from void_server.assemble import chunk_settings
 from void_server.farm import batch, chunks
+from void_server.farm import client as farm_client
 from void_server.farm.batch import Row
 from void_server.wire.errors import JobCancelledError, JobError, SettingsError, VoidError
 from void_server.wire.report import Report
@@ -61,6 +64,33 @@ def run_batch(rows: Sequence[Row], general: Sequence[str], report: Report) -> Ba
             batch.note_success(row)
     report.progress("shots", len(rows), len(rows))
     return outcome
+
+
+@contextlib.contextmanager
+def told_in(out: Path) -> Iterator[None]:
+    """Leave a task's failure beside its frames, for hosts that wait there; take it away when it succeeds."""
+    try:
+        yield
+    except JobCancelledError:
+        raise
+    except VoidError as error:
+        batch.write_failure(out, out.name, error)
+        raise
+    (out / batch.FAILED).unlink(missing_ok=True)
+
+
+def unwanted(out: Path, cancelled: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether the farm, or the host that waits for the result, wants it no more. Looks at the disk once a second."""
+    looked, found = 0.0, False
+
+    def ask() -> bool:
+        nonlocal looked, found
+        now = time.monotonic()
+        if now - looked > farm_client.LOOK_S:
+            looked, found = now, (out / farm_client.CANCELLED).exists()
+        return found or cancelled()
+
+    return ask
 
 
 def run_shot(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:

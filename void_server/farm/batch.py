@@ -139,10 +139,14 @@ def table(rows: Sequence[Row]) -> bytes:
 
 def note_failure(row: Row, error: VoidError) -> None:
     """Leave the reason beside the shot's frames, where it can be found without the farm."""
-    text = json.dumps({"name": row.name, **to_wire(error)}, indent=1)
+    write_failure(row.out, row.name, error)
+
+
+def write_failure(out: Path, name: str, error: VoidError) -> None:
+    text = json.dumps({"name": name, **to_wire(error)}, indent=1)
     try:
-        row.out.mkdir(parents=True, exist_ok=True)
-        (row.out / FAILED).write_text(text + "\n", encoding="utf-8")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / FAILED).write_text(text + "\n", encoding="utf-8")
     except OSError:
         # The disk that refuses may be the very reason; the task's own log has it too.
         return

@@ -79,7 +79,7 @@ class VoidInpaint(DeadlinePlugin):
         mode = self.GetPluginInfoEntry("Mode")
         span = f"{self.GetStartFrame()}-{self.GetEndFrame()}"
         if mode == "shot":
-            words = ["run", *self.shot_words("--frames=" + span)]
+            words = ["farm", "task", *self.shot_words("--frames=" + span)]
         elif mode == "chunk":
             own = ["--chunk=" + span, "--overlap=" + self.GetPluginInfoEntry("Overlap")]
             words = ["farm", "task", *self.shot_words("--frames=" + self.GetPluginInfoEntry("ShotFrames")), *own]

@@ -1,0 +1,164 @@
+"""A node's way to the farm: submit, look, cancel, take up again, with a daemon's own words."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests import farm_floor, tiny_shot
+from void_server import check
+from void_server.farm.client import FarmClient, parse, pattern
+from void_server.wire.errors import JobNotFoundError, OutputError, RefusedError, SettingsError
+from void_server.wire.shot import FrameRange, ShotSettings
+
+SETTINGS = ShotSettings(engine="farm-test", physics_prior=False, frames=FrameRange(1001, 1008))
+
+
+@pytest.fixture
+def files(tmp_path):
+    shot = tiny_shot.write(tmp_path / "shot")
+    return check.find_files(shot.plate, shot.matte)
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch):
+    """Deadline's stand-ins; yields a worker."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    program = tmp_path / "deadlinecommand"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {farm_floor.ROOT}/tests/fakes/deadlinecommand.py "$@"\n')
+    program.chmod(0o755)
+    for name, value in farm_floor.environment(DEADLINE_PATH=tmp_path, FAKE_DEADLINE_REPOSITORY=repository).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(farm_floor.THINKBOX))
+    monkeypatch.syspath_prepend(str(farm_floor.ROOT / "tests/fakes"))
+    worker = importlib.import_module("deadline_worker")
+    yield worker.Worker(repository, {"VoidExecutable": str(farm_floor.BIN / "void-server")})
+    for name in ("deadline_worker", "Deadline", "Deadline.Plugins", "Deadline.Scripting"):
+        sys.modules.pop(name, None)
+
+
+ADDRESS = f"deadline10:plugin_directory={farm_floor.ROOT}/plugins/deadline"
+
+
+def jobs(status):
+    return status.job.removeprefix("deadline10:").split("+")
+
+
+@pytest.mark.parametrize("more", ["", ";chunk=4;overlap=1;handles=100"])
+def test_a_job_is_submitted_watched_and_found_where_it_was_asked_for(files, farm, tmp_path, more):
+    out, heard = tmp_path / "out", []
+    with FarmClient(ADDRESS + more, out) as client:
+        status = client.submit(files, SETTINGS, name="VoidInpaint1", request="r1")
+        assert (status.state, status.done, status.total) == ("queued", 0, 8)
+        assert client.submit(files, SETTINGS, name="VoidInpaint1", request="r1").job == status.job
+        assert len(list((tmp_path / "repository").glob("*.json"))) == len(jobs(status))
+        last = []
+        watching = threading.Thread(target=lambda: last.append(client.watch(status.job, heard.append)))
+        watching.start()
+        for job in jobs(status):
+            assert {task["status"] for task in farm.run(job)} == {"Completed"}
+        watching.join(60)
+    assert (last[0].state, last[0].done) == ("done", 8)
+    assert heard[-2] == {"event": "state", "state": "done", "job": status.job}
+    # Another host, later: the folder is all that it needs.
+    again = FarmClient(ADDRESS, out)
+    assert again.status(status.job).state == "done"
+    names = {path.name for path in again.fetch(status.job, out)}
+    assert {"clean.1001.exr", "aov.1008.exr", "manifest.json", "sheet.png"} <= names
+    assert "farm.json" not in names
+
+
+def test_a_host_that_wants_it_no_more_stops_the_tasks(files, farm, tmp_path):
+    client = FarmClient(ADDRESS + ";retries=0", tmp_path / "out")
+    status = client.submit(files, SETTINGS, request="r1")
+    assert client.watch(status.job, cancelled=lambda: True).state == "cancelled"
+    (task,) = farm.run(jobs(status)[0])
+    assert task["status"] == "Failed"
+    assert task["errors"][0].startswith("Cancelled.")
+    assert not list((tmp_path / "out").glob("clean.*"))
+    again = client.submit(files, SETTINGS, request="r2")
+    (task,) = farm.run(jobs(again)[0])
+    assert task["status"] == "Completed"
+    assert client.status(again.job).state == "done"
+
+
+def test_a_failure_on_the_farm_is_told_and_a_retry_clears_it(files, farm, tmp_path, monkeypatch):
+    bad = tmp_path / "bad"
+    bad.write_text("1006")
+    monkeypatch.setenv("FARM_ENGINE_BAD", str(bad))
+    client = FarmClient(ADDRESS + ";retries=0", tmp_path / "out")
+    status = client.submit(files, SETTINGS, request="r1")
+    farm.run(jobs(status)[0])
+    status = client.status(status.job)
+    assert (status.state, status.stage) == ("running", "on the farm: Frame 1006 burnt.")
+    assert 0 < status.done < 8
+    bad.write_text("")
+    farm.requeue(jobs(status)[0])
+    farm.run(jobs(status)[0])
+    assert client.status(status.job).state == "done"
+    assert not (tmp_path / "out/failed.json").exists()
+
+
+def test_what_cant_be_sent_is_refused_before_anything_is_submitted(files, farm, tmp_path):
+    client = FarmClient(ADDRESS, tmp_path / "out")
+    with pytest.raises(SettingsError, match="not affected"):
+        client.submit(files, ShotSettings(deliver="affected"))
+    with pytest.raises(RefusedError, match="no such pool"):
+        FarmClient(ADDRESS + ";pool=nowhere", tmp_path / "out").submit(files, SETTINGS)
+    with pytest.raises(JobNotFoundError):
+        client.status("deadline10:" + "0" * 24)
+    assert not list((tmp_path / "repository").glob("*.json"))
+    status = client.submit(files, SETTINGS)
+    with pytest.raises(OutputError, match="The farm writes to"):
+        client.fetch(status.job, tmp_path / "elsewhere")
+    record = json.loads((tmp_path / "out/farm.json").read_text())
+    assert record["frames"] == "1001-1008"
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("tcp://127.0.0.1:1", "names no farm"),
+        ("deadline10:pool", "no pair"),
+        ("deadline10:pool=a;pool=b", "stands twice"),
+        ("deadline10:chunk=many", "no number"),
+        ("deadline10:gpu=1", "unknown"),
+    ],
+)
+def test_a_wrong_address_is_told(address, reason):
+    with pytest.raises(SettingsError, match=reason):
+        parse(address)
+
+
+def test_an_address_says_where_and_how():
+    target = parse("deadline10:pool=gpu;limits=void,nuke;chunk=24;handles=8;concurrent_tasks=2;gpus=1;priority=70")
+    assert (target.placement.pool, target.placement.limits) == ("gpu", ("void", "nuke"))
+    assert (target.chunk, target.handles, target.placement.concurrent_tasks) == (24, 8, 2)
+    assert (target.options.gpus, target.options.priority) == (1, 70)
+
+
+@pytest.mark.parametrize(
+    "names, found",
+    [
+        ({8: "p.0008.exr", 9: "p.0009.exr", 10: "p.0010.exr"}, "p.####.exr"),
+        ({9: "p.9.exr", 10: "p.10.exr"}, "p.#.exr"),
+        ({1001: "sh_v02-1001.exr"}, "sh_v02-####.exr"),
+        ({-1: "p.-001.exr", 2: "p.0002.exr"}, "p.####.exr"),
+        ({1: "p.0001.exr", 2: "q.0002.exr"}, None),
+        ({1: "p.1001.exr", 2: "p.1002.exr"}, None),
+        ({1: "still.exr"}, None),
+    ],
+)
+def test_a_sequence_of_files_is_a_pattern_or_refused(names, found):
+    files = {frame: Path("/p") / name for frame, name in names.items()}
+    if found is None:
+        with pytest.raises(SettingsError):
+            pattern("plate", files)
+    else:
+        assert pattern("plate", files) == f"/p/{found}"

@@ -1,0 +1,259 @@
+"""A farm in the shape of a daemon's client, so that a node or a strip sends to either and waits in the same way.
+
+What comes in: an address that names a farm, a shot's files and settings, the folder that the result goes to. What goes
+out: the same `JobStatus`, events and errors as `wire.client.Client`. How a job stands is read from its folder, which
+the farm's tasks write into: no question is put to the farm, so a host may close, and any machine may ask again later.
+
+    deadline10                                    the farm's defaults
+    deadline10:pool=gpu;chunk=24;handles=8        and with what `farm submit` calls --pool, --chunk, ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from void_server.farm import chunks, deadline10
+from void_server.farm.batch import FAILED
+from void_server.farm.bundle import JobOptions
+from void_server.farm.shot import FarmShot
+from void_server.wire.errors import JobCancelledError, JobNotFoundError, OutputError, SettingsError
+from void_server.wire.jobs import JobStatus
+from void_server.wire.report import Event
+from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
+
+RECORD = "farm.json"
+"""What was submitted, in the result's folder."""
+CANCELLED = "farm.cancelled"
+"""Laid into the result's folder by a host that wants no result; tasks look for it between frames."""
+LOOK_S = 1.0
+"""How often a folder is looked at; on a network disk a look is a round trip for each chunk."""
+
+OnEvent = Optional[Callable[[Event], None]]
+Cancelled = Optional[Callable[[], bool]]
+
+
+def is_farm(address: str) -> bool:
+    """Whether an address names a farm and no daemon.
+
+    >>> is_farm("deadline10:pool=gpu"), is_farm("tcp://127.0.0.1:5790")
+    (True, False)
+    """
+    return re.match(r"deadline10(:|$)", address) is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What an address says."""
+
+    options: JobOptions
+    placement: deadline10.Placement
+    chunk: Optional[int]  # noqa: UP045 - hosts on Python 3.9 may ask for type hints
+    overlap: int
+    handles: Optional[int]  # noqa: UP045
+
+
+def parse(address: str) -> Target:
+    """Read an address. Raises SettingsError for a name or a number that it does not know."""
+    if not is_farm(address):
+        raise SettingsError(f"'{address}' names no farm.", "Write deadline10, or deadline10:pool=gpu;chunk=24.")
+    given: dict[str, str] = {}
+    for part in filter(None, address.partition(":")[2].split(";")):
+        name, equals, value = part.partition("=")
+        if not equals or name in given:
+            raise SettingsError(f"'{part}' in {address} is no pair, or stands twice.", "Write it as pool=gpu.")
+        given[name.strip()] = value.strip()
+    numbers = {name: _number(address, given, name) for name in (*_SPLIT, *_JOB, "concurrent_tasks")}
+    texts: dict[str, Any] = {name: given.pop(name, "") for name in _TEXTS}
+    limits = tuple(filter(None, given.pop("limits", "").split(",")))
+    if given:
+        raise SettingsError(f"{address} says {', '.join(given)}, which is unknown.", f"Known: {', '.join(_KNOWN)}.")
+    job = {name: numbers[name] for name in _JOB if numbers[name] is not None}
+    placement = deadline10.Placement(limits=limits, concurrent_tasks=numbers["concurrent_tasks"] or 1, **texts)
+    overlap = chunks.DEFAULT_OVERLAP if numbers["overlap"] is None else numbers["overlap"]
+    return Target(JobOptions(**job), placement, numbers["chunk"], overlap, numbers["handles"])
+
+
+_SPLIT = ("chunk", "overlap", "handles")
+_JOB = ("gpus", "priority", "retries", "timeout_minutes")
+_TEXTS = ("pool", "secondary_pool", "group", "department", "comment", "plugin_directory", "deadlinecommand")
+_KNOWN = (*_TEXTS, "limits", *_SPLIT, "concurrent_tasks", *_JOB)
+
+
+def _number(address: str, given: dict[str, str], name: str) -> Any:
+    text = given.pop(name, None)
+    if text is None:
+        return None
+    if not text.isdigit():
+        raise SettingsError(f"{name}={text} in {address} is no number.", "Give a whole number.")
+    return int(text)
+
+
+class FarmClient:
+    """Speaks to one farm about the job of one result folder. Blocking calls only; safe to use from any thread."""
+
+    def __init__(self, address: str, out: Path) -> None:
+        """Starts nothing. Raises SettingsError for a bad address. out: where the frames will be; workers see it too."""
+        self._target = parse(address)
+        self._out = out
+
+    def __enter__(self) -> FarmClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held open; the job goes on."""
+
+    def submit(
+        self,
+        files: ShotFiles,
+        settings: ShotSettings,
+        *,
+        name: str = "",
+        request: str | None = None,
+        on_event: OnEvent = None,
+        cancelled: Cancelled = None,
+    ) -> JobStatus:
+        """Submit a shot; the same `request` again is the same job.
+
+        files: each role's must be one sequence on a disk that the workers see; nothing is sent.
+        Raises SettingsError before anything is submitted, UnreachableError, RefusedError, OutputError.
+        """
+        held = self._record()
+        if held is not None and request and held.get("request") == request:
+            return self.status(held["job"])
+        if settings.deliver != "clean":
+            raise SettingsError(f"A farm makes clean plates, not {settings.deliver}.", "Use a daemon for previews.")
+        shot = self._shot(files, settings, name)
+        if cancelled is not None and cancelled():
+            raise JobCancelledError("Cancelled.")
+        for stale in (CANCELLED, FAILED, "manifest.json"):
+            (self._out / stale).unlink(missing_ok=True)
+        target = self._target
+        done = deadline10.submit_shot(shot, target.options, target.placement, target.chunk, target.overlap)
+        job = f"deadline10:{done.job}" + (f"+{done.assemble_job}" if done.assemble_job else "")
+        fields = {"job": job, "request": request, "name": shot.name, "frames": str(shot.frames), "created": time.time()}
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+            (self._out / RECORD).write_text(json.dumps(fields), encoding="utf-8")
+        except OSError as error:
+            hint = f"Job {done.job} was submitted; delete it in the Monitor."
+            raise OutputError(f"{self._out} can't be written: {error.strerror}.", hint) from error
+        return self.status(job)
+
+    def status(self, job: str) -> JobStatus:
+        """How the job stands, from its folder. Raises JobNotFoundError where that holds another job or none."""
+        held = self._record()
+        if held is None or held["job"] != job:
+            raise JobNotFoundError(f"{self._out} holds no job {job}.", "Look for it in the Monitor.")
+        frames = FrameRange.parse(held["frames"])
+        done = len({frame for frame in self._noted() if frame in frames})
+        state, stage = ("running" if done else "queued"), "frames"
+        if (self._out / "manifest.json").is_file():
+            state = "done"
+        elif (self._out / CANCELLED).exists():
+            state = "cancelled"
+        else:
+            stage = self._trouble() or stage
+        return JobStatus(job, held["name"], state, held["created"], stage, done, len(frames), done)
+
+    def cancel(self, job: str) -> JobStatus:
+        """Want no result any more: its tasks stop between frames, and say so in the Monitor."""
+        status = self.status(job)
+        if not status.final:
+            (self._out / CANCELLED).touch()
+        return self.status(job)
+
+    def watch(self, job: str, on_event: OnEvent = None, cancelled: Cancelled = None) -> JobStatus:
+        """Block until the job is done or cancelled. A task's failure is told as the stage: the farm may try again."""
+        said: tuple[Any, ...] = ()
+        while True:
+            status = self.cancel(job) if cancelled is not None and cancelled() else self.status(job)
+            now = (status.state, status.stage, status.done)
+            if on_event is not None and now != said:
+                said = now
+                on_event({"event": "state", "state": status.state, "job": job})
+                progress = {"stage": status.stage, "done": status.done, "total": status.total, "frame": None}
+                on_event({"event": "progress", **progress, "job": job})
+            if status.final:
+                return status
+            threading.Event().wait(LOOK_S)
+
+    def fetch(self, job: str, out: Path, *, on_event: OnEvent = None, cancelled: Cancelled = None) -> list[Path]:
+        """The frames lie where they were asked for. Raises OutputError for another folder, JobNotFoundError."""
+        self.status(job)
+        if out.absolute() != self._out.absolute():
+            raise OutputError(f"The farm writes to {self._out}, not {out}.", "Copy the frames.")
+        return sorted(p for p in out.iterdir() if p.suffix in (".exr", ".png", ".json") and p.name != RECORD)
+
+    def _shot(self, files: ShotFiles, settings: ShotSettings, name: str) -> FarmShot:
+        target = self._target
+        if target.handles is not None:
+            settings = dataclasses.replace(settings, handles=target.handles)
+        if settings.engine == "auto":
+            # Every machine must come to the same engine, as with `farm submit`.
+            settings = dataclasses.replace(settings, engine="void" if target.options.gpus else "propagate")
+        if not files.plate or not files.matte:
+            raise SettingsError("The shot has no plate or no matte.", "Give at least one frame of each.")
+        patterns = {role: pattern(role, files.of(role)) for role in ("affected", "keep", "reference") if files.of(role)}
+        return FarmShot(
+            pattern("plate", files.plate),
+            pattern("matte", files.matte),
+            str(self._out),
+            settings.frames or FrameRange(min(files.plate), max(files.plate)),
+            settings,
+            name=re.sub(r"[\x00-\x1f\"]", " ", name),
+            **patterns,
+        )
+
+    def _record(self) -> dict[str, Any] | None:
+        try:
+            fields = json.loads((self._out / RECORD).read_text(encoding="utf-8"))
+            return fields if isinstance(fields, dict) and isinstance(fields.get("job"), str) else None
+        except (OSError, ValueError):
+            return None
+
+    def _noted(self) -> Iterator[int]:
+        """Every frame that some task has finished."""
+        for journal in (self._out / "frames.jsonl", *self._out.glob(f"{chunks.FOLDER}/*/frames.jsonl")):
+            try:
+                lines = journal.read_text(encoding="utf-8").splitlines()
+            except OSError:
+                continue
+            for line in lines:
+                found = re.match(r'\{"frame": (-?\d+)', line)
+                if found:
+                    yield int(found[1])
+
+    def _trouble(self) -> str:
+        try:
+            return f"on the farm: {json.loads((self._out / FAILED).read_text(encoding='utf-8'))['message']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+
+def pattern(role: str, files: Mapping[int, Path]) -> str:
+    """The one pattern that names a role's files by their frame numbers. Raises SettingsError where none does.
+
+    >>> pattern("plate", {998: Path("/p/a.0998.exr"), 1001: Path("/p/a.1001.exr")})
+    '/p/a.####.exr'
+    """
+    first = min(files)
+    match = re.search(rf"(?<!\d)({'-' * (first < 0)}0*{abs(first)})(\D*)$", files[first].name)
+    if match is None:
+        raise SettingsError(f"{files[first]} does not end in its frame's number, {first}.", "Number the files.")
+    digits, head, tail = len(match[1]), files[first].name[: match.start()], match[2]
+    padded = digits if match[1].lstrip("-").startswith("0") else min(len(f"{frame}") for frame in files)
+    for frame, path in files.items():
+        if path != files[first].with_name(f"{head}{frame:0{padded}d}{tail}"):
+            message = f"{role.capitalize()} {path} is not of the sequence of {files[first]}."
+            raise SettingsError(message, "Use one sequence.")
+    return str(files[first].with_name(f"{head}{'#' * padded}{tail}"))
