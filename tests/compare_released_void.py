@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
 import sys
+import tempfile
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -30,6 +33,8 @@ GOLDEN = HERE / "data" / "released_void.npz"
 LIMIT = 1e-4
 KEPT_SAMPLES = 1500
 STEPS = 3
+INPUT_SIZE, INPUT_FRAMES, INPUT_WINDOW = (384, 672), 11, 13
+"""Eleven frames are no legal length, so reading them pads."""
 
 
 def samples(result: torch.Tensor) -> np.ndarray:
@@ -191,6 +196,89 @@ def tiled(vae: Any) -> torch.Tensor:
         return vae.decode(tiny.array((1, tiny.LATENT_CHANNELS, 6, 8, 12), 32)).sample
 
 
+def released_reader(checkout: Path) -> Callable[..., Any]:
+    """The release's `get_video_mask_input`, without the packages that its module imports for other purposes."""
+
+    class Silent:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *_, **__: None
+
+    def read_video(path: str) -> np.ndarray:
+        capture, frames = cv2.VideoCapture(str(path)), []
+        while len(frames) < INPUT_FRAMES + 1:
+            more, frame = capture.read()
+            if not more:
+                break
+            frames.append(frame[..., ::-1])
+        return np.stack(frames)
+
+    stand_ins = {
+        "mediapy": {"read_video": read_video},
+        "loguru": {"logger": Silent()},
+        "videox_fun.data": {},
+        "videox_fun.data.dataset_image_video": {"get_random_mask": None},
+        **{name: {} for name in ("imageio", "torchvision", "skimage", "matplotlib")},
+    }
+    for name, members in stand_ins.items():
+        module = types.ModuleType(name)
+        vars(module).update(members)
+        sys.modules.setdefault(name, module)
+    package = types.ModuleType("videox_fun.utils")
+    package.__path__ = [str(checkout / "videox_fun" / "utils")]
+    sys.modules["videox_fun.utils"] = package
+    from videox_fun.utils.utils import get_video_mask_input
+
+    return get_video_mask_input
+
+
+def compare_inputs(checkout: Path) -> float:
+    """The published samples through the release's reading and ours: area scaling, labels, padding. Worst difference."""
+    from void_server.engine.void import conditioning, windows
+
+    read = released_reader(checkout)
+    read_video = sys.modules["mediapy"].read_video
+    worst = 0.0
+    for sample in sorted((checkout / "sample").iterdir()):
+        masks = sorted(sample.glob("*quadmask*.mp4"))
+        if not masks:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            # Four of the seven samples carry names that the release's own reader does not find.
+            place = Path(folder) / sample.name
+            place.mkdir()
+            source = sample / "input_video.mp4"
+            shutil.copy(source if source.is_file() and source.stat().st_size else masks[0], place / "input_video.mp4")
+            shutil.copy(masks[0], place / "quadmask_0.mp4")
+            shutil.copy(sample / "prompt.json", place / "prompt.json")
+            expected = read(
+                sample.name,
+                sample_size=INPUT_SIZE,
+                max_video_length=INPUT_FRAMES,
+                temporal_window_size=INPUT_WINDOW,
+                data_rootdir=folder,
+                use_quadmask=True,
+            )
+            video, disk = (read_video(place / name)[:INPUT_FRAMES] for name in ("input_video.mp4", "quadmask_0.mp4"))
+        found = sorted(int(v) for v in np.unique(disk))
+        order = windows.ping_pong(
+            len(video), windows.legal_frames(len(video), at_least=INPUT_WINDOW, at_most=INPUT_FRAMES)
+        )
+        pictures = torch.from_numpy(np.ascontiguousarray(video)).permute(3, 0, 1, 2)[None].float() / 255
+        removed = 1 - torch.from_numpy(disk[..., 0].copy()).float()[None, None] / 255
+        ours = [
+            conditioning.resize_area(pictures[:, :, order], *INPUT_SIZE),
+            conditioning.scale_labels(removed[:, :, order], *INPUT_SIZE),
+        ]
+        apart = [(a - b).abs().max().item() for a, b in zip(ours, expected)]
+        levels = conditioning.mask_for_vae(conditioning.mask_levels(ours[1], "three")).unique()
+        sys.stdout.write(
+            f"{sample.name:22} values {found}, to the autoencoder {[round(v, 3) for v in levels.tolist()]}, "
+            f"max |difference| video {apart[0]:.3g} mask {apart[1]:.3g}\n"
+        )
+        worst = max(worst, *apart)
+    return worst
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkout", type=Path)
@@ -209,6 +297,7 @@ def main() -> int:
         worst = max(worst, apart)
         golden[name] = samples(expected)
         sys.stdout.write(f"{name:22} {tuple(got.shape)!s:26} max |difference| {apart:.3g}\n")
+    worst = max(worst, compare_inputs(chosen.checkout.resolve()))
     if chosen.write:
         GOLDEN.parent.mkdir(exist_ok=True)
         np.savez_compressed(GOLDEN, **golden)

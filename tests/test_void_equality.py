@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -43,11 +47,34 @@ def test_golden_numbers_can_tell_pictures_apart(golden):
 @pytest.mark.parametrize("drift", [-3, 0, 3, 12])
 def test_published_mask_values_map_as_documented_even_after_a_codec(drift):
     disk = torch.tensor([0.0, 63, 127, 255]).view(1, 1, 1, 1, 4)
-    snapped = conditioning.snap_to_labels((255 - (disk + drift).clamp(0, 255)) / 255)
+    snapped = conditioning.scale_labels((255 - (disk + drift).clamp(0, 255)) / 255, 1, 4)
     assert (255 - snapped * 255).round().flatten().tolist() == [0, 63, 127, 255]
     for levels, fed in (("three", [0, 0, 128 / 255, 1]), ("two", [0, 0, 0, 1])):
         got = conditioning.mask_for_vae(conditioning.mask_levels(snapped, levels))[0, 0].flatten().tolist()
         assert got == pytest.approx(fed)
+
+
+def test_halves_of_two_labels_fall_as_released():
+    disk = torch.tensor([[0.0, 63], [63, 127], [127, 255], [0, 127]]).view(1, 1, 1, 4, 2)
+    halved = conditioning.scale_labels(1 - disk / 255, 4, 1)
+    assert (255 - halved * 255).round().flatten().tolist() == [63, 63, 127, 63]
+
+
+@pytest.mark.parametrize("sample", ["BigBen", "moving_ball"])
+def test_a_published_quadmask_maps_to_the_documented_levels(sample):
+    plates = Path(os.environ.get("VOID_PLATES", Path(__file__).parents[2] / "shared" / "plates"))
+    path = plates / "void" / sample / "quadmask.mp4"
+    if not path.is_file():
+        pytest.skip(f"{path} is not here; set VOID_PLATES")
+    capture = cv2.VideoCapture(str(path))
+    frames = [frame for more, frame in (capture.read() for _ in range(6)) if more]
+    capture.release()
+    disk = torch.from_numpy(np.stack(frames)[..., 0].copy()).float()[None, None]
+    assert set(disk.unique().tolist()) <= {0, 63, 127, 255}
+    fed = conditioning.mask_for_vae(conditioning.mask_levels(1 - disk / 255, "three"))[:, :1]
+    for value, level in ((0, 0.0), (63, 0.0), (127, 128 / 255), (255, 1.0)):
+        there = fed[disk == value]
+        assert torch.allclose(there, torch.full_like(there, level))
 
 
 def test_lengths_and_windows_are_the_released_ones():

@@ -39,12 +39,14 @@ def resize_area(video: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return flat.unflatten(0, (batch, -1))
 
 
-def snap_to_labels(mask: torch.Tensor) -> torch.Tensor:
-    """Bring a mask in [0, 1], 1 = remove, that codecs or resizing blurred back to the four labels.
+def scale_labels(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """A mask in [0, 1], 1 = remove, at another size and back on its four labels, whatever codecs and scaling did.
 
-    Works on the values as they lie on disk (255 = keep), where the thresholds are defined.
+    Works on values as they lie on disk (255 = keep), where the thresholds are defined. They are rounded first: the
+    middle of two labels lies right on a threshold (191 between 127 and 255), where the last bit would decide.
     """
-    disk = 255 - 255 * mask.float()
+    disk = torch.round((255 - 255 * mask.float()) * 1024) / 1024
+    disk = resize_area(disk, height, width)
     labels = torch.full_like(disk, 255)
     for highest, label in reversed(DISK_STEPS):
         labels = torch.where(disk <= highest, torch.full_like(disk, label), labels)

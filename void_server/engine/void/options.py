@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _wrong(name: str, value: Any, wanted: str) -> SettingsError:
     return SettingsError(f"Setting {name} is {value!r}.", f"Give {wanted}.")
 
 
-_READERS = {
+_READERS: dict[str, Callable[[str, Any], Any]] = {
     "weights": _path,
     "preset": lambda name, value: _one_of(name, value, PRESETS),
     "refine": _flag,

@@ -229,7 +229,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         self, mask: torch.Tensor, height: int, width: int, this_pass: str, preset: str, physics_prior: bool
     ) -> torch.Tensor:
         if mask.shape[-2:] != (height, width):
-            mask = conditioning.snap_to_labels(conditioning.resize_area(mask, height, width))
+            mask = conditioning.scale_labels(mask, height, width)
         binary = this_pass == "pass 2" and preset == "released"
         return conditioning.mask_levels(mask, "two" if binary else "three", physics_prior)
 
