@@ -278,6 +278,20 @@ def test_a_bug_in_the_thread_ends_as_failed_and_not_as_running_forever(tmp_path,
     assert status(node).startswith("FAILED: ZeroDivisionError") and "report" in status(node)
 
 
+def test_what_befell_a_node_is_not_said_of_another_scripts_node_of_the_same_name(tmp_path, session):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(raw="false", colorspace="sRGB")
+    session.session.fail_render = RuntimeError("no licence")
+    session.press(node, "remove")
+    assert status(node).startswith("FAILED")
+    nuke._save(tmp_path / "sh020.nk")
+    (tmp_path / "sh020.nk").write_text((tmp_path / "sh010_comp_v002.nk").read_text())
+    nuke._open(tmp_path / "sh020.nk")
+    other = nuke.allNodes("Group")[0]
+    session.host.knob_changed(other, other["prompt"])
+    assert other.name() == node.name() and status(other) == "no result"
+
+
 def test_a_grade_or_a_setting_makes_a_result_stale_and_moving_or_viewing_does_not(tmp_path, session):
     node, _ = comp(tmp_path)
     session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)

@@ -27,10 +27,9 @@ from void_nuke.results import Record
 from void_nuke.states import Facts, State, judge, spoken
 
 _live: dict[str, Live] = {}
-"""Work under way in this session, by void_id."""
+"""Work under way in this session, by `_key`."""
 _found: dict[str, Facts] = {}
-"""What the last look at the disk found, by void_id. Gone with the session, so nothing in it can stick."""
-
+"""What the last look at the disk found, by `_key`. Gone with the session, so nothing in it can stick."""
 
 UPSTREAM = nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY
 
@@ -108,7 +107,7 @@ def preview_affected(node: nuke.Group) -> None:
 
 def cancel_job(node: nuke.Group) -> None:
     """Stop the job of this node: the one under way, else one that was left behind."""
-    live = _live.get(text(node, "void_id"))
+    live = _live.get(_key(node))
     if live is not None:
         live.cancelled.set()
         _show_live(node, State.CANCELLING)
@@ -194,7 +193,7 @@ def look(node: nuke.Group) -> request.Asked:
         views=tuple(nuke.views()),
         view=nuke.thisView() or nuke.views()[0],
         working_space=str(root["workingSpaceLUT"].value()) if "workingSpaceLUT" in root.knobs() else "",
-        busy=text(node, "void_id") in _live,
+        busy=_key(node) in _live,
         client_problem=work.client_problem(),
     )
 
@@ -248,7 +247,7 @@ def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pa
 
 def _start(node: nuke.Group, records: Callable[[], Sequence[Record]], act: Callable[..., work.Outcome]) -> None:
     """Run `act` on the records in a thread; without a window, here and now."""
-    key = text(node, "void_id") or node.fullName()
+    key = _key(node)
     if key in _live:
         raise request.RefusedError(["A job of this node is under way. Wait for it, or press Cancel."])
     title = f"VOID: {node.name()}"
@@ -293,7 +292,7 @@ def _finish(node: nuke.Group, key: str, outcome: work.Outcome) -> None:
         for record in outcome.records:
             with contextlib.suppress(OSError):
                 record.with_(shown=True)
-    _found[node.fullName()] = Facts(record=state, error=outcome.error)
+    _found[_key(node)] = Facts(record=state, error=outcome.error)
     _show(node, outcome.error)
 
 
@@ -335,8 +334,8 @@ def apply(node: nuke.Group, record: Record) -> None:
 
 def _show(node: nuke.Group, detail: str = "") -> None:
     """Write the state line from what is known now."""
-    live = _live.get(text(node, "void_id") or node.fullName())
-    known = _found.get(node.fullName(), Facts())
+    live = _live.get(_key(node))
+    known = _found.get(_key(node), Facts())
     facts = dataclasses.replace(
         known,
         live=live.state if live else None,
@@ -348,14 +347,14 @@ def _show(node: nuke.Group, detail: str = "") -> None:
 
 
 def _show_live(node: nuke.Group, state: State, detail: str = "") -> None:
-    live = _live.get(text(node, "void_id") or node.fullName())
+    live = _live.get(_key(node))
     if live is not None:
         live.state = State.CANCELLING if live.cancelled.is_set() else state
         _say(node, spoken(Facts(live=live.state), detail))
 
 
 def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  # noqa: UP045
-    _found[node.fullName()] = found
+    _found[_key(node)] = found
     if wanted is not None:
         apply(node, wanted)
     lost = bool(found.missing_frames)
@@ -387,6 +386,11 @@ def _no_undo() -> Iterator[None]:
     finally:
         if not was_off:
             nuke.Undo.enable()
+
+
+def _key(node: nuke.Node) -> str:
+    """What tells a node from all others of this session; two scripts may each have a VoidInpaint1."""
+    return text(node, "void_id") or f"{nuke.root().name()}:{node.fullName()}"
 
 
 def _script() -> str:

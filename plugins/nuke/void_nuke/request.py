@@ -134,8 +134,8 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
     frames = _frames(asked, problems)
     views = _views(asked, problems)
     address = str(asked.knobs["server"]).strip() or os.environ.get("VOID_SERVER", "") or "tcp://127.0.0.1:5790"
-    if not re.fullmatch(r"(tcp|ipc)://\S+", address):
-        problems.append(f"'{address}' is not the address of a daemon. Write it as tcp://host:5790.")
+    if not re.fullmatch(r"(tcp|ipc)://\S+|deadline10(:.*)?", address):
+        problems.append(f"'{address}' is no address. Write tcp://host:5790 for a daemon, deadline10 for the farm.")
     settings = _settings(asked, frames, deliver, problems)
     if problems or frames is None or settings is None:
         raise RefusedError(problems)

@@ -20,6 +20,7 @@ from void_server.wire.shot import ShotFiles, ShotSettings
 
 WAIT_S = 600.0
 """How long a daemon may stay away in the middle of a job before the job is left behind, to be reattached."""
+CANCEL_WAIT_S = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +77,6 @@ def _one(
     cancelled: Callable[[], bool],
     patience_s: float,
 ) -> Record:
-    from void_server.wire.client import Client
-
     if record.state == "done":
         return record  # fetched while its script was closed
 
@@ -89,7 +88,7 @@ def _one(
             progress.hear("queued", 0, 0)
             hear(progress)
 
-    with Client(record.server, patience_s=patience_s) as client:
+    with _client(record, patience_s) as client:
         if not record.job:
             status = client.submit(
                 _files(record),
@@ -116,13 +115,11 @@ def _one(
 
 def cancel(records: Sequence[Record]) -> Outcome:
     """Cancel jobs that were left behind. Blocks for a few seconds at most."""
-    from void_server.wire.client import Client
-
     done = list(records)
     for index, record in enumerate(done):
         try:
             if record.job and record.state == "unfinished":
-                with Client(record.server) as client:
+                with _client(record, CANCEL_WAIT_S) as client:
                     client.cancel(record.job)
         except JobNotFoundError:
             pass  # gone already, which is what was asked for
@@ -130,6 +127,16 @@ def cancel(records: Sequence[Record]) -> Outcome:
             return Outcome(State.DETACHED, tuple(done), _line(error))
         done[index] = _ended(record, "cancelled")
     return Outcome(State.CANCELLED, tuple(done))
+
+
+def _client(record: Record, patience_s: float) -> Any:
+    """Whoever makes this result: a daemon, or a farm, whose tasks write into the record's folder."""
+    from void_server.farm.client import FarmClient, is_farm
+    from void_server.wire.client import Client
+
+    if is_farm(record.server):
+        return FarmClient(record.server, record.folder)
+    return Client(record.server, patience_s=patience_s)
 
 
 def _files(record: Record) -> ShotFiles:
