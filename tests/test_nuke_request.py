@@ -1,0 +1,149 @@
+"""What is sent, what is rendered first, and what is refused: decided before anything happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes import nuke
+from tests.nuke_session import comp, read, started
+
+
+@pytest.fixture
+def session():
+    with started() as found:
+        yield found
+
+
+@pytest.fixture
+def request_(session):
+    return session.host.request
+
+
+def asked(session, node):
+    return session.host.look(node)
+
+
+# Refusing ------------------------------------------------------------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_said_in_one_message_and_nothing_is_touched(tmp_path, session):
+    node = nuke.createNode("VoidInpaint")
+    node["range_mode"].setValue("custom")
+    node["first"].setValue(1010.5)
+    node["last"].setValue(1001)
+    node["shot_views"].setValue("left")
+    node["server"].setValue("gpu box")
+    node["matte_grow"].setValue(-4)
+    session.press(node, "remove")
+    (said,) = session.session.messages
+    for problem in (
+        "no name yet",
+        "connected to plate",
+        "connected to matte",
+        "1010.5",
+        "no view left",
+        "gpu box",
+        "grow",
+    ):
+        assert problem in said, problem
+    assert said.count("\n- ") == 7 and not node["void_id"].value() and not session.host._live
+
+
+@pytest.mark.parametrize(
+    ("knobs", "problem"),
+    [
+        ({"range_mode": "custom", "first": 990, "last": 1004}, "the plate has 1001-1008"),
+        ({"range_mode": "custom", "first": 1004, "last": 1002}, "runs backwards"),
+        ({"range_mode": "global"}, "the plate has 1001-1008"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_range_or_setting_that_cannot_be_is_refused_with_its_remedy(tmp_path, session, request_, knobs, problem):
+    node, _ = comp(tmp_path)
+    for name, value in knobs.items():
+        node[name].setValue(value)
+    with pytest.raises(request_.RefusedError, match=problem):
+        request_.plan(asked(session, node))
+
+
+def test_a_plate_in_steps_and_too_long_a_shot_are_refused(tmp_path, session, request_):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(_step="2", last="4000")
+    with pytest.raises(request_.RefusedError) as refused:
+        request_.plan(asked(session, node))
+    assert "steps of 2" in str(refused.value) and "Split the shot" in str(refused.value)
+
+
+# Sending files or rendering them -------------------------------------------------------------------------------------
+
+
+def direct(session, node) -> set[str]:
+    plan = session.host.request.plan(asked(session, node))
+    assert set(plan.direct) | set(plan.bake) == {"plate", "matte"} and not set(plan.direct) & set(plan.bake)
+    return set(plan.direct)
+
+
+def test_exr_reads_are_sent_as_they_are_through_dots_and_switched_off_nodes(tmp_path, session):
+    node, _ = comp(tmp_path)
+    assert direct(session, node) == {"plate", "matte"}
+    dot, grade = nuke.nodes.Dot(), nuke.nodes.Grade(white="3", disable="true")
+    grade.setInput(0, node.input(0))
+    dot.setInput(0, grade)
+    node.setInput(0, dot)
+    assert direct(session, node) == {"plate", "matte"}
+    grade["disable"].setValue(False)
+    assert direct(session, node) == {"matte"}, "a grade must be rendered"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sent"),
+    [
+        ({"raw": "false", "colorspace": "default (linear)"}, True),
+        ({"raw": "false", "colorspace": "Utility/Raw"}, True),
+        ({"raw": "false", "colorspace": "scene_linear (linear)"}, True),
+        ({"raw": "false", "colorspace": "sRGB"}, False),
+        ({"raw": "false", "colorspace": "ACES - ACEScg"}, False),
+        ({"frame": "frame*2"}, False),
+        ({"file": "/shots/plate.%04d.dpx"}, False),
+        ({"file": "/shots/%V/plate.%04d.exr"}, False),
+        ({"file": "/shots/still.exr"}, False),
+    ],
+)
+def test_a_plate_is_sent_as_it_lies_only_if_nuke_would_not_change_a_sample(tmp_path, session, knobs, sent):
+    node, _ = comp(tmp_path)
+    node.input(0)._data.knobs.update(knobs)
+    assert ("plate" in direct(session, node)) is sent
+
+
+def test_a_read_in_the_working_space_is_sent_and_the_space_is_named(tmp_path, session):
+    node, _ = comp(tmp_path)
+    nuke.root()["workingSpaceLUT"].setValue("ACES - ACEScg")
+    node.input(0)._data.knobs.update(raw="false", colorspace="ACES - ACEScg")
+    plan = session.host.request.plan(asked(session, node))
+    assert "plate" in plan.direct and plan.settings.colorspace == "acescg"
+    node.input(0)._data.knobs.update(colorspace="linear")
+    assert "plate" not in session.host.request.plan(asked(session, node)).direct, "Nuke would convert it"
+
+
+def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tmp_path, session):
+    node, shot = comp(tmp_path)
+    node.setInput(1, read(shot.plate, "NoAlpha"))
+    assert direct(session, node) == {"plate"}
+    node.setInput(1, read(shot.matte, "Short", last=1004))
+    assert direct(session, node) == {"plate"}
+    node.setInput(1, read(shot.matte, "Right"))
+    assert direct(session, node) == {"plate", "matte"}
+    node.node("MatteAsAlpha")["from0"].setValue("mask.a")
+    assert direct(session, node) == {"plate"}
+
+
+def test_handles_and_range_decide_what_is_read_and_what_is_delivered(tmp_path, session):
+    node, _ = comp(tmp_path)
+    for name, value in {"range_mode": "custom", "first": 1003, "last": 1004, "handles": 1}.items():
+        node[name].setValue(value)
+    plan = session.host.request.plan(asked(session, node))
+    assert (str(plan.frames), str(plan.reads), plan.settings.handles) == ("1003-1004", "1002-1005", 1)
+    assert sorted(plan.direct["plate"]) == [1002, 1003, 1004, 1005]
+    node["handles"].setValue(-1)
+    plan = session.host.request.plan(asked(session, node))
+    assert str(plan.reads) == "1001-1008" and plan.settings.handles is None
