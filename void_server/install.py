@@ -184,6 +184,7 @@ def _sources(host: Host) -> Iterator[tuple[Path, str]]:
             raise SettingsError(f"This installation lacks {name}.", "Install void-server again, from its wheel.")
         yield found[0], target
     yield package / "wire", "python/wire/void_server/wire"
+    yield package / "farm", "python/wire/void_server/farm"
     yield package / "__init__.py", "python/wire/void_server/__init__.py"
 
 

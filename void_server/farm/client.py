@@ -163,7 +163,8 @@ class FarmClient:
             state = "cancelled"
         else:
             stage = self._trouble() or stage
-        return JobStatus(job, held["name"], state, held["created"], stage, done, len(frames), done)
+        warnings = self._warnings() if state == "done" else ()
+        return JobStatus(job, held["name"], state, held["created"], stage, done, len(frames), done, warnings=warnings)
 
     def cancel(self, job: str) -> JobStatus:
         """Want no result any more: its tasks stop between frames, and say so in the Monitor."""
@@ -181,8 +182,9 @@ class FarmClient:
             if on_event is not None and now != said:
                 said = now
                 on_event({"event": "state", "state": status.state, "job": job})
-                progress = {"stage": status.stage, "done": status.done, "total": status.total, "frame": None}
-                on_event({"event": "progress", **progress, "job": job})
+                if status.state != "queued":
+                    progress = {"stage": status.stage, "done": status.done, "total": status.total, "frame": None}
+                    on_event({"event": "progress", **progress, "job": job})
             if status.final:
                 return status
             threading.Event().wait(LOOK_S)
@@ -232,6 +234,14 @@ class FarmClient:
                 found = re.match(r'\{"frame": (-?\d+)', line)
                 if found:
                     yield int(found[1])
+
+    def _warnings(self) -> tuple[str, ...]:
+        """What the manifest wants the artist to know."""
+        try:
+            found = json.loads((self._out / "manifest.json").read_text(encoding="utf-8"))["warnings"]
+            return tuple(str(warning["message"]) for warning in found)
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
 
     def _trouble(self) -> str:
         try:
