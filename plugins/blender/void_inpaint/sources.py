@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a strip and its settings to what is sent: files as they are, or frames that must be rendered first.
+
+What comes in: a scene, a strip with its `void` settings. What goes out: a `Plan`, or one error that names everything
+that is wrong. Frames are timeline frames in every role, so that trim, reverse, retime, strobe and hold are in the map
+from frame to file and nowhere else. It renders nothing and opens no socket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from void_server.wire.errors import SettingsError, VoidError
+from void_server.wire.messages import LIMITS
+from void_server.wire.shot import ShotSettings
+
+from . import pictures, timeline
+
+SPACES = {
+    "Linear Rec.709": "lin_rec709",
+    "Linear Rec.2020": "lin_rec2020",
+    "Linear DCI-P3 D65": "lin_p3d65",
+    "ACEScg": "acescg",
+    "ACES2065-1": "aces2065-1",
+}
+"""Blender's scene-linear spaces that the daemon knows. Files in any other space are rendered, which converts them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """A role whose frames Blender must render: of a strip, or of a mask."""
+
+    role: str
+    strip: str = ""
+    mask: str = ""
+    width: int = 0
+    height: int = 0
+    channel: int = 0
+    invert: bool = False
+    raw_alpha: bool = False
+
+    def stage(self, scene: str, run: str, first: int, end: int) -> pictures.Stage:
+        if self.mask:
+            return pictures.mask_stage(f"{run} {self.role}", self.mask, self.width, self.height, first, end)
+        as_matte = self.role != "plate" and self.channel == 0
+        mark = run if self.role == "plate" else ""
+        return pictures.strip_stage(
+            f"{run} {self.role}", scene, mark, self.strip, as_matte=as_matte, raw_alpha=self.raw_alpha
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything a run needs to know, in plain values, so that nothing of Blender's is held while time passes."""
+
+    scene: str
+    strip: str
+    first: int
+    end: int
+    anchor: float
+    space: str
+    """Blender's name of the space the plate's frames are in."""
+    output: str
+    files: Mapping[str, Mapping[int, str]]
+    renderings: tuple[Rendering, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def frames(self) -> range:
+        return range(self.first, self.end)
+
+
+def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
+    """Look at a strip and its settings. Raises SettingsError with every problem and its remedy."""
+    asked, problems = strip.void, []
+    files: dict[str, dict[int, str]] = {}
+    renderings: list[Rendering] = []
+    problems += _unfit(scene, strip)
+    if problems:
+        raise _refused(strip, problems)
+    first, end = timeline.left(strip), timeline.right(strip)
+    width, height = pictures.size_of(strip)
+    if not width or not height:
+        problems.append("Blender can't read its picture. Check the file and its path.")
+    own_alpha = asked.matte_source == "ALPHA"
+    space = strip.colorspace_settings.name if strip.type == "IMAGE" else ""
+    if _sent_as_files(strip) and not own_alpha:
+        files["plate"] = exr_files(strip, first, end)
+    else:
+        space = timeline.working_space()
+        renderings.append(Rendering("plate", strip=strip.name, raw_alpha=own_alpha))
+
+    if asked.matte_source == "MASK":
+        if asked.mask is None:
+            problems.append("No mask is chosen. Draw one in the Image or Clip editor and choose it under Matte.")
+        else:
+            matte = Rendering("matte", mask=asked.mask.name, width=width, height=height, invert=asked.invert)
+            renderings.append(matte)
+    elif own_alpha:
+        renderings.append(Rendering("matte", strip=strip.name, channel=3, invert=asked.invert))
+    chosen = [("matte", asked.matte_strip, asked.invert)] if asked.matte_source == "STRIP" else []
+    chosen += [
+        (role, name, False) for role, name in (("affected", asked.affected_strip), ("keep", asked.keep_strip)) if name
+    ]
+    for role, name, invert in chosen:
+        other = timeline.strips_of(scene).get(name) if name else None
+        found = list(_unfit_matte(role, name, other, strip, width, height))
+        problems += found
+        if found:
+            continue
+        if other.type == "IMAGE" and _all_exr(other) and not invert:
+            files[role] = exr_files(other, first, end)
+        else:
+            alpha = role == "matte" and asked.matte_channel == "A"
+            renderings.append(Rendering(role, strip=name, channel=3 if alpha else 0, invert=invert))
+
+    for role, found_files in files.items():
+        lost = sorted({path for path in found_files.values() if not Path(path).is_file()})
+        if lost:
+            problems.append(
+                f"{len(lost)} files of the {role} are not there, first {lost[0]}. Bring them back, or trim the strip."
+            )
+    roles = len(files) + len(renderings)
+    if (end - first) * roles > LIMITS["files"].value:
+        problems.append(f"It has {end - first} frames. Cut it: {LIMITS['files'].value // roles} at most.")
+    settings: dict[str, Any] = {}
+    try:
+        settings = _settings(asked, space, deliver, direct_matte="matte" in files)
+    except VoidError as error:
+        problems.append(str(error))
+    if problems:
+        raise _refused(strip, problems)
+    output = asked.output
+    if output == "AUTO":
+        # Blender 5.2 rounds whatever lies under another strip (4e-5, measured), unless the sequencer works in a linear
+        # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
+        # patch is nearer: outside the hole it leaves the movie to Blender.
+        output = "FULL" if "plate" in files else "PATCH"
+    return Plan(
+        scene.name, strip.name, first, end, timeline.content_start(strip), space, output,
+        files, tuple(renderings), settings,
+    )  # fmt: skip
+
+
+def exr_files(strip: Any, first: int, end: int) -> dict[int, str]:
+    """The file that an image strip shows at each timeline frame, as Blender itself maps it."""
+    folder = Path(bpy.path.abspath(strip.directory, library=strip.id_data.library))
+    return {frame: str(folder / strip.strip_elem_from_frame(frame).filename) for frame in range(first, end)}
+
+
+def _unfit(scene: Any, strip: Any) -> Iterator[str]:
+    """Why nothing at all can be removed from this strip."""
+    if strip.type not in timeline.KINDS:
+        yield f"A {strip.type.lower().replace('_', ' ')} strip has no pictures of its own. Select an image, movie or scene strip."
+    elif timeline.strips_of(scene).get(strip.name) != strip:
+        yield "It lies inside a meta strip. Move it out (Ctrl Alt G), remove, and group it again."
+    elif timeline.right(strip) <= timeline.left(strip):
+        yield "It shows no frame. Make it longer."
+    elif strip.type == "SCENE" and strip.scene is None:
+        yield "It shows no scene. Choose one in the strip's own panel."
+    elif strip.type == "SCENE" and strip.scene == scene:
+        yield "It shows the scene it lies in. Choose another one in the strip's own panel."
+    elif strip.type == "MOVIE" and not Path(bpy.path.abspath(strip.filepath, library=strip.id_data.library)).is_file():
+        yield f"The movie {strip.filepath} is not there. Bring it back, or choose the file anew."
+
+
+def _unfit_matte(role: str, name: str, other: Any, strip: Any, width: int, height: int) -> Iterator[str]:
+    if not name:
+        yield f"No {role} strip is chosen. Choose one under Matte."
+    elif other is None:
+        yield f"There is no strip '{name}' for the {role}. Choose one that lies beside this strip."
+    elif other.type not in timeline.KINDS:
+        yield f"Strip '{name}' can't be the {role}. Choose an image, movie or scene strip."
+    elif other == strip:
+        yield f"The strip can't be its own {role}. Choose another, or take its alpha."
+    else:
+        if timeline.left(other) > timeline.left(strip) or timeline.right(other) < timeline.right(strip):
+            yield (
+                f"The {role} '{name}' covers frames {timeline.left(other)}-{timeline.right(other) - 1}; the strip needs "
+                f"{timeline.left(strip)}-{timeline.right(strip) - 1}. Extend it, or trim the strip."
+            )
+        size = pictures.size_of(other)
+        if all(size) and all((width, height)) and size != (width, height):
+            yield (
+                f"The {role} '{name}' is {size[0]}x{size[1]}; the strip is {width}x{height}. "
+                "Render the matte at the strip's own size."
+            )
+
+
+def _all_exr(strip: Any) -> bool:
+    return bool(strip.elements) and all(e.filename.lower().endswith(".exr") for e in strip.elements)
+
+
+def _sent_as_files(strip: Any) -> bool:
+    """Whether the files themselves are what the sequencer shows, in a space that the daemon knows."""
+    if strip.type != "IMAGE" or not _all_exr(strip):
+        return False
+    return strip.colorspace_settings.name in (*SPACES, "Non-Color", "scene_linear")
+
+
+def _settings(asked: Any, space: str, deliver: str, direct_matte: bool) -> dict[str, Any]:
+    named = timeline.working_space() if space == "scene_linear" else space
+    return ShotSettings(
+        engine=asked.engine,
+        physics_prior=asked.physics_prior,
+        prompt=asked.prompt,
+        # Non-Color says nothing; then the file's own tags do.
+        colorspace=SPACES.get(named),
+        matte_channel=asked.matte_channel if direct_matte and asked.matte_channel != "AUTO" else None,
+        grow_px=asked.grow_px,
+        feather_px=asked.feather_px,
+        seed=asked.seed,
+        deliver=deliver,
+    ).to_wire()
+
+
+def _refused(strip: Any, problems: list[str]) -> SettingsError:
+    return SettingsError(f"Strip '{strip.name}': {' '.join(problems)}")

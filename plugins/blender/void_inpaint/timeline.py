@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sequencer's timeline in words that Blender 4.5 and 5.x share.
+
+What comes in: scenes and strips. What goes out: handles, channels, strips found again by name or by the mark of a run.
+It is the only module that knows which version names what. It renders nothing and reads no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+
+LAST_CHANNEL = 128
+"""Blender clamps a strip's channel here; DNA_sequence_types.h, MAX_CHANNELS."""
+
+KINDS = ("IMAGE", "MOVIE", "SCENE")
+"""Types of strip that hold a picture of their own."""
+
+
+def scene_of(context: Any) -> Any:
+    """The scene that the sequencer shows: 5.x lets a workspace name another than the window's."""
+    return getattr(context, "sequencer_scene", None) or context.scene
+
+
+def strips_of(scene: Any) -> Any:
+    """Top-level strips of a scene; an empty tuple where it has no sequencer."""
+    return scene.sequence_editor.strips if scene is not None and scene.sequence_editor else ()
+
+
+def active_strip(context: Any) -> Any:
+    scene = scene_of(context)
+    return scene.sequence_editor.active_strip if scene is not None and scene.sequence_editor else None
+
+
+def left(strip: Any) -> int:
+    """First timeline frame that shows the strip."""
+    return int(strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start)
+
+
+def right(strip: Any) -> int:
+    """First timeline frame after the strip."""
+    return int(strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end)
+
+
+def set_handles(strip: Any, first: int, end: int) -> None:
+    """Trim a strip to first <= frame < end; what it shows at a frame does not move."""
+    if hasattr(strip, "left_handle"):
+        strip.right_handle, strip.left_handle = end, first
+    else:
+        strip.frame_final_end, strip.frame_final_start = end, first
+
+
+def content_start(strip: Any) -> float:
+    """Timeline frame at which the strip's first picture would lie: moves when the strip is moved, not when trimmed."""
+    return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
+
+
+def free_channel(scene: Any, first: int, end: int, above: int) -> int | None:
+    """Lowest channel over `above` that is empty from `first` to `end`; None where all are taken."""
+    busy = {s.channel for s in strips_of(scene) if left(s) < end and right(s) > first}
+    return next((channel for channel in range(above + 1, LAST_CHANNEL + 1) if channel not in busy), None)
+
+
+def find(scene_name: str, run: str, name: str) -> tuple[Any, Any]:
+    """(scene, strip) of a run; (None, None) once they are gone.
+
+    The mark of the run comes first, since names change; a copied strip carries the same mark, so among several the name
+    decides. An undo past the start of the run takes the mark away; then the name alone finds it.
+    """
+    scenes = sorted(bpy.data.scenes, key=lambda s: s.name != scene_name)
+    marked = [(s, strip) for s in scenes for strip in strips_of(s) if run and strip.void.run == run]
+    for scene, strip in marked:
+        if strip.name == name:
+            return scene, strip
+    if marked:
+        return marked[0]
+    scene = bpy.data.scenes.get(scene_name)
+    strip = strips_of(scene).get(name) if scene is not None and strips_of(scene) else None
+    return (scene, strip) if strip is not None else (None, None)
+
+
+def results_of(scene: Any, mark: str) -> list[Any]:
+    """Strips that show clean frames of the strip with this mark, newest first."""
+    found = [s for s in strips_of(scene) if mark and s.void.source == mark and s.void.shows != "affected"]
+    return sorted(found, key=lambda s: -s.void.version)
+
+
+def mark(scene: Any, strip: Any, fresh: str) -> None:
+    """Give a strip a mark of its own; a copied strip carries that of its origin until then."""
+    alike = [s for s in strips_of(scene) if s.void.mark == strip.void.mark]
+    if not strip.void.mark or len(alike) > 1:
+        strip.void.mark = fresh
+
+
+def animated(scene: Any, strip: Any) -> Iterator[Any]:
+    """F-curves that animate a strip."""
+    data = scene.animation_data
+    if data is None or data.action is None:
+        return
+    prefix = strip.path_from_id() + "."
+    for layer in data.action.layers:
+        for part in layer.strips:
+            bag = part.channelbag(data.action_slot)
+            for curve in list(bag.fcurves) if bag else ():
+                if curve.data_path.startswith(prefix):
+                    yield bag, curve
+
+
+def working_space() -> str:
+    """Name of the scene-linear space that rendered EXR files are in; 5.x lets a blend file choose."""
+    spaces = getattr(bpy.data, "colorspace", None)
+    return str(spaces.working_space) if spaces is not None else "Linear Rec.709"

@@ -1,0 +1,175 @@
+"""Pack the Blender add-on into one extension zip for every supported Blender, and hand it to Blender's own installer.
+
+What comes in: where the zip goes, which platforms, perhaps a folder of wheels. What goes out: a zip that Blender installs
+without pip and without administrator. It asks pip for wheels only, and starts Blender only where it was told to install.
+
+The zip holds the add-on, `void_server` itself as a wheel, and pyzmq and msgpack for Python 3.11 (Blender 4.5, 5.0) and
+3.13 (5.1 on). pyzmq stays at 26.4: later ones ship `cp312-abi3` wheels, which Blender's installer drops as soon as a
+`cp311` wheel is listed beside them, and then refuses the whole extension on 3.13 (measured on 4.5.15 and 5.2.3).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import void_server
+from void_server.wire.errors import OutputError, SettingsError
+
+REQUIREMENTS = ("pyzmq==26.4.0", "msgpack>=1.1,<2")
+PYTHONS = ("3.11", "3.13")
+PLATFORMS = {
+    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    "windows-x64": ("win_amd64",),
+    "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64"),
+}
+"""Blender's name of each platform, and the tags of wheels that run on it.
+Sources: Blender 4.5 needs glibc 2.28 and macOS 11.2 on Apple silicon (blender.org, requirements)."""
+EXTENSION = "void_inpaint"
+FOLDER = Path("plugins/blender") / EXTENSION
+_STAMP = (1980, 1, 1, 0, 0, 0)
+"""Time of every file in a zip, so that the same content is the same zip."""
+
+
+def this_platform() -> str:
+    """Blender's name of this machine. Raises SettingsError where Blender offers none."""
+    machine = {"x86_64": "x64", "AMD64": "x64", "arm64": "arm64"}.get(platform.machine(), platform.machine())
+    name = {"linux": "linux", "win32": "windows", "darwin": "macos"}.get(sys.platform, sys.platform) + f"-{machine}"
+    if name not in PLATFORMS:
+        raise SettingsError(f"The add-on is not packed for {name}.", f"Name one of: {', '.join(PLATFORMS)}.")
+    return name
+
+
+def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Path | None = None) -> Path:
+    """Write the extension to `out`. wheels: take pyzmq and msgpack from this folder alone, without any network.
+
+    Raises SettingsError where wheels can't be had, OutputError where `out` can't be written.
+    """
+    if wheels is not None and not wheels.is_dir():
+        raise SettingsError(f"The folder of wheels {wheels} does not exist.", "Name an existing folder.")
+    source = _source()
+    with tempfile.TemporaryDirectory() as scratch:
+        staged = Path(scratch) / EXTENSION
+        shutil.copytree(source, staged, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+        bundled = staged / "wheels"
+        bundled.mkdir()
+        own_wheel(bundled)
+        for name in platforms:
+            for python in PYTHONS:
+                _download(bundled, name, python, wheels)
+        manifest = staged / "blender_manifest.toml"
+        text = manifest.read_text(encoding="utf-8")
+        manifest.write_text(_completed(text, platforms, sorted(bundled.glob("*.whl"))), encoding="utf-8")
+        packed = Path(scratch) / "packed.zip"
+        _zip(packed, ((path.relative_to(staged).as_posix(), path) for path in staged.rglob("*")))
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            part = out.with_name(f".{out.name}.part")
+            shutil.copyfile(packed, part)
+            part.replace(out)
+        except OSError as error:
+            raise OutputError(f"{out} can't be written: {error.strerror}.", "Choose another place.") from error
+    return out
+
+
+def install(blender: str | None, wheels: Path | None = None) -> str:
+    """Build the zip and let Blender's own installer take it; returns what Blender said.
+
+    blender: the program; None looks on PATH. Raises SettingsError where there is none or it refuses.
+    """
+    program = shutil.which(blender or "blender")
+    if program is None:
+        raise SettingsError(
+            f"Blender was not found{f' at {blender}' if blender else ' on PATH'}.",
+            "Name it with --blender, or build the zip with --zip FILE and drop it onto a Blender window.",
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        built = build_zip(Path(scratch) / f"{EXTENSION}.zip", (this_platform(),), wheels)
+        words = [program, "--command", "extension", "install-file", "--repo", "user_default", "--enable", str(built)]
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise SettingsError(
+            f"Blender refused the add-on: {said[-1] if said else f'status {done.returncode}'}.",
+            "Use Blender 4.5 or later.",
+        )
+    return done.stdout.strip()
+
+
+def own_wheel(folder: Path) -> Path:
+    """Pack the installed `void_server` as a wheel without dependencies: the add-on brings what its client needs.
+
+    Source of the format: PyPA, Binary distribution format (wheel 1.0).
+    """
+    package = Path(void_server.__file__).resolve().parent
+    version = void_server.__version__
+    info = f"void_server-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: void-server\nVersion: {version}\nLicense: Apache-2.0\n"
+    tags = "Wheel-Version: 1.0\nGenerator: void-server\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files = {
+        f"void_server/{path.relative_to(package).as_posix()}": path.read_bytes()
+        for path in [package / "__init__.py", *sorted((package / "wire").rglob("*.py"))]
+    }
+    files |= {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": tags.encode()}
+    rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
+    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    wheel = folder / f"void_server-{version}-py3-none-any.whl"
+    _zip(wheel, files.items())
+    return wheel
+
+
+def _source() -> Path:
+    """The add-on's folder, in an installed wheel or in a checkout."""
+    package = Path(void_server.__file__).resolve().parent
+    for folder in (package / "hosts" / FOLDER, package.parent / FOLDER):
+        if (folder / "blender_manifest.toml").is_file():
+            return folder
+    raise SettingsError("This installation lacks the Blender add-on.", "Install void-server again, from its wheel.")
+
+
+def _download(into: Path, name: str, python: str, wheels: Path | None) -> None:
+    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+    words += [f"--abi=cp{python.replace('.', '')}", "--dest", str(into)]
+    words += [f"--platform={tag}" for tag in PLATFORMS[name]]
+    if wheels is not None:
+        words += ["--no-index", "--find-links", str(wheels)]
+    done = subprocess.run([*words, *REQUIREMENTS], check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        where = f"in {wheels}" if wheels is not None else "from the package index"
+        raise SettingsError(
+            f"pyzmq and msgpack for {name}, Python {python}, can't be had {where}: {(lines or ['pip failed'])[0]}",
+            "Download their wheels elsewhere and name the folder with --wheels, or name fewer platforms.",
+        )
+
+
+def _completed(manifest: str, platforms: Iterable[str], wheels: Iterable[Path]) -> str:
+    """The manifest with this version, and the platforms and wheels that the zip holds."""
+    text = re.sub(r'^version = ".*"$', f'version = "{void_server.__version__}"', manifest, flags=re.M)
+    listed = "".join(f'  "./wheels/{path.name}",\n' for path in wheels)
+    named = ", ".join(f'"{name}"' for name in platforms)
+    return text.replace("\n[permissions]", f"\nplatforms = [{named}]\nwheels = [\n{listed}]\n\n[permissions]")
+
+
+def _zip(out: Path, files: Iterable[tuple[str, Path | bytes]]) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files):
+            if isinstance(content, Path):
+                if content.is_dir():
+                    continue
+                content = content.read_bytes()
+            archive.writestr(zipfile.ZipInfo(name, _STAMP), content, zipfile.ZIP_DEFLATED)
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
