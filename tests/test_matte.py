@@ -74,3 +74,12 @@ def test_a_picture_placed_on_another_window_keeps_its_place():
     picture = np.arange(6, dtype=np.float32).reshape(2, 3)
     placed = fit.place(picture, Window(2, 1, 5, 3), Window(4, 0, 7, 3))
     assert placed.tolist() == [[0, 0, 0], [2, 0, 0], [5, 0, 0]]
+
+
+def test_a_found_matte_is_enlarged_to_the_same_values_whichever_part_is_asked_for():
+    small = np.random.default_rng(0).random((9, 16)).astype(np.float32)
+    whole = Window(0, 0, 64, 36)
+    full = fit.enlarge_soft(small, whole, whole)
+    part = Window(10, 5, 50, 30)
+    assert np.array_equal(fit.enlarge_soft(small, whole, part), full[part.slices(whole)])
+    assert np.abs(full - fit.resize_soft(small, 36, 64)).max() < 0.05

@@ -1,7 +1,8 @@
 """What is marked on each frame of a shot: matte, affected, keep, and the change that follows from them.
 
 What comes in: a `CheckedShot`, and later what `effects` found. What goes out: mattes on any window of the canvas, each
-kept only where it is not 0, since a roto covers little of a 4K frame. It knows no plate's pixels and no engine.
+kept only where it is not 0, and as half floats, since a roto covers little of a 4K frame. It knows no engine, and of
+plates their windows only.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from void_server.wire.shot import Window
 
 Array = npt.NDArray[np.float32]
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 256 << 20
 NOTHING: Held = (Window(0, 0, 0, 0), np.zeros((0, 0), np.float32))
 
 
@@ -94,16 +95,18 @@ class Marks:
         return _cropped(marked * (1 - self.on("matte", frame, box)), box)
 
     def _scaled_up(self, frame: int) -> Held:
+        """What was found, at the canvas's size; only where it lies, since a full 4K matte takes time to make."""
         box, small = (self._found or {}).get(frame, NOTHING)
         if box.empty:
             return NOTHING
         height, width = self._found_size
-        whole = fit.resize_soft(
-            np.asarray(fit.place(small, box, Window(0, 0, width, height)), np.float32),
-            self.whole.height,
-            self.whole.width,
-        )
-        return _cropped(whole, self.whole)
+        down, across = self.whole.height / height, self.whole.width / width
+        room = box.grow(1)
+        near = Window(
+            int(room.x0 * across), int(room.y0 * down), int(room.x1 * across) + 1, int(room.y1 * down) + 1
+        ).intersect(self.whole)
+        whole = np.asarray(fit.place(small, box, Window(0, 0, width, height)), np.float32)
+        return _cropped(fit.enlarge_soft(whole, self.whole, near), near)
 
     def _change(self, frame: int) -> Held:
         settings = self._checked.settings
@@ -130,4 +133,4 @@ def _cropped(mask: Array, at: Window) -> Held:
     if box is None:
         return NOTHING
     rows, columns = box.slices(Window(0, 0, at.width, at.height))
-    return box.shift(at.x0, at.y0), mask[rows, columns].copy()
+    return box.shift(at.x0, at.y0), mask[rows, columns].astype(np.float16)

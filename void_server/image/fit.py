@@ -43,6 +43,18 @@ def resize_soft(mask: Array, height: int, width: int) -> Array:
     return np.asarray(np.clip(resized, 0, 1), np.float32)
 
 
+def enlarge_soft(mask: Array, whole: Window, part: Window) -> Array:
+    """The `part` of `mask` scaled to cover `whole`, bilinear: the same values whichever part is asked for.
+
+    Pixel centres are matched as `cv2.resize` does: x in the small picture is (X + 0.5) * scale - 0.5.
+    """
+    across, down = mask.shape[1] / whole.width, mask.shape[0] / whole.height
+    back = np.array([[across, 0, (part.x0 + 0.5) * across - 0.5], [0, down, (part.y0 + 0.5) * down - 0.5]], np.float64)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (part.width, part.height)
+    return np.asarray(cv2.warpAffine(mask, back, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
 def place(picture: npt.NDArray[np.floating], at: Window, onto: Window) -> npt.NDArray[np.floating]:
     """`picture`, which covers window `at`, on window `onto`; what it does not cover is 0. Same dtype, fresh array."""
     result = np.zeros((onto.height, onto.width, *picture.shape[2:]), picture.dtype)
