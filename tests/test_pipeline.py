@@ -232,7 +232,10 @@ def test_an_unknown_engine_is_refused_with_the_ones_there_are(shot, tmp_path):
 def test_one_frame_is_a_shot(tmp_path):
     shot = tiny_shot.write(tmp_path / "shot", count=1)
     manifest = remove(shot, tmp_path / "out")
-    assert manifest["coverage"] < 0.1
+    # The band around the matte shows this frame's own wall; what the square hides, no frame shows.
+    assert manifest["coverage"] < 0.5
+    coverage = tiny_shot.read_channel(tmp_path / "out/aov.1001.exr", "coverage")
+    assert coverage[tiny_shot.square(0)].max() == 0
     assert "invented" in [w["code"] for w in manifest["warnings"]]
     clean = tiny_shot.read_rgb(tmp_path / "out/clean.1001.exr").astype(np.float32)
     assert np.isfinite(clean).all()
