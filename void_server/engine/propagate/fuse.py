@@ -63,9 +63,9 @@ def fuse(goal: Surroundings, donors: Sequence[Laid], where: npt.NDArray[np.bool_
     stack = np.stack([d.code[rows, columns] + gain(goal, d) for d in donors])
     best = min(d.error for d in donors)
     merits = np.array([d.rank * merit(d.error, best, d.index - goal.index) for d in donors], np.float32)
-    weight = merits[:, None] * np.stack([
-        np.where(d.valid[rows, columns], 1, np.where(d.bare[rows, columns], SECOND_RANK, 0)) for d in donors
-    ]).astype(np.float32)
+    weight = merits[:, None] * np.stack(
+        [np.where(d.valid[rows, columns], 1, np.where(d.bare[rows, columns], SECOND_RANK, 0)) for d in donors]
+    ).astype(np.float32)
     middle = weighted_median(stack, weight)
     off = np.abs(stack - middle).mean(2)
     agree = weight * np.exp(-((off / NOISE) ** 2) / 2) + np.float32(1e-9) * weight

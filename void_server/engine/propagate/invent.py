@@ -16,7 +16,3 @@ def smooth(code: Array, known: npt.NDArray[np.bool_]) -> Array:
     """Continue the known surroundings smoothly: plausible for sky and walls, steady everywhere."""
     out: Array = np.where(known[..., None], code, spread(code, known.astype(np.float32)))
     return out
-
-
-def exemplar(code: Array, known: npt.NDArray[np.bool_], seed: int) -> Array:
-    return smooth(code, known)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from void_server.engine import Array, Colour, Fill, Needs, Shot
 from void_server.engine.propagate.background import Background
-from void_server.engine.propagate.camera import Camera, follow
+from void_server.engine.propagate.camera import follow
 from void_server.engine.propagate.recovery import Recovery
 from void_server.engine.propagate.survey import Survey, survey
 from void_server.wire.errors import SettingsError

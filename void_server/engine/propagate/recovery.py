@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Fill, Shot
-from void_server.engine.propagate import donors, fuse, invent, register, sharpness
+from void_server.engine.propagate import donors, exemplar, fuse, invent, register, sharpness
 from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
@@ -125,7 +125,9 @@ class Recovery:
         corners = np.array(
             [[[crop.x0, crop.y0], [crop.x1, crop.y0], [crop.x1, crop.y1], [crop.x0, crop.y1]]], np.float64
         )
-        laid = np.clip(np.nan_to_num(cv2.perspectiveTransform(corners, self.camera.between(index, other))[0]), -1e6, 1e6)
+        laid = np.clip(
+            np.nan_to_num(cv2.perspectiveTransform(corners, self.camera.between(index, other))[0]), -1e6, 1e6
+        )
         low, high = np.floor(laid.min(0)).astype(int), np.ceil(laid.max(0)).astype(int)
         room = round(12 / self.survey.scale)
         return Window(int(low[0]), int(low[1]), int(high[0]), int(high[1])).grow(room).intersect(self.plates.canvas)
@@ -178,7 +180,7 @@ class Recovery:
             if painted is not None and painted.lends is not None:
                 where = painted.lends > 0
                 rest.code[where], rest.views[where], rest.scatter[where] = painted.code[where], 1e3, 0
-        rest.code = invent.exemplar(rest.code, rest.views > 0, self.shot.seed)
+        rest.code = exemplar.complete(rest.code, rest.views > 0, self.shot.seed)
         return rest
 
     def _still_frame(self, index: int, hole: Window) -> Whole:
@@ -270,7 +272,7 @@ class Recovery:
             if parent is not None and not whole.known.all():
                 goal = self._goal(key, whole)
                 self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
-            code = invent.exemplar(whole.code, whole.known, self.shot.seed + key)
+            code = exemplar.complete(whole.code, whole.known, self.shot.seed + key)
             every = np.full(whole.free.shape, 255, np.uint8)
             lends = np.where(whole.free | whole.real, 0, 255).astype(np.uint8)
             lends = cv2.dilate(lends, np.ones((5, 5), np.uint8))
@@ -291,7 +293,13 @@ class Recovery:
             self._lend(self._key(key), goal, whole, weight, total, mass)
 
     def _lend(
-        self, donor: register.Donor | None, goal: register.Target, whole: Whole, weight: float, total: Array, mass: Array
+        self,
+        donor: register.Donor | None,
+        goal: register.Target,
+        whole: Whole,
+        weight: float,
+        total: Array,
+        mass: Array,
     ) -> None:
         laid = self._lay_one(goal, donor) if donor is not None else None
         if laid is not None:

