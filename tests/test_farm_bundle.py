@@ -27,16 +27,17 @@ def shot(tmp_path):
     return tiny_shot.write(tmp_path / "shöt")
 
 
-@pytest.fixture
-def local(shot, tmp_path):
-    """What a local run makes of the shot."""
-    void_server("run", *farm_floor.shot_words(shot, tmp_path / "local"))
-    return tmp_path / "local"
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """What a local run makes of the shot, which is the same in every test."""
+    folder = tmp_path_factory.mktemp("local")
+    void_server("run", *farm_floor.shot_words(tiny_shot.write(folder / "shot"), folder / "clean"))
+    return folder / "clean"
 
 
 def make(shot, tmp_path, *more):
     words = farm_floor.shot_words(shot, tmp_path / "out")
-    done = void_server("farm", "bundle", *words, "--bundle", tmp_path / "bundle", *more, "--json")
+    done = void_server("farm", "bundle", *words, "--bundle", tmp_path / "bundle", "--no-warm", *more, "--json")
     fields = json.loads(done.stdout.splitlines()[-1])
     assert fields["clean"] == str(tmp_path / "out/clean.####.exr")
     return tmp_path / "bundle/template.yaml"

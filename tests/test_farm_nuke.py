@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 import sys
 
 import pytest
 
 from tests import farm_floor
+from tests.fakes import nuke
 from tests.nuke_session import comp, started, status
+from tests.test_nuke_end_to_end import CRASH
 
 pytestmark = pytest.mark.timeout(120)
 ADDRESS = f"deadline10:plugin_directory={farm_floor.ROOT}/plugins/deadline;retries=0"
@@ -64,3 +67,20 @@ def test_cancel_on_the_node_stops_the_farms_task(farm, tmp_path):
         assert status(node).startswith("CANCELLED")
         (task,) = farm.run(job)
         assert task["errors"][0].startswith("Cancelled.")
+
+
+def test_a_script_opened_again_after_a_crash_takes_the_farms_result_up(farm, tmp_path):
+    words = [sys.executable, "-c", CRASH, str(tmp_path), ADDRESS, "saved"]
+    crashed = subprocess.run(words, check=False, cwd=farm_floor.ROOT, capture_output=True, text=True, timeout=60)
+    assert crashed.returncode == 1, crashed.stderr
+    (job,) = submitted(tmp_path)
+    (task,) = farm.run(job)
+    assert task["status"] == "Completed"
+    with started() as session:
+        nuke._open(tmp_path / "sh010_comp_v002.nk")
+        node = nuke.allNodes("Group")[0]
+        session.press(node, "refresh")
+        session.wait_for(node, "DETACHED")
+        session.press(node, "reattach")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)

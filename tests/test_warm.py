@@ -21,10 +21,12 @@ def shot(tmp_path):
     return tiny_shot.write(tmp_path / "shot")
 
 
-@pytest.fixture
-def local(shot, tmp_path):
-    void_server("run", *farm_floor.shot_words(shot, tmp_path / "local"))
-    return tmp_path / "local"
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """What a local run makes of the shot, which is the same in every test."""
+    folder = tmp_path_factory.mktemp("local")
+    void_server("run", *farm_floor.shot_words(tiny_shot.write(folder / "shot"), folder / "clean"))
+    return folder / "clean"
 
 
 @pytest.fixture
