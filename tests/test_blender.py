@@ -1,7 +1,7 @@
 """The Blender add-on in the real Blender: 4.5 LTS and 5.x, the zip installed by Blender's own installer.
 
-One process a version tries every claim of `tests/blender_scripts/claims_*.py`; each is reported here under its own name.
-The Blenders are the `bpy` wheels. VOID_BLENDER45_PYTHON and VOID_BLENDER5_PYTHON name Pythons that have them (and
+One process a version tries every claim of `tests/blender_scripts/claims_*.py`; each is reported here under its own
+name. The Blenders are the `bpy` wheels. VOID_BLENDER45_PYTHON and VOID_BLENDER5_PYTHON name Pythons that have them (and
 OpenEXR, which judges pixels); without them virtual environments are made once, in the user's cache folder, where a
 fitting Python is there. On CI a missing Blender is a failure and never a skip.
 """

@@ -1,7 +1,7 @@
 """Pack the Blender add-on into one extension zip for every supported Blender, and hand it to Blender's own installer.
 
-What comes in: where the zip goes, which platforms, perhaps a folder of wheels. What goes out: a zip that Blender installs
-without pip and without administrator. It asks pip for wheels only, and starts Blender only where it was told to install.
+What comes in: where the zip goes, which platforms, perhaps a folder of wheels. What goes out: a zip that Blender
+installs without pip and without administrator. It asks pip for wheels only, and starts Blender only to install.
 
 The zip holds the add-on, `void_server` itself as a wheel, and pyzmq and msgpack for Python 3.11 (Blender 4.5, 5.0) and
 3.13 (5.1 on). pyzmq stays at 26.4: later ones ship `cp312-abi3` wheels, which Blender's installer drops as soon as a
@@ -106,7 +106,7 @@ def install(blender: str | None, wheels: Path | None = None) -> str:
 
 
 def own_wheel(folder: Path) -> Path:
-    """Pack the installed `void_server` as a wheel without dependencies: the add-on brings what its client needs.
+    """Pack what hosts import of the installed `void_server` as a wheel: its client, without dependencies.
 
     Source of the format: PyPA, Binary distribution format (wheel 1.0).
     """
@@ -164,11 +164,9 @@ def _completed(manifest: str, platforms: Iterable[str], wheels: Iterable[Path]) 
 def _zip(out: Path, files: Iterable[tuple[str, Path | bytes]]) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files):
-            if isinstance(content, Path):
-                if content.is_dir():
-                    continue
-                content = content.read_bytes()
-            archive.writestr(zipfile.ZipInfo(name, _STAMP), content, zipfile.ZIP_DEFLATED)
+            if isinstance(content, bytes) or content.is_file():
+                data = content if isinstance(content, bytes) else content.read_bytes()
+                archive.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
 
 
 def _digest(content: bytes) -> str:

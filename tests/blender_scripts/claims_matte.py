@@ -1,1 +1,140 @@
-"""x"""
+"""Mattes come out as they were drawn: linear, complete, on the right frame."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+from desk import HEIGHT, WIDTH, addon, raises, read
+
+
+def _mattes(desk, strip, frames):
+    """float32 [H, W] of the matte that would be sent, by frame."""
+    made, plan = {}, addon("sources").plan(desk.scene, strip)
+    (rendering,) = [r for r in plan.renderings if r.role == "matte"]
+    stage = rendering.stage(desk.scene.name, "", plan.first, plan.end)
+    for frame in frames:
+        path = desk.folder / f"matte.{frame:04d}.exr"
+        addon("removal")._render(stage, rendering, frame, path)
+        made[frame] = read(path)[..., 0]
+    stage.close()
+    return made
+
+
+def _covers(matte, x0, y0, x1, y1):
+    """Whether a matte is 1 inside a box, 0 outside, but for its antialiased edge, which 4.5 draws wide."""
+    inside = np.zeros(matte.shape, bool)
+    inside[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2] = True
+    beyond = np.ones(matte.shape, bool)
+    beyond[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2] = False
+    return bool((matte[inside] == 1).all() and (matte[beyond] == 0).all())
+
+
+def claim_a_mask_lies_where_it_was_drawn_and_its_last_pixel_is_sound(desk):
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(30, 12, 60, 40)
+    for frame, matte in _mattes(desk, strip, range(10, 18)).items():
+        assert matte.shape == (HEIGHT, WIDTH)
+        assert _covers(matte, 30, 12, 60, 40), frame
+        assert matte[0, -1] == 0, "the pixel that 4.5 leaves uninitialised"
+    strip.void.invert = True
+    assert _mattes(desk, strip, [12])[12][0, -1] == 1
+
+
+def claim_a_half_transparent_mask_is_half(desk):
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(30, 12, 60, 40)
+    strip.void.mask.layers[0].alpha = 0.5
+    assert abs(_mattes(desk, strip, [10])[10][25, 45] - 0.5) < 1e-3
+
+
+def _moved(mask, frame, dx):
+    """Key a mask's shape at a frame, moved by pixels; Blender has no other way than the Mask editor's own operator."""
+    area = bpy.context.window.screen.areas[0]
+    area.type = "IMAGE_EDITOR"
+    area.spaces.active.mode = "MASK"
+    area.spaces.active.mask = mask
+    bpy.context.scene.frame_set(frame)
+    for point in mask.layers[0].splines[0].points:
+        point.select = True
+        for name in ("co", "handle_left", "handle_right"):
+            place = getattr(point, name)
+            setattr(point, name, (place[0] + dx / WIDTH, place[1]))
+    with bpy.context.temp_override(area=area, region=area.regions[-1]):
+        assert bpy.ops.mask.shape_key_insert() == {"FINISHED"}
+
+
+def claim_an_animated_mask_is_in_time_with_the_timeline(desk):
+    strip = desk.image_strip(at=50)
+    mask = desk.box_mask(10, 12, 30, 40)
+    mask.layers[0].select = True
+    mask.layers.active = mask.layers[0]
+    for frame, dx in ((50, 0), (57, 42)):
+        _moved(mask, frame, dx)
+    mask.frame_start, mask.frame_end = 1, 20  # the mask's own range does not matter; timeline time does
+    strip.void.mask = mask
+    middles = {}
+    for frame, matte in _mattes(desk, strip, range(50, 58)).items():
+        columns = np.flatnonzero(matte[25] > 0.5)
+        middles[frame] = (columns.min() + columns.max() + 1) / 2
+    assert abs(middles[50] - 20) <= 1 and abs(middles[57] - 62) <= 1
+    steps = np.diff([middles[f] for f in sorted(middles)])
+    assert (steps >= 0).all() and steps.max() < 15
+
+
+def _png(desk, value, alpha=255):
+    """A matte as 8-bit PNGs: a box of `value`."""
+    files = []
+    for i in range(8):
+        image = bpy.data.images.new("png", WIDTH, HEIGHT, alpha=True)
+        pixels = np.zeros((HEIGHT, WIDTH, 4), np.float32)
+        pixels[..., 3] = 1
+        pixels[20:40, 30:60] = (value / 255, value / 255, value / 255, alpha / 255)
+        image.pixels.foreach_set(pixels.ravel())
+        image.file_format = "PNG"
+        path = desk.folder / f"png.{i:04d}.png"
+        image.filepath_raw = str(path)
+        image.save()
+        bpy.data.images.remove(image)
+        files.append(path)
+    return files
+
+
+def claim_a_grey_png_matte_keeps_its_value(desk):
+    strip = desk.image_strip()
+    files = _png(desk, 128)
+    matte = desk.image_strip(name="png", channel=1, files=files)
+    strip.void.matte_source, strip.void.matte_strip = "STRIP", "png"
+    assert (pictures_size := addon("pictures").size_of(matte)) == (WIDTH, HEIGHT), pictures_size
+    made = _mattes(desk, strip, [12])[12]
+    assert abs(made[30, 45] - 128 / 255) < 5e-4
+    assert made[0, 0] == 0
+
+
+def claim_the_alpha_of_a_strip_is_a_matte(desk):
+    files = _png(desk, 200, alpha=128)
+    strip = desk.image_strip(name="own", files=files)
+    strip.void.matte_source = "ALPHA"
+    made = _mattes(desk, strip, [12])[12]
+    assert abs(made[30, 45] - 128 / 255) < 5e-4
+    assert made[0, 0] == 1
+    other = desk.image_strip(channel=3)
+    other.void.matte_source, other.void.matte_strip, other.void.matte_channel = "STRIP", "own", "A"
+    assert abs(_mattes(desk, other, [12])[12][30, 45] - 128 / 255) < 5e-4
+
+
+def claim_matte_strips_that_do_not_fit_are_refused_with_both_numbers(desk):
+    strip = desk.image_strip()
+    matte = desk.with_matte(strip, count=5)
+    addon("timeline").set_handles(matte, 10, 15)
+    with raises("covers frames 10-14; the strip needs 10-17"):
+        addon("sources").plan(desk.scene, strip)
+    image = bpy.data.images.new("small", 20, 10)
+    image.filepath_raw, image.file_format = str(desk.folder / "small.png"), "PNG"
+    image.save()
+    small = desk.image_strip(name="small", channel=4, files=[desk.folder / "small.png"] * 8)
+    strip.void.matte_strip = small.name
+    with raises(f"is 20x10; the strip is {WIDTH}x{HEIGHT}"):
+        addon("sources").plan(desk.scene, strip)
+    strip.void.matte_strip = "nobody"
+    with raises("There is no strip 'nobody'"):
+        addon("sources").plan(desk.scene, strip)

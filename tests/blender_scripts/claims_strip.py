@@ -53,7 +53,7 @@ def claim_the_patch_is_transparent_outside_the_hole(desk):
     before = desk.render(13)
     assert desk.remove().void.shows == "patch"
     was, now = before[outside(*NEAR)], desk.render(13)[outside(*NEAR)]
-    # 5.2 rounds what lies under another strip while the sequencer works in sRGB, its default: why Automatic is Full here.
+    # 5.2 rounds what lies under another strip while the sequencer works in sRGB: hence Automatic.
     assert np.abs(now - was).max() < 1e-3 and np.allclose(now, was, rtol=1e-4, atol=1e-6)
     if not V5:
         assert same_bits(now, was) == 0

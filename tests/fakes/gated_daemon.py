@@ -1,7 +1,7 @@
 """A daemon whose jobs wait for a file before they begin: tests decide when a job goes on.
 
-What comes in: an address to bind and a data folder as arguments, and `VOID_TEST_GATE`, the file. What goes out: a daemon
-with the real pipeline behind the gate, and on standard output `{"ready": address}`.
+What comes in: an address to bind and a data folder as arguments, and `VOID_TEST_GATE`, the file. What goes out: a
+daemon with the real pipeline behind the gate, and on standard output `{"ready": address}`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ timer while editing goes on; from a script the same operator works to the end.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
@@ -119,14 +119,14 @@ class VOID_INPAINT_OT_remove(_NewRun, bpy.types.Operator):
     bl_idname = "void_inpaint.remove"
     bl_label = "Remove Object"
     bl_description = "Remove what the matte covers, and what it did to the scene, and lay the clean frames above"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
 
 class VOID_INPAINT_OT_preview(_NewRun, bpy.types.Operator):
     bl_idname = "void_inpaint.preview"
     bl_label = "Preview Affected"
     bl_description = "Show what the object did to the scene, as a strip to look at, before time is spent on removing it"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
     deliver = "affected"
 
 
@@ -134,7 +134,7 @@ class VOID_INPAINT_OT_reattach(_Running, _OnStrip, bpy.types.Operator):
     bl_idname = "void_inpaint.reattach"
     bl_label = "Reattach"
     bl_description = "Take up the job that was left behind when Blender or the daemon went away"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     def begin(self, context: Any) -> Removal:
         strip = timeline.active_strip(context)
@@ -162,7 +162,7 @@ class VOID_INPAINT_OT_toggle(bpy.types.Operator):
     bl_idname = "void_inpaint.toggle"
     bl_label = "Show Original"
     bl_description = "Switch between the original and its newest clean strip"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -214,7 +214,7 @@ class VOID_INPAINT_OT_add_nodes(bpy.types.Operator):
     bl_idname = "void_inpaint.add_nodes"
     bl_label = "Add Compositor Nodes"
     bl_description = "Add a node group that lays the clean frames over the plate by the change alpha"
-    bl_options = {"REGISTER", "UNDO"}
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     @classmethod
     def poll(cls, context: Any) -> bool:

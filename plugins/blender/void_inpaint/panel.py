@@ -6,7 +6,7 @@ What comes in: the active strip. What goes out: widgets.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import bpy
 
@@ -123,7 +123,7 @@ class VOID_INPAINT_PT_properties(bpy.types.Panel):
     bl_space_type = "PROPERTIES"
     bl_region_type = "WINDOW"
     bl_context = "strip"
-    bl_options = {"DEFAULT_CLOSED"}
+    bl_options: ClassVar = {"DEFAULT_CLOSED"}
 
     @classmethod
     def poll(cls, context: Any) -> bool:

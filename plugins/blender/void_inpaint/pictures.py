@@ -43,6 +43,8 @@ class Stage:
             scene = self._build()
             scene.name = self._name
         scene.frame_current = frame
+        if scene.frame_current != frame:
+            raise RuntimeError(f"Blender does not go to frame {frame}")
         scene.render.filepath = str(path)
         with bpy.context.temp_override(scene=scene):
             bpy.ops.render.render(write_still=True)

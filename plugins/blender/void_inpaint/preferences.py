@@ -23,13 +23,13 @@ class Preferences(bpy.types.AddonPreferences):
     keys: StringProperty(
         name="Keys",
         subtype="DIR_PATH",
-        description="Folder with this machine's keys; needed for a daemon elsewhere only",
+        description="This machine's keys; for a daemon elsewhere only",
     )
     output: StringProperty(
         name="Results",
         default="//void",
         subtype="DIR_PATH",
-        description="Where clean frames go; // is beside the blend file",
+        description="Where frames go; // is beside the blend file",
     )
 
     def draw(self, _context: Any) -> None:

@@ -22,9 +22,7 @@ class StripSettings(bpy.types.PropertyGroup):
         ],
     )
     mask: PointerProperty(name="Mask", type=bpy.types.Mask, description="Mask in the picture's own space")
-    matte_strip: StringProperty(
-        name="Matte Strip", description="Strip that holds the matte, frame by frame beside this"
-    )
+    matte_strip: StringProperty(name="Matte Strip", description="Strip with the matte, frame by frame beside this")
     matte_channel: EnumProperty(
         name="Channel",
         description="Which channel of the matte strip to take",
@@ -58,7 +56,7 @@ class StripSettings(bpy.types.PropertyGroup):
         min=0,
         max=1000,
         subtype="PIXEL",
-        description="How far beyond the matte pixels may change",
+        description="How far around the matte may change",
     )
     feather_px: FloatProperty(
         name="Feather", default=2, min=0, max=1000, subtype="PIXEL", description="Width of the soft edge inside it"

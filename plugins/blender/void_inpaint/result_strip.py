@@ -89,7 +89,7 @@ def insert(record: Record, part: str) -> Any:
 
 
 def _look_alike(strip: Any, source: Any) -> None:
-    for name in LOOK:
+    for name in (*LOOK, "use_linear_modifiers"):  # the last is 4.5's only
         if hasattr(source, name) and hasattr(strip, name):
             setattr(strip, name, getattr(source, name))
     for name in TRANSFORM:

@@ -77,74 +77,94 @@ class Plan:
 
 def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
     """Look at a strip and its settings. Raises SettingsError with every problem and its remedy."""
-    asked, problems = strip.void, []
-    files: dict[str, dict[int, str]] = {}
-    renderings: list[Rendering] = []
-    problems += _unfit(scene, strip)
-    if problems:
-        raise _refused(strip, problems)
-    first, end = timeline.left(strip), timeline.right(strip)
-    width, height = pictures.size_of(strip)
-    if not width or not height:
-        problems.append("Blender can't read its picture. Check the file and its path.")
-    own_alpha = asked.matte_source == "ALPHA"
-    space = strip.colorspace_settings.name if strip.type == "IMAGE" else ""
-    if _sent_as_files(strip) and not own_alpha:
-        files["plate"] = exr_files(strip, first, end)
-    else:
-        space = timeline.working_space()
-        renderings.append(Rendering("plate", strip=strip.name, raw_alpha=own_alpha))
-
-    if asked.matte_source == "MASK":
-        if asked.mask is None:
-            problems.append("No mask is chosen. Draw one in the Image or Clip editor and choose it under Matte.")
-        else:
-            matte = Rendering("matte", mask=asked.mask.name, width=width, height=height, invert=asked.invert)
-            renderings.append(matte)
-    elif own_alpha:
-        renderings.append(Rendering("matte", strip=strip.name, channel=3, invert=asked.invert))
-    chosen = [("matte", asked.matte_strip, asked.invert)] if asked.matte_source == "STRIP" else []
-    chosen += [
-        (role, name, False) for role, name in (("affected", asked.affected_strip), ("keep", asked.keep_strip)) if name
-    ]
-    for role, name, invert in chosen:
-        other = timeline.strips_of(scene).get(name) if name else None
-        found = list(_unfit_matte(role, name, other, strip, width, height))
-        problems += found
-        if found:
-            continue
-        if other.type == "IMAGE" and _all_exr(other) and not invert:
-            files[role] = exr_files(other, first, end)
-        else:
-            alpha = role == "matte" and asked.matte_channel == "A"
-            renderings.append(Rendering(role, strip=name, channel=3 if alpha else 0, invert=invert))
-
-    for role, found_files in files.items():
-        lost = sorted({path for path in found_files.values() if not Path(path).is_file()})
-        if lost:
-            problems.append(
-                f"{len(lost)} files of the {role} are not there, first {lost[0]}. Bring them back, or trim the strip."
-            )
-    roles = len(files) + len(renderings)
-    if (end - first) * roles > LIMITS["files"].value:
-        problems.append(f"It has {end - first} frames. Cut it: {LIMITS['files'].value // roles} at most.")
+    found = _Inputs(scene, strip)
+    found.problems += _unfit(scene, strip)
+    if not found.problems:
+        found.look_at_plate()
+        found.look_at_matte()
+        for role, name in (("affected", strip.void.affected_strip), ("keep", strip.void.keep_strip)):
+            if name:
+                found.look_at_other(role, name)
+        found.look_at_files()
     settings: dict[str, Any] = {}
     try:
-        settings = _settings(asked, space, deliver, direct_matte="matte" in files)
+        settings = _settings(strip.void, found.space, deliver, direct_matte="matte" in found.files)
     except VoidError as error:
-        problems.append(str(error))
-    if problems:
-        raise _refused(strip, problems)
-    output = asked.output
+        found.problems.append(str(error))
+    if found.problems:
+        raise SettingsError(f"Strip '{strip.name}': {' '.join(found.problems)}")
+    output = strip.void.output
     if output == "AUTO":
         # Blender 5.2 rounds whatever lies under another strip (4e-5, measured), unless the sequencer works in a linear
         # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
         # patch is nearer: outside the hole it leaves the movie to Blender.
-        output = "FULL" if "plate" in files else "PATCH"
+        output = "FULL" if "plate" in found.files else "PATCH"
     return Plan(
-        scene.name, strip.name, first, end, timeline.content_start(strip), space, output,
-        files, tuple(renderings), settings,
+        scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
+        found.files, tuple(found.renderings), settings,
     )  # fmt: skip
+
+
+class _Inputs:
+    """What the roles of a shot are made of, and everything that is wrong with them, gathered role by role."""
+
+    def __init__(self, scene: Any, strip: Any) -> None:
+        self.scene, self.strip, self.asked = scene, strip, strip.void
+        self.first, self.end = timeline.left(strip), timeline.right(strip)
+        self.space = ""
+        self.files: dict[str, dict[int, str]] = {}
+        self.renderings: list[Rendering] = []
+        self.problems: list[str] = []
+
+    def look_at_plate(self) -> None:
+        self.width, self.height = pictures.size_of(self.strip)
+        if not self.width or not self.height:
+            self.problems.append("Blender can't read its picture. Check the file and its path.")
+        own_alpha = self.asked.matte_source == "ALPHA"
+        if _sent_as_files(self.strip) and not own_alpha:
+            self.files["plate"] = exr_files(self.strip, self.first, self.end)
+            self.space = self.strip.colorspace_settings.name
+        else:
+            self.space = timeline.working_space()
+            self.renderings.append(Rendering("plate", strip=self.strip.name, raw_alpha=own_alpha))
+
+    def look_at_matte(self) -> None:
+        asked = self.asked
+        if asked.matte_source == "ALPHA":
+            self.renderings.append(Rendering("matte", strip=self.strip.name, channel=3, invert=asked.invert))
+        elif asked.matte_source == "STRIP":
+            channel = 3 if asked.matte_channel == "A" else 0
+            self.look_at_other("matte", asked.matte_strip, channel, invert=asked.invert)
+        elif asked.mask is None:
+            self.problems.append("No mask is chosen. Draw one in the Image or Clip editor and choose it in the panel.")
+        else:
+            size = {"width": self.width, "height": self.height}
+            self.renderings.append(Rendering("matte", mask=asked.mask.name, invert=asked.invert, **size))
+
+    def look_at_other(self, role: str, name: str, channel: int = 0, *, invert: bool = False) -> None:
+        """A role that another strip of this timeline fills."""
+        other = timeline.strips_of(self.scene).get(name) if name else None
+        wrong = list(_unfit_matte(role, name, other, self.strip, (self.width, self.height)))
+        if wrong:
+            self.problems += wrong
+        elif _is_exr(other) and not invert:
+            self.files[role] = exr_files(other, self.first, self.end)
+        else:
+            self.renderings.append(Rendering(role, strip=name, channel=channel, invert=invert))
+
+    def look_at_files(self) -> None:
+        if self.renderings and self.first < 0:
+            self.problems.append(
+                "Blender renders no frame before 0, and masks begin there. Move the strip to 0 or later."
+            )
+        for role, found in self.files.items():
+            lost = sorted({path for path in found.values() if not Path(path).is_file()})
+            if lost:
+                gone = f"{len(lost)} files of the {role} are not there, first {lost[0]}."
+                self.problems.append(f"{gone} Bring them back, or trim the strip.")
+        most = LIMITS["files"].value // (len(self.files) + len(self.renderings) or 1)
+        if self.end - self.first > most:
+            self.problems.append(f"It has {self.end - self.first} frames. Cut it: {most} at most.")
 
 
 def exr_files(strip: Any, first: int, end: int) -> dict[int, str]:
@@ -156,7 +176,8 @@ def exr_files(strip: Any, first: int, end: int) -> dict[int, str]:
 def _unfit(scene: Any, strip: Any) -> Iterator[str]:
     """Why nothing at all can be removed from this strip."""
     if strip.type not in timeline.KINDS:
-        yield f"A {strip.type.lower().replace('_', ' ')} strip has no pictures of its own. Select an image, movie or scene strip."
+        kind = strip.type.lower().replace("_", " ")
+        yield f"A {kind} strip has no pictures of its own. Select an image, movie or scene strip."
     elif timeline.strips_of(scene).get(strip.name) != strip:
         yield "It lies inside a meta strip. Move it out (Ctrl Alt G), remove, and group it again."
     elif timeline.right(strip) <= timeline.left(strip):
@@ -169,7 +190,7 @@ def _unfit(scene: Any, strip: Any) -> Iterator[str]:
         yield f"The movie {strip.filepath} is not there. Bring it back, or choose the file anew."
 
 
-def _unfit_matte(role: str, name: str, other: Any, strip: Any, width: int, height: int) -> Iterator[str]:
+def _unfit_matte(role: str, name: str, other: Any, strip: Any, wanted: tuple[int, int]) -> Iterator[str]:
     if not name:
         yield f"No {role} strip is chosen. Choose one under Matte."
     elif other is None:
@@ -180,27 +201,30 @@ def _unfit_matte(role: str, name: str, other: Any, strip: Any, width: int, heigh
         yield f"The strip can't be its own {role}. Choose another, or take its alpha."
     else:
         if timeline.left(other) > timeline.left(strip) or timeline.right(other) < timeline.right(strip):
-            yield (
-                f"The {role} '{name}' covers frames {timeline.left(other)}-{timeline.right(other) - 1}; the strip needs "
-                f"{timeline.left(strip)}-{timeline.right(strip) - 1}. Extend it, or trim the strip."
-            )
+            has, needs = (f"{timeline.left(s)}-{timeline.right(s) - 1}" for s in (other, strip))
+            yield f"The {role} '{name}' covers frames {has}; the strip needs {needs}. Extend it, or trim the strip."
         size = pictures.size_of(other)
-        if all(size) and all((width, height)) and size != (width, height):
+        if all(size) and all(wanted) and size != wanted:
             yield (
-                f"The {role} '{name}' is {size[0]}x{size[1]}; the strip is {width}x{height}. "
+                f"The {role} '{name}' is {size[0]}x{size[1]}; the strip is {wanted[0]}x{wanted[1]}. "
                 "Render the matte at the strip's own size."
             )
 
 
-def _all_exr(strip: Any) -> bool:
-    return bool(strip.elements) and all(e.filename.lower().endswith(".exr") for e in strip.elements)
+def _is_exr(strip: Any) -> bool:
+    """Whether a strip shows EXR files, and Blender says truly which.
+
+    Blender 5.2 names a neighbour for frames of a retimed strip: it rounds where its renderer truncates (measured), so
+    there the frames are rendered.
+    """
+    if strip.type != "IMAGE" or not strip.elements or (bpy.app.version >= (5, 0, 0) and len(strip.retiming_keys)):
+        return False
+    return all(e.filename.lower().endswith(".exr") for e in strip.elements)
 
 
 def _sent_as_files(strip: Any) -> bool:
     """Whether the files themselves are what the sequencer shows, in a space that the daemon knows."""
-    if strip.type != "IMAGE" or not _all_exr(strip):
-        return False
-    return strip.colorspace_settings.name in (*SPACES, "Non-Color", "scene_linear")
+    return _is_exr(strip) and strip.colorspace_settings.name in (*SPACES, "Non-Color", "scene_linear")
 
 
 def _settings(asked: Any, space: str, deliver: str, direct_matte: bool) -> dict[str, Any]:
@@ -217,7 +241,3 @@ def _settings(asked: Any, space: str, deliver: str, direct_matte: bool) -> dict[
         seed=asked.seed,
         deliver=deliver,
     ).to_wire()
-
-
-def _refused(strip: Any, problems: list[str]) -> SettingsError:
-    return SettingsError(f"Strip '{strip.name}': {' '.join(problems)}")

@@ -2,8 +2,8 @@
 """The part of a run that waits: send, wait, fetch, in a thread that never touches Blender.
 
 What comes in: a record. What goes out: `progress`, and once the thread is over `state`, `record` and `error`. It is the
-only module that opens a socket. The thread asks for the job's state instead of listening for events, so that it can stop
-waiting at any moment without cancelling: Blender must be able to quit.
+only module that opens a socket. The thread asks for the job's state instead of listening for events, so that it can
+stop waiting at any moment without cancelling: Blender must be able to quit.
 """
 
 from __future__ import annotations
