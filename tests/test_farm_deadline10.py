@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -256,6 +257,38 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
         del job["job"]["ExtraInfoKeyValue0"]
         job["job"].pop("JobDependencies", None)
     assert jobs[0] == jobs[1]
+
+
+ON_BARE_PYTHON = """
+import importlib.util, sys
+sys.path.insert(0, sys.argv[1])
+spec = importlib.util.spec_from_file_location("plugin", sys.argv[2])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+plugin = module.GetDeadlinePlugin()
+info = {"Mode": "chunk", "Plate": "/p/p.####.exr", "Matte": "/m", "Out": "/o/", "ShotFrames": "1-9", "Overlap": "1"}
+plugin.begin([1, 5], info, {}, (3,), 0, "")
+plugin.InitializeProcessCallback()
+print(plugin.RenderArgumentCallback(), plugin.seen["environment"]["CUDA_VISIBLE_DEVICES"])
+module.CleanupDeadlinePlugin(plugin)
+assert plugin.left_behind() == []
+"""
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.9", "3.10", "3.12"])
+def test_the_plugin_runs_on_the_pythons_that_deadline_embeds(version):
+    found = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
+    python = str(found[-1]) if found else shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"no Python {version} on this machine")
+    plugin = farm_floor.ROOT / "plugins/deadline/VoidInpaint/VoidInpaint.py"
+    done = farm_floor.command(
+        python, "-W", "error", "-S", "-c", ON_BARE_PYTHON, farm_floor.THINKBOX, plugin, PYTHONPATH=""
+    )
+    assert done.stdout.split() == [
+        *('"farm"', '"task"', '"/p/p.####.exr"', '"--frames=1-9"', '"--matte=/m"', '"--out=/o"', '"--physics-prior"'),
+        *('"--chunk=1-5"', '"--overlap=1"', '"--log-format=deadline"', "3"),
+    ]
 
 
 def test_the_monitors_window_says_what_is_wrong(farm, tmp_path):

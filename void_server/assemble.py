@@ -40,6 +40,8 @@ class Chunk:
     engine: str
     notes: Mapping[int, Mapping[str, Any]]
     """What was noted about each frame that it made."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    """What its own manifest warns of."""
 
 
 def assemble(files: ShotFiles, settings: ShotSettings, out: Path, overlap: int, report: Report) -> dict[str, Any]:
@@ -145,7 +147,9 @@ def _finished(
     """A chunk whose every frame is what today's inputs and settings give, else what is wrong with it."""
     path = chunks.folder(out, own)
     try:
-        engine = str(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["engine"]["name"])
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        engine = str(manifest["engine"]["name"])
+        warnings = tuple((str(w["code"]), str(w["message"])) for w in manifest["warnings"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"chunk {own} is not finished"
     settings = chunk_settings(checked.settings, own, shot, overlap)
@@ -154,7 +158,7 @@ def _finished(
     notes = result.finished(narrowed.wanted)
     if len(notes) < len(narrowed.wanted):
         return f"chunk {own} was made from other inputs, settings or another overlap"
-    return Chunk(own, result, engine, notes)
+    return Chunk(own, result, engine, notes, warnings)
 
 
 def narrow(checked: CheckedShot, hashes: Hashes, settings: ShotSettings) -> tuple[CheckedShot, Hashes]:
@@ -248,6 +252,9 @@ def _mix(first: Array, second: Array, share: float) -> Array:
 
 def _warnings(checked: CheckedShot, tiles: Sequence[Chunk], blended: Sequence[int]) -> list[tuple[str, str]]:
     found = list(checked.warnings)
+    # What was invented is said once, of the whole shot, when the manifest is written.
+    found += [warning for tile in tiles for warning in tile.warnings if warning[0] != "invented"]
+    found = list(dict.fromkeys(found))
     if len(tiles) > 1:
         whole = checked.settings.handles is None
         context = "each read the whole plate" if whole else f"each read {checked.settings.handles} frames of context"
