@@ -1,4 +1,4 @@
-"""A shot held in memory, for tests of engines: strict about frames, crops and scales where a careless engine would slip.
+"""A shot held in memory, for tests of engines: strict about frames, crops and scales.
 
 What comes in: arrays over time. What goes out: the `Shot` protocol of `void_server.engine`. It knows nothing of files.
 """

@@ -58,8 +58,8 @@ def find_affected(
 ) -> dict[int, Array]:
     """Affected mattes of all `frames`: float32 [h, w] in [0, 1] by frame, 0 under the matte.
 
-    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w]; background: (rgb like plate, coverage [h, w]) or None.
-    All of one size. Frames without matte or background map to zeros. Raises JobCancelledError.
+    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w]; background: (rgb like plate, coverage [h, w])
+    or None. All of one size. Frames without matte or background map to zeros. Raises JobCancelledError.
     """
     looks: dict[int, _Look] = {}
     shape = (0, 0)
@@ -137,7 +137,7 @@ def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
     if votes:
         # The effect moves with the object, what lies behind does not: the median of the neighbours in the object's own
         # frame of reference must see it as well.
-        steady = np.median(np.stack([v for v in votes]), axis=0).astype(np.float32) / 16
+        steady = np.median(np.stack(votes), axis=0).astype(np.float32) / 16
         z = np.minimum(z, 1.5 * steady + 0.5 * z)
     outside = look.matte == 0
     weak = ((z > WEAK) | (dark & (z > SHADOW_WEAK))) & outside
@@ -147,7 +147,7 @@ def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
     weak &= distance < max(12.0, REACH * _object_size(look.matte))
     kept = _touching(weak, strong, distance)
     closed = cv2.morphologyEx(kept.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    return (closed & outside).astype(np.float32)
+    return np.asarray(closed & outside, np.float32)
 
 
 def _carried(other: _Look, look: _Look) -> Bytes:
@@ -176,4 +176,4 @@ def _touching(weak: Mask, strong: Mask, distance: Array) -> Mask:
     area = np.bincount(labels.ravel(), minlength=count)
     keep = (begins >= 2) & (firm >= 0.15 * area) & (area >= 3)
     keep[0] = False
-    return keep[labels]
+    return np.asarray(keep[labels], bool)

@@ -34,12 +34,12 @@ class Camera:
     scenes: list[int]
     """Frames with different numbers lie on two sides of a cut and share nothing."""
     trust: list[float]
-    """[0, 1]: share of features that the map explains; 0 where the picture gave none and the camera is taken to rest."""
+    """[0, 1]: share of features that the map explains; 0 where there were none and the camera is taken to rest."""
 
     def between(self, start: int, end: int) -> Matrix:
         """Plate pixels of index `start` to those of index `end`."""
-        found: Matrix = self.positions[end] @ np.linalg.inv(self.positions[start])
-        return found / found[2, 2]
+        found = self.positions[end] @ np.linalg.inv(self.positions[start])
+        return np.asarray(found / found[2, 2], np.float64)
 
     @property
     def still(self) -> bool:
@@ -74,7 +74,7 @@ def follow(survey: Survey, report: Report) -> Camera:
         if index % 4 == 0:
             report.progress("camera", index, len(survey.grey), survey.frames[index])
     zoom = np.diag([survey.scale, survey.scale, 1.0])
-    # Pixel centres lie at +0.5 in area-averaged pictures, so the small grid's origin is half a pixel off the large one's.
+    # Centres of area-averaged pixels lie at +0.5, so the small grid's origin is not the large one's.
     zoom[0, 2] = zoom[1, 2] = (survey.scale - 1) / 2
     back = np.linalg.inv(zoom)
     return Camera([_settled(back @ p @ zoom, survey) for p in positions], scenes, trust)
@@ -113,9 +113,8 @@ def _track(
     if inside.sum() < INLIERS_LEAST:
         return None, 0.0
     here, origin = start[inside], points[inside]
-    options = {"winSize": (17, 17), "maxLevel": 4}
-    ahead, good, _ = cv2.calcOpticalFlowPyrLK(laid, survey.grey[index], here, None, **options)
-    again, back, _ = cv2.calcOpticalFlowPyrLK(survey.grey[index], laid, ahead, None, **options)
+    ahead, good, _ = cv2.calcOpticalFlowPyrLK(laid, survey.grey[index], here, None, winSize=(17, 17), maxLevel=4)
+    again, back, _ = cv2.calcOpticalFlowPyrLK(survey.grey[index], laid, ahead, None, winSize=(17, 17), maxLevel=4)
     kept = (good.ravel() > 0) & (back.ravel() > 0) & (np.abs(again - here).max(2).ravel() < 0.5)
     where = np.clip(np.round(ahead[:, 0]), 0, [width - 1, height - 1]).astype(int)
     kept &= survey.blocked[index][where[:, 1], where[:, 0]] == 0

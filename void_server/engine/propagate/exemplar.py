@@ -52,11 +52,11 @@ def complete(code: Array, known: Mask, seed: int) -> Array:
 
 @dataclasses.dataclass
 class _Level:
-    """One size of the picture while it is filled. places: int64 [h, w, 2], row and column of each pixel's best patch."""
+    """One size of the picture while it is filled. places: int64 [h, w, 2], row, column of each pixel's best patch."""
 
     code: Array
     known: Mask
-    centres: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    centres: tuple[npt.NDArray[np.intp], ...]
     sources: Mask
     places: Places
     cost: Array
@@ -65,7 +65,7 @@ class _Level:
 def _complete(code: Array, known: Mask, rng: np.random.Generator) -> Array:
     height, width = known.shape
     finest = min(1.0, float(np.sqrt(SEARCH_PIXELS / (height * width))))
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     scale = finest
     while min(height, width) * scale >= COARSEST and len(sizes) < 8:
         sizes.append((max(8, round(width * scale)), max(8, round(height * scale))))
@@ -132,7 +132,7 @@ def _patches(code: Array) -> npt.NDArray[np.float32]:
 def _distance(level: _Level, own: npt.NDArray[np.float32], places: Places) -> Array:
     theirs = _patches(level.code)[places[:, 0] - RADIUS, places[:, 1] - RADIUS].reshape(len(places), -1)
     theirs = theirs - own
-    return np.einsum("ij,ij->i", theirs, theirs)
+    return np.asarray(np.einsum("ij,ij->i", theirs, theirs), np.float32)
 
 
 def _own(level: _Level) -> npt.NDArray[np.float32]:

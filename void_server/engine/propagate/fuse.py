@@ -19,7 +19,8 @@ from void_server.engine.propagate.voting import merit, weighted_median
 SECOND_RANK = 1e-4
 """Weight of what lies in the grown band around a donor's matte: it decides only where nothing else was ever seen."""
 NOISE = 0.04
-"""Differences of code below this are grain and compression, not another thing: about 9 of 220 code values (0.01 to 0.08 score alike)."""
+"""Differences of code below this are grain and compression, not another thing: 9 of 220 code values
+(0.01 to 0.08 score alike)."""
 
 
 @dataclasses.dataclass
@@ -49,7 +50,7 @@ def gain(goal: Surroundings, laid: Laid) -> Array:
     ring = near if near.sum() > 400 else ring
     if ring.sum() < 100:
         return np.zeros(3, np.float32)
-    return np.median(goal.code[ring] - laid.code[ring], axis=0).astype(np.float32)
+    return np.asarray(np.median(goal.code[ring] - laid.code[ring], axis=0), np.float32)
 
 
 def fuse(goal: Surroundings, donors: Sequence[Laid], where: npt.NDArray[np.bool_]) -> Fused:

@@ -1,7 +1,7 @@
 """The embedded engine: brings back the background that other frames show, at plate resolution, on the CPU.
 
-What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The stages lie in their own files: survey (look
-at all frames, small), camera (follow it), donors (who sees what), register, fuse, invent.
+What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The stages lie in their own files: survey
+(look at all frames, small), camera (follow it), donors (who sees what), register, fuse, exemplar; recovery orders them.
 """
 
 from __future__ import annotations

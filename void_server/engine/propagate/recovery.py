@@ -234,7 +234,7 @@ class Recovery:
         return register.lay(goal, tries, tries.flows[tries.first]) if tries else None
 
     def _key_chain(self, index: int) -> list[int]:
-        """Key frames that a frame's invention rests on: those beside it, and on from there to the scene's middle one."""
+        """Key frames that a frame's invention rests on: those beside it, and from there to the scene's middle one."""
         members = self._members(self.camera.scenes[index])
         middle = members[len(members) // 2]
         chain = []

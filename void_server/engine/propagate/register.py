@@ -180,7 +180,7 @@ def _models(goal: Target, first: Array, both: Mask, flow: cv2.DISOpticalFlow) ->
 
 
 def _continued(goal: Target, field: Array, known: Mask) -> list[Array]:
-    """Carry motion measured where `known` into the rest, by an affine map, by a plane, and with the rest of the flow."""
+    """Carry motion measured where `known` into the rest: by an affine map, by a plane, with the rest of the flow."""
     rows, columns = np.nonzero(known)
     step = max(1, len(rows) // 4000)
     rows, columns = rows[::step], columns[::step]

@@ -24,7 +24,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="void-spool-")
+        self._file = tempfile.TemporaryFile(prefix="void-spool-")  # noqa: SIM115 - closed with the spool
         self._end = 0
         self._index: dict[Hashable, tuple[int, Window, tuple[int, ...], npt.DTypeLike]] = {}
 
@@ -47,7 +47,7 @@ class Spool:
                 array = half
         data = np.ascontiguousarray(array)
         try:
-            os.pwrite(self._file.fileno(), memoryview(data).cast("B"), self._end) if data.nbytes else None
+            os.pwrite(self._file.fileno(), data.tobytes(), self._end) if data.nbytes else None
         except OSError as error:
             raise StoreError(
                 f"Temporary space ran out after {self._end >> 20} MiB: {error.strerror}.",

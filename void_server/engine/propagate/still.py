@@ -44,7 +44,7 @@ Read = Callable[[int, Window], tuple[Array, Mask, Mask]]
 
 
 def at_rest(indices: Sequence[int], window: Window, read: Read, tick: Callable[[], None]) -> Rest:
-    """Weighted median of all `indices` on `window`, in bands so that memory stays bounded. `tick` is called per band."""
+    """Weighted median of all `indices` on `window`, in bands so that memory stays bounded. `tick`: per read."""
     code = np.zeros((window.height, window.width, 3), np.float32)
     views, scatter = np.zeros(code.shape[:2], np.float32), np.zeros(code.shape[:2], np.float32)
     band = max(16, BAND_VALUES // max(1, 4 * len(indices) * window.width))

@@ -75,4 +75,4 @@ def taken(shot: Shot, frame: int, scale: float) -> npt.NDArray[np.bool_]:
     if shot.hole(frame) is not None:
         out |= shot.change(frame, scale=scale) > 0
     out |= shot.keep(frame, scale=scale) > 0
-    return cv2.dilate(out.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    return np.asarray(cv2.dilate(out.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)

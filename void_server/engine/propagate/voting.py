@@ -41,7 +41,7 @@ def masked_median(stack: list[Array], valid: list[npt.NDArray[np.bool_]]) -> tup
     """
     height, width = valid[0].shape
     out = np.zeros(stack[0].shape, np.float32)
-    count = np.sum(valid, axis=0, dtype=np.int32)
+    count = np.stack(valid).sum(axis=0, dtype=np.int32)
     step = max(1, (1 << 22) // (len(stack) * width))
     for row in range(0, height, step):
         rows = slice(row, row + step)

@@ -1,0 +1,134 @@
+"""Measure a plate's grain over time, and make more of the same where pixels lost theirs.
+
+What comes in: pairs of neighbouring frames. What goes out: a model of strength by light, of texture and of the tie
+between channels, and grain made from it. It knows no engine, and adds nothing to anything by itself.
+
+Grain is what differs between two registered frames of the same thing. Strength follows sigma^2 = a L + b (photon and
+read noise: Foi et al., Practical Poissonian-Gaussian Noise Modeling, TIP 2008), fitted to the calmest blocks of every
+brightness, since motion and misregistration only ever add to a difference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+BLOCK = 16
+CALM = 0.2
+"""Share of the blocks of one brightness that are believed: the calmest."""
+BINS = 8
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class GrainModel:
+    """slope, offset: float32 [3], sigma^2 = slope * L + offset by channel, in light squared. kernel: float32
+    [BLOCK, BLOCK], unit energy. mix: float32 [3, 3], Cholesky factor of the correlation between channels."""
+
+    slope: Array
+    offset: Array
+    kernel: Array
+    mix: Array
+
+    def sigma(self, luminance: Array) -> Array:
+        """Standard deviation of the grain on `luminance` [h, w]: float32 [h, w, 3]."""
+        variance = np.maximum(luminance, 0)[..., None] * self.slope + self.offset
+        return np.asarray(np.sqrt(np.maximum(variance, 0)), np.float32)
+
+
+def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
+    """Fit a model to pairs of neighbouring frames (float32 [h, w, 3] scene-linear, both) and where they show nothing
+    but background (bool [h, w]). None where too little of it is calm to tell."""
+    brightness, variance, blocks = [], [], []
+    for before, after, free in pairs:
+        for at, deviation, block in _calm_blocks(before, after, free):
+            brightness.append(at)
+            variance.append(deviation)
+            blocks.append(block)
+    if len(brightness) < 24:
+        return None
+    light, spread = np.array(brightness), np.array(variance)
+    edges = np.quantile(light, np.linspace(0, 1, BINS + 1))
+    points, picked = [], []
+    for low, high in zip(edges[:-1], edges[1:]):
+        inside = np.nonzero((light >= low) & (light <= high))[0]
+        if len(inside) < 3:
+            continue
+        calm = inside[np.argsort(spread[inside].sum(1))[: max(3, int(len(inside) * CALM))]]
+        points.append((np.median(light[calm]), np.median(spread[calm], axis=0)))
+        picked.extend(calm.tolist())
+    x = np.array([p[0] for p in points])
+    y = np.array([p[1] for p in points])
+    slope, offset = np.zeros(3), np.zeros(3)
+    for channel in range(3):
+        slope[channel], offset[channel] = _line(x, y[:, channel])
+    chosen = np.stack([blocks[i] for i in picked])
+    strength = np.sqrt(chosen.var(axis=(1, 2), keepdims=True)) + 1e-12
+    unit = chosen / strength
+    power = (np.abs(np.fft.fft2(unit.mean(3) - unit.mean((1, 2, 3), keepdims=True)[..., 0])) ** 2).mean(0)
+    power[0, 0] = (power[0, 1] + power[1, 0]) / 2
+    kernel = np.fft.fftshift(np.fft.ifft2(np.sqrt(power)).real)
+    kernel /= max(float(np.sqrt((kernel**2).sum())), 1e-12)
+    correlation = np.corrcoef(unit.reshape(-1, 3).T) if unit.std() > 0 else np.eye(3)
+    mix = np.linalg.cholesky(np.nan_to_num(correlation, nan=0.0) * 0.999 + 0.001 * np.eye(3))
+    return GrainModel(*(np.asarray(a, np.float32) for a in (slope, offset, kernel, mix)))
+
+
+def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Least squares of y = a x + b with neither below 0."""
+    a, b = np.polyfit(x, y, 1) if np.ptp(x) > 1e-9 else (0.0, float(np.median(y)))
+    if b < 0:
+        return max(float((x * y).sum() / max((x * x).sum(), 1e-18)), 0.0), 0.0
+    if a < 0:
+        return 0.0, max(float(np.median(y)), 0.0)
+    return float(a), float(b)
+
+
+def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[float, Array, Array]]:
+    """(mean luminance, variance of grain [3], difference block [BLOCK, BLOCK, 3]) of every wholly free block."""
+    shown = [np.sqrt(np.clip(image @ LUMINANCE, 0, None)) for image in (before, after)]
+    top = max(float(np.percentile(shown[0], 99.5)), 1e-6)
+    grey = [np.clip(s / top * 235, 0, 255).astype(np.uint8) for s in shown]
+    motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], None)
+    # Whole pixels: interpolation would smooth the grain that is to be measured. Wide, so that it can't follow grain.
+    motion = np.round(cv2.blur(motion, (31, 31))).astype(np.float32)
+    height, width = free.shape
+    grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
+    moved = cv2.remap(after, grid + motion, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    difference = (before - moved) / np.float32(np.sqrt(2))
+    light = before @ LUMINANCE
+    for row in range(0, height - BLOCK + 1, BLOCK):
+        for column in range(0, width - BLOCK + 1, BLOCK):
+            part = slice(row, row + BLOCK), slice(column, column + BLOCK)
+            if free[part].all():
+                block = difference[part]
+                yield float(light[part].mean()), block.var(axis=(0, 1)), block - block.mean(axis=(0, 1))
+
+
+def synthesise(model: GrainModel, luminance: Array, frame: int, seed: int) -> Array:
+    """Grain for a picture of `luminance` [h, w]: float32 [h, w, 3], to be added.
+
+    The same frame and seed always give the same grain.
+    """
+    height, width = luminance.shape
+    digest = hashlib.sha256(f"{seed}:{frame}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    white = rng.standard_normal((height, width, 3), dtype=np.float32)
+    textured = cv2.filter2D(white, -1, model.kernel, borderType=cv2.BORDER_REFLECT)
+    return np.asarray((textured @ model.mix.T) * model.sigma(luminance), np.float32)
+
+
+def laid_over(light: Array, grain: Array, share: Array) -> Array:
+    """`light` with the share of grain that it lacks: what is left of its own and what is added keep one variance.
+
+    share: float32 [h, w] in [0, 1]; a pixel that kept 1 - share of its grain's strength lacks sqrt(1 - (1 - share)^2).
+    """
+    return light + grain * np.sqrt(np.clip(1 - (1 - share) ** 2, 0, 1))[..., None].astype(np.float32)
