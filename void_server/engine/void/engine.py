@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from void_server.engine.void.pipeline import VoidPipeline
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "sentencepiece", "google.protobuf")
+WHOLLY = 0.999
+"""A reduced pixel is known where all plate pixels in it are, rounding aside."""
 GENERATED_CONFIDENCE = 0.5
 """VOID says nothing about how sure it is; what it drew is trusted half, what it was told fully."""
 
@@ -119,24 +121,26 @@ class VoidEngine:
         frames = list(shot.frames)
         shape = (len(frames), *size)
         video = np.empty((*shape, 3), np.float32)
-        matte, affected, change, known = (np.empty(shape, np.float32) for _ in range(4))
+        labels = np.empty(shape, np.uint8)
+        hole, known = (np.empty(shape, bool) for _ in range(2))
         references = set(shot.reference_frames)
         for index, frame in enumerate(frames):
             report.progress("read", index, len(frames), frame)
             read = shot.reference if frame in references else shot.plate
             picture = _exactly(read(frame, crop, scale, Colour.ENGINE), size)
             video[index] = np.clip(fitting.extend_edges(picture, crop, shot.size), 0, 1)
-            matte[index] = _exactly(shot.matte(frame, crop, scale), size)
-            affected[index] = _exactly(shot.affected(frame, crop, scale), size)
-            change[index] = _exactly(shot.change(frame, crop, scale), size)
-            known[index] = _exactly(shot.known(frame, crop, scale), size)
-        report.progress("read", len(frames), len(frames))
-        labels = quadmask(matte, affected, grid_rows=GRID_ROWS if options.grid else None)
-        hole = change > 0
-        for index, frame in enumerate(frames):
+            labels[index] = quadmask(
+                _exactly(shot.matte(frame, crop, scale), size)[None],
+                _exactly(shot.affected(frame, crop, scale), size)[None],
+                grid_rows=GRID_ROWS if options.grid else None,
+                grey_on_first_frame=index > 0,
+            )[0]
             if frame in references:
                 labels[index] = KEEP
-        return _Reduced(frames, crop, video, labels, hole, (known > 0.999) & (labels == KEEP))
+            hole[index] = _exactly(shot.change(frame, crop, scale), size) > 0
+            known[index] = (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (labels[index] == KEEP)
+        report.progress("read", len(frames), len(frames))
+        return _Reduced(frames, crop, video, labels, hole, known)
 
     def _generate(self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report) -> Array:
         """float32 [T, H, W, 3]: what the model makes of the shot. One retry on the next lower tier of memory."""

@@ -51,8 +51,9 @@ TIERS = (
     Tier("float8", 7 * GIB, 2 * GIB, "weights are stored as float8 and the autoencoder works in tiles"),
     Tier("sequential", 0, 0, "one layer at a time visits the card: slow"),
 )
-"""Measured peaks on an H100 with full-size weights, 85 frames at 384x672: 32.9, 12, 7.3 and 3.8 GiB, with pass 2's
-guidance .9 more; the whole-picture autoencoder alone takes 22.8 in float32 and 11.4 in bfloat16."""
+"""Measured peaks on an H100, 85 frames at 384x672, full-size weights, nothing else on the card: 32.9, 11.7, 7.3 and
+3.8 GiB; pass 2's guidance takes .9 more in the middle two. The rest is room for the allocator. The autoencoder on whole
+pictures sets the first two (22.8 GiB in float32, 11.4 in bfloat16), stored weights the third."""
 NAMES = tuple(tier.name for tier in TIERS)
 
 

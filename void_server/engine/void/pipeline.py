@@ -106,7 +106,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         negative_prompt: str | list[str] | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_frames: int = windows.WINDOW_FRAMES,
+        num_frames: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         enable_physics_prior: bool = True,
@@ -128,7 +128,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
 
         video: [B, 3, F, H, W] in [0, 1], the whole picture with the object in it: VOID looks at it (trap 9).
         mask_video: [B, 1, F, H, W] in [0, 1]: 1 remove, 127/255 affected, 0 keep, the opposite of a quadmask on disk.
-        prompt: the scene after removal. num_frames: frames of one temporal window, longer clips take several.
+        prompt: the scene after removal. num_frames: frames of one temporal window (85), longer clips take several.
         num_inference_steps, guidance_scale: None takes what the released script of this pass takes.
         enable_physics_prior: False inpaints the object alone and keeps affected pixels.
         refine: whether this is pass 2; None says so where `latents` (warped noise, [B, F', 16, h, w]) are given.
@@ -178,7 +178,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
 
         given = video.shape[2]
         longest = windows.RELEASED_MAX_FRAMES if released else None
-        window = windows.window_frames(num_frames)
+        window = windows.window_frames(num_frames or windows.WINDOW_FRAMES)
         total = windows.legal_frames(given, at_least=window, at_most=longest)
         order = windows.ping_pong(given, total) if total > given else list(range(total))
         noise = self._first_noise(
