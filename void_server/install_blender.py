@@ -38,6 +38,8 @@ EXTENSION = "void_inpaint"
 FOLDER = Path("plugins/blender") / EXTENSION
 _STAMP = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a zip, so that the same content is the same zip."""
+ROOMS = ("farm", "wire")
+"""What the add-on imports of the package: the client of a daemon, and the one of a farm in the same shape."""
 
 
 def this_platform() -> str:
@@ -117,7 +119,10 @@ def own_wheel(folder: Path) -> Path:
     tags = "Wheel-Version: 1.0\nGenerator: void-server\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     files = {
         f"void_server/{path.relative_to(package).as_posix()}": path.read_bytes()
-        for path in [package / "__init__.py", *sorted((package / "wire").rglob("*.py"))]
+        for path in [
+            package / "__init__.py",
+            *(path for room in ROOMS for path in sorted((package / room).rglob("*.py"))),
+        ]
     }
     files |= {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": tags.encode()}
     rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]

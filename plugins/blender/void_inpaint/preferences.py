@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 from bpy.props import StringProperty
 
+from void_server.farm.client import is_farm, parse
 from void_server.wire.client import DEFAULT_ADDRESS
 from void_server.wire.errors import OutputError, RefusedError
 from void_server.wire.identity import check_address, is_loopback
@@ -19,7 +20,11 @@ from void_server.wire.identity import check_address, is_loopback
 class Preferences(bpy.types.AddonPreferences):
     bl_idname = __package__
 
-    server: StringProperty(name="Daemon", default=DEFAULT_ADDRESS, description="Address of void-server serve")
+    server: StringProperty(
+        name="Daemon",
+        default=DEFAULT_ADDRESS,
+        description="Address of void-server serve; or deadline10, or deadline10:pool=gpu;chunk=24, for the farm",
+    )
     keys: StringProperty(
         name="Keys",
         subtype="DIR_PATH",
@@ -45,6 +50,10 @@ def of(context: Any) -> Preferences:
 def server(context: Any) -> tuple[str, str]:
     """Address and keys folder. Raises SettingsError, or RefusedError where Blender is told to stay offline."""
     asked = of(context)
+    if is_farm(asked.server):
+        # Deadline's own client speaks to the farm; Blender itself stays off the network.
+        parse(asked.server)
+        return asked.server, ""
     check_address(asked.server)
     if not is_loopback(asked.server) and not bpy.app.online_access:
         raise RefusedError(

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from void_server.farm.client import FarmClient, is_farm, parse
+from void_server.farm.deadline10 import find_command
 from void_server.wire.client import Client
 from void_server.wire.errors import JobCancelledError, JobNotFoundError, UnreachableError, VoidError, WireError
 from void_server.wire.shot import ShotFiles, ShotSettings
@@ -51,11 +53,7 @@ class Work(threading.Thread):
 
     def run(self) -> None:
         try:
-            with Client(
-                self.record.server,
-                keys=Path(self.record.keys) if self.record.keys else None,
-                patience_s=self._patience_s,
-            ) as client:
+            with _client(self.record, self._patience_s) as client:
                 self.state = self._bring(client)
         except JobCancelledError as error:
             self.state, self.error = (State.CANCELLED if self._unwanted.is_set() else State.DETACHED), _line(error)
@@ -65,7 +63,7 @@ class Work(threading.Thread):
         except (VoidError, OSError) as error:
             self.state, self.error = State.FAILED, _line(error)
 
-    def _bring(self, client: Client) -> State:
+    def _bring(self, client: Client | FarmClient) -> State:
         if not self.record.job:
             files = {role: {f: Path(p) for f, p in found.items()} for role, found in self.record.files.items()}
             status = client.submit(
@@ -93,7 +91,7 @@ class Work(threading.Thread):
         )
         return State.LAYING
 
-    def _wait(self, client: Client) -> Any:
+    def _wait(self, client: Client | FarmClient) -> Any:
         """The job's last status; None once asked to leave. Outlives a daemon that goes away, while patience lasts."""
         lost_at = 0.0
         while True:
@@ -130,8 +128,17 @@ class Work(threading.Thread):
             self.progress.hear(state, state.value, int(event["done"]), int(event["total"]))
 
 
+def _client(record: Record, patience_s: float) -> Client | FarmClient:
+    """Whoever makes this result: a daemon, or a farm, whose tasks write into the record's folder."""
+    if is_farm(record.server):
+        return FarmClient(record.server, record.folder)
+    return Client(record.server, keys=Path(record.keys) if record.keys else None, patience_s=patience_s)
+
+
 def ask_hello(server: str, keys: str) -> str:
     """Who answers at an address, as one line. Blocks for 2 s at most. Raises VoidError."""
+    if is_farm(server):
+        return f"Deadline's client is {find_command(parse(server).placement.deadlinecommand)}"
     with Client(server, keys=Path(keys) if keys else None, timeout_s=1.0) as client:
         hello = client.hello()
     engines, devices = ", ".join(hello.engines), ", ".join(hello.devices)
