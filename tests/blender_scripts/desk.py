@@ -202,6 +202,10 @@ class Pressed:
     def tick(self):
         return self.cls.modal(self.operator, bpy.context, SimpleNamespace(type="TIMER"))
 
+    def one_frame(self):
+        """What a tick does whose time is used up by one frame."""
+        assert self.removal.advance(budget_s=0)
+
     def until(self, happens, timeout_s=60.0):
         deadline = time.monotonic() + timeout_s
         while not happens():

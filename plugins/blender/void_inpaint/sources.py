@@ -85,7 +85,7 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
         for role, name in (("affected", strip.void.affected_strip), ("keep", strip.void.keep_strip)):
             if name:
                 found.look_at_other(role, name)
-        found.look_at_files()
+        found.look_at_frames()
     settings: dict[str, Any] = {}
     try:
         settings = _settings(strip.void, found.space, deliver, direct_matte="matte" in found.files)
@@ -118,11 +118,13 @@ class _Inputs:
 
     def look_at_plate(self) -> None:
         self.width, self.height = pictures.size_of(self.strip)
-        if not self.width or not self.height:
+        lost = list(_lost_files("plate", self.strip, self.first, self.end))
+        self.problems += lost
+        if not lost and not (self.width and self.height):
             self.problems.append("Blender can't read its picture. Check the file and its path.")
         own_alpha = self.asked.matte_source == "ALPHA"
         if _sent_as_files(self.strip) and not own_alpha:
-            self.files["plate"] = exr_files(self.strip, self.first, self.end)
+            self.files["plate"] = shown_files(self.strip, self.first, self.end)
             self.space = self.strip.colorspace_settings.name
         else:
             self.space = timeline.working_space()
@@ -145,32 +147,36 @@ class _Inputs:
         """A role that another strip of this timeline fills."""
         other = timeline.strips_of(self.scene).get(name) if name else None
         wrong = list(_unfit_matte(role, name, other, self.strip, (self.width, self.height)))
+        wrong = wrong or list(_lost_files(role, other, self.first, self.end))
         if wrong:
             self.problems += wrong
         elif _is_exr(other) and not invert:
-            self.files[role] = exr_files(other, self.first, self.end)
+            self.files[role] = shown_files(other, self.first, self.end)
         else:
             self.renderings.append(Rendering(role, strip=name, channel=channel, invert=invert))
 
-    def look_at_files(self) -> None:
+    def look_at_frames(self) -> None:
         if self.renderings and self.first < 0:
             self.problems.append(
                 "Blender renders no frame before 0, and masks begin there. Move the strip to 0 or later."
             )
-        for role, found in self.files.items():
-            lost = sorted({path for path in found.values() if not Path(path).is_file()})
-            if lost:
-                gone = f"{len(lost)} files of the {role} are not there, first {lost[0]}."
-                self.problems.append(f"{gone} Bring them back, or trim the strip.")
         most = LIMITS["files"].value // (len(self.files) + len(self.renderings) or 1)
         if self.end - self.first > most:
             self.problems.append(f"It has {self.end - self.first} frames. Cut it: {most} at most.")
 
 
-def exr_files(strip: Any, first: int, end: int) -> dict[int, str]:
+def shown_files(strip: Any, first: int, end: int) -> dict[int, str]:
     """The file that an image strip shows at each timeline frame, as Blender itself maps it."""
     folder = Path(bpy.path.abspath(strip.directory, library=strip.id_data.library))
     return {frame: str(folder / strip.strip_elem_from_frame(frame).filename) for frame in range(first, end)}
+
+
+def _lost_files(role: str, strip: Any, first: int, end: int) -> Iterator[str]:
+    """Files of an image strip that are not on disk."""
+    if strip.type == "IMAGE":
+        lost = sorted({path for path in shown_files(strip, first, end).values() if not Path(path).is_file()})
+        if lost:
+            yield f"{len(lost)} files of the {role} are not there, first {lost[0]}. Bring them back, or trim the strip."
 
 
 def _unfit(scene: Any, strip: Any) -> Iterator[str]:

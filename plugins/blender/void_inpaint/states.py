@@ -48,11 +48,11 @@ class Progress:
 
     >>> progress = Progress()
     >>> progress.hear(State.RUNNING, "frames", 5, 10)
-    >>> progress.line, round(progress.share, 3)
-    ('frames 5/10', 0.658)
+    >>> progress.line, round(progress.share, 2)
+    ('frames 5/10', 0.66)
     >>> progress.hear(State.RUNNING, "survey", 1, 10)
-    >>> round(progress.share, 3)
-    0.658
+    >>> round(progress.share, 2)
+    0.66
     """
 
     def __init__(self) -> None:
