@@ -141,7 +141,9 @@ def test_one_module_imports_nuke_and_none_more_than_wire_and_farm():
         foreign = runtime_imports(path) - set(sys.stdlib_module_names) - {"nuke", "void_nuke", "void_server"}
         assert not foreign, f"{path.name} imports {foreign}"
         for name in re.findall(r"void_server\.(\w+)", path.read_text(encoding="utf-8")):
-            assert name in ("wire", "farm", "__version__"), f"{path.name} reaches past wire and farm: void_server.{name}"
+            assert name in ("wire", "farm", "__version__"), (
+                f"{path.name} reaches past wire and farm: void_server.{name}"
+            )
         assert len(path.read_text(encoding="utf-8").splitlines()) < 400
     assert runtime_imports(PLUGIN / "init.py") == {"pathlib", "nuke"}, "init.py runs on every farm machine"
 
