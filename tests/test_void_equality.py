@@ -67,7 +67,7 @@ def test_a_published_quadmask_maps_to_the_documented_levels(sample):
     if not path.is_file():
         pytest.skip(f"{path} is not here; set VOID_PLATES")
     capture = cv2.VideoCapture(str(path))
-    frames = [frame for more, frame in (capture.read() for _ in range(6)) if more]
+    frames = [frame for more, frame in (capture.read() for _ in range(3)) if more]
     capture.release()
     disk = torch.from_numpy(np.stack(frames)[..., 0].copy()).float()[None, None]
     assert set(disk.unique().tolist()) <= {0, 63, 127, 255}

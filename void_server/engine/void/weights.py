@@ -41,7 +41,7 @@ LICENCES = {
     BASE_REPO: "CogVideoX License (listed as 'other'): read it before commercial use, "
     f"https://huggingface.co/{BASE_REPO}/blob/main/LICENSE",
 }
-FETCH_HINT = "Run void-server weights fetch DIR, or point --weights or VOID_WEIGHTS at a complete folder."
+FETCH_HINT = "Run void-server weights fetch DIR, or point VOID_WEIGHTS or --option weights=DIR at a complete folder."
 
 
 @dataclasses.dataclass(frozen=True)
