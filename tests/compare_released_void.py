@@ -1,11 +1,13 @@
 """Run the released VOID and ours side by side with the same tiny random weights, and print how far they are apart.
 
-    python tests/compare_released_void.py PATH_OF_A_CHECKOUT [--write]
+    python tests/compare_released_void.py PATH_OF_A_CHECKOUT [--write] [--full-size]
 
 PATH_OF_A_CHECKOUT is a checkout of Netflix/void-model (known good: 66e9c0e5). It needs `einops` besides the `void`
-extra. `--write` stores the released numbers in tests/data/released_void.npz, against which tests run without it.
+extra. `--full-size` needs a card with 30 GB and compares one step of the 5.57 B transformer, bfloat16, random weights,
+and nothing else. `--write` stores the released numbers in tests/data/released_void.npz, against which tests run without
+a checkout.
 
-Exits with 1 if anything differs by more than 1e-4.
+Exits with 1 if anything differs by more than 1e-4, or with `--full-size` by more than 1e-2 relative.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from tests.fakes import tiny_void as tiny  # noqa: E402
 
 GOLDEN = HERE / "data" / "released_void.npz"
 LIMIT = 1e-4
+FULL_SIZE_LIMIT = 1e-2
 KEPT_SAMPLES = 1500
 STEPS = 3
 INPUT_SIZE, INPUT_FRAMES, INPUT_WINDOW = (384, 672), 11, 13
@@ -279,12 +282,50 @@ def compare_inputs(checkout: Path) -> float:
     return worst
 
 
+def compare_full_size(released: Released, config: dict[str, Any], device: torch.device) -> float:
+    """One step at 85 frames and 384x672 through the stock class and the released one: relative difference."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with device:
+        pair = [type(model)(**config).eval() for model in (Ours().transformer, released.transformer)]
+    torch.set_default_dtype(torch.float32)
+    for name, weight in pair[0].named_parameters():
+        # The usual start is so small that most layers would not count.
+        std = weight.shape[1] ** -0.5 if weight.ndim == 2 else 0.02
+        if weight.ndim == 2 or name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=std)
+    pair[1].load_state_dict(pair[0].state_dict())
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=device, dtype=torch.bfloat16)
+
+    channels = config["out_channels"]
+    noisy, condition = draw(1, 22, channels, 48, 84), draw(1, 22, 2 * channels, 48, 84)
+    text = draw(1, config["max_text_seq_length"], config["text_embed_dim"])
+    pipe = Ours().pipes[0]
+    pipe.transformer = pair[0]
+    rotary = pipe._prepare_rotary_positional_embeddings(384, 672, 22, device)
+    when = torch.tensor([999], device=device)
+    with torch.no_grad():
+        got = pair[0](torch.cat([noisy, condition], 2), text, when, image_rotary_emb=rotary, return_dict=False)[0]
+        expected = pair[1](noisy, text, when, inpaint_latents=condition, image_rotary_emb=rotary, return_dict=False)[0]
+    return ((got.float() - expected.float()).norm() / expected.float().norm()).item()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkout", type=Path)
     parser.add_argument("--write", action="store_true", help=f"store the released numbers in {GOLDEN.name}")
+    parser.add_argument("--full-size", action="store_true", help="compare the full-size transformer on the card")
     chosen = parser.parse_args()
-    ours, released = Ours().cases(), Released(chosen.checkout.resolve()).cases()
+    theirs = Released(chosen.checkout.resolve())
+    if chosen.full_size:
+        from tests.measure_void import FULL_TRANSFORMER
+
+        apart = compare_full_size(theirs, FULL_TRANSFORMER, torch.device("cuda"))
+        sys.stdout.write(f"full-size transformer step, relative difference {apart:.3g}\n")
+        return int(apart > FULL_SIZE_LIMIT)
+    ours, released = Ours().cases(), theirs.cases()
     worst = 0.0
     golden = {}
     for name, run in released.items():
