@@ -292,7 +292,7 @@ def test_a_newer_client_is_told_which_protocol_is_spoken(daemon):
     with raw(daemon.address) as dealer:
         header = {"type": "hello", "request": "r", "protocols": [9], "version": "9"}
         answer = ask(dealer, [MAGIC, msgpack.packb(header)])
-    assert answer["code"] == "protocol" and "speaks protocol 1" in answer["message"]
+    assert answer["code"] == "protocol" and "speaks protocol 2" in answer["message"]
 
 
 @pytest.mark.parametrize(
@@ -330,14 +330,14 @@ def test_a_newer_client_is_told_which_protocol_is_spoken(daemon):
 def test_noise_gets_an_error_and_the_daemon_lives(daemon, client, frames):
     with raw(daemon.address) as dealer:
         assert ask(dealer, frames)["type"] == "error"
-    assert client.hello().protocol == 1
+    assert client.hello().protocol == 2
 
 
 def test_a_message_beyond_the_limit_ends_its_connection_only(daemon, client):
     boot = client.hello().boot_id
     with raw(daemon.address) as dealer:
         dealer.send_multipart([MAGIC, bytes(LIMITS["header_bytes"].value + 1)])
-        hello = {"type": "hello", "request": "r", "protocols": [1], "version": ""}
+        hello = {"type": "hello", "request": "r", "protocols": [2], "version": ""}
         assert ask(dealer, [MAGIC, msgpack.packb(hello)])["type"] == "hello_reply"
     assert client.hello().boot_id == boot
 

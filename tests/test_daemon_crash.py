@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -267,12 +268,28 @@ while True:
     def test_frames_in_use_are_not_unused(self, tmp_path):
         store = Store(tmp_path / "db")
         job = store.submit("o", "r", self.ASKED, [self.FILE])
-        store.keep_frame("o", "a" * 64, 10, "0" * 32)
-        store.keep_frame("p", "a" * 64, 10, "0" * 32)
-        store.bind(job, [(0, "a" * 64)])
+        other = store.submit("p", "r", self.ASKED, [self.FILE])
+        store.keep_frame(job, 0, "frame", 7)
+        store.keep_frame(other, 0, "frame", 7)
+        store.move(other, "cancelled", since=("receiving",))
         assert [row[0] for row in store.unused_frames(9e9)] == ["p"], "another owner's frame is not this one"
         store.move(job, "cancelled", since=("receiving",))
         assert len(store.unused_frames(9e9)) == 2 and store.unused_frames(0) == []
+        store.close()
+
+    def test_a_frame_that_nobody_read_yet_is_found_by_checksum_and_keeps_the_first_hash_claimed(self, tmp_path):
+        store = Store(tmp_path / "db")
+        job = store.submit("o", "r", self.ASKED, [self.FILE])
+        store.keep_frame(job, 0, "frame", 7)
+        assert store.unverified(job) == {"frame": (7, None)}
+        like = functools.partial(store.frame_like, "o", self.FILE.size, self.FILE.fingerprint)
+        assert like(("a" * 64, 8)) is None, "another checksum is another content"
+        assert store.frame_like("p", self.FILE.size, self.FILE.fingerprint, ("a" * 64, 7)) is None
+        assert like(("a" * 64, 7)) == "frame"
+        assert store.unverified(job) == {"frame": (7, "a" * 64)}, "the worker holds the frame to what was claimed"
+        assert like(("b" * 64, 7)) is None, "equal checksums are not equal contents once a hash is known"
+        store.verified("o", {"frame": "a" * 64})
+        assert like(("a" * 64, 0)) == "frame" and store.unverified(job) == {}
         store.close()
 
     def test_old_jobs_can_be_forgotten_but_only_finished_ones(self, tmp_path):
@@ -313,10 +330,10 @@ class TestFrames:
         assert frames.append(self.PART, 70, data[70:]) == 100
         frames.let_go(self.PART)
         assert frames.held("o", "j") == {0: 100}
-        assert not frames.finish(self.PART, 101, "a" * 64)
-        assert frames.finish(self.PART, 100, "a" * 64) and frames.finish(self.PART, 100, "a" * 64)
-        assert frames.path("o", "a" * 64).read_bytes() == data
-        assert frames.path("p", "a" * 64).parent != frames.path("o", "a" * 64).parent
+        assert not frames.finish(self.PART, 101)
+        assert frames.finish(self.PART, 100) and frames.finish(self.PART, 100)
+        assert frames.path("o", self.PART.name).read_bytes() == data
+        assert frames.path("p", self.PART.name).parent != frames.path("o", self.PART.name).parent
 
     def test_a_short_write_goes_on(self, tmp_path, monkeypatch):
         pwrite = os.pwrite
@@ -325,8 +342,8 @@ class TestFrames:
         data = os.urandom(100)
         assert frames.append(self.PART, 0, memoryview(data)) == 100
         frames.let_go(self.PART)
-        assert frames.finish(self.PART, 100, "a" * 64)
-        assert frames.path("o", "a" * 64).read_bytes() == data
+        assert frames.finish(self.PART, 100)
+        assert frames.path("o", self.PART.name).read_bytes() == data
 
     def test_a_fingerprint_sees_size_head_middle_and_tail(self, tmp_path):
         base = bytearray(1_000_000)

@@ -1,10 +1,11 @@
 """The bytes of received frames on the daemon's disk: one file per content, one space per owner.
 
-What comes in: chunks with their place. What goes out: files under the hash of their content, and how far a file that is
-still on its way has come. It never computes: the hash is the sender's word until a worker checks it, and because every
-owner has a space of their own, nobody can put a wrong frame under somebody else's hash.
+What comes in: chunks with their place. What goes out: frames, and how far a file that is still on its way has come. It
+never computes: a frame is named after the file that brought it, and the store knows which content that is, first by
+the sender's word and for certain once a worker has read it. Because every owner has a space of their own, nobody can
+have somebody else's job read a wrong frame.
 
-    frames/OWNER/SHA256           a whole frame, synced
+    frames/OWNER/JOB.NUMBER       a whole frame, synced
     frames/OWNER/JOB.NUMBER.part  the first bytes of a file of a job; its size says how many
 """
 
@@ -29,6 +30,11 @@ class Part(NamedTuple):
     job: str
     number: int
 
+    @property
+    def name(self) -> str:
+        """The name of the frame that it becomes."""
+        return f"{self.job}.{self.number}"
+
 
 class FrameFolder:
     """Received frames. `append` belongs to one thread; everything else may be called from any. Raises OSError."""
@@ -37,9 +43,9 @@ class FrameFolder:
         self.root = root
         self._open: collections.OrderedDict[Path, int] = collections.OrderedDict()
 
-    def path(self, owner: str, sha256: str) -> Path:
+    def path(self, owner: str, name: str) -> Path:
         """Where a frame lies, if it is held."""
-        return self._space(owner) / sha256
+        return self._space(owner) / name
 
     def held(self, owner: str, job: str) -> dict[int, int]:
         """How many first bytes are here of each file of a job that is on its way, by its number."""
@@ -70,9 +76,9 @@ class FrameFolder:
         if descriptor is not None:
             os.close(descriptor)
 
-    def finish(self, part: Part, size: int, sha256: str) -> bool:
-        """Give a file that has come whole its final name, synced; whether it was whole. Safe to repeat."""
-        fresh, final = self._part(part), self.path(part.owner, sha256)
+    def finish(self, part: Part, size: int) -> bool:
+        """Make a frame of a file that has come whole, synced; whether it was whole. Safe to repeat."""
+        fresh, final = self._part(part), self.path(part.owner, part.name)
         try:
             descriptor = os.open(fresh, os.O_RDWR)
         except FileNotFoundError:
@@ -101,9 +107,9 @@ class FrameFolder:
         if space.is_dir():
             sync_folder(space)
 
-    def remove(self, owner: str, sha256: str) -> None:
+    def remove(self, owner: str, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.path(owner, sha256).unlink()
+            self.path(owner, name).unlink()
 
     def remove_parts(self, before: float) -> None:
         """Drop files on their way that got no byte since `before`."""
@@ -117,7 +123,7 @@ class FrameFolder:
         return self.root / hashlib.sha256(owner.encode()).hexdigest()[:16]
 
     def _part(self, part: Part) -> Path:
-        return self._space(part.owner) / f"{part.job}.{part.number}.part"
+        return self._space(part.owner) / f"{part.name}.part"
 
     def _descriptor(self, part: Path, create: bool) -> int | None:
         if part in self._open:
@@ -162,7 +168,7 @@ def trusted_path(path: str, size: int, mtime_ns: int, roots: tuple[Path, ...]) -
 
 
 def check_hash(sha256: str) -> str:
-    """`sha256` if it is 64 lower-case hex digits, and so a safe name; raises ProtocolError."""
+    """`sha256` if it is 64 lower-case hex digits; raises ProtocolError."""
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise ProtocolError("A hash is not 64 hex digits.", "Update the older of the two ends.")
     return sha256

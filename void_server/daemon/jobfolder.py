@@ -69,7 +69,7 @@ class JobFolders:
             link.symlink_to(os.path.relpath(target, link.parent) if inside else target)
         files: dict[str, dict[str, Any]] = {}
         for file, _ in inputs:
-            origin = {"path": file.path} if file.path else {"sha256": file.sha256}
+            origin = {"path": file.path} if file.path else {"held": file.held}
             files.setdefault(file.role, {})[str(file.frame)] = {"name": file.name, "size": file.size, **origin}
         _write(folder / "files.json", json.dumps(files, indent=1))
         _write(folder / "job.json", json.dumps(about, indent=1))

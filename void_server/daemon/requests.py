@@ -167,7 +167,7 @@ class Requests:
 
     def _offset(self, owner: str, file: JobFile, held: int) -> int:
         """-1 the file is here, -2 it may be here, else from which byte on it is lacking."""
-        if file.path or file.sha256:
+        if file.path or file.held:
             return -1
         if not held and self._store.knows_fingerprint(owner, file.fingerprint):
             return -2
@@ -179,8 +179,8 @@ class Requests:
         needed = sum(s for f, s in new.items() if not self._store.knows_fingerprint(owner, f))
         over = self._store.used_bytes(owner) + needed - self._config.quota_bytes
         if over > 0:
-            for _, sha256, size in self._store.unused_frames(time.time(), owner):
-                self.drop_frame(owner, sha256)
+            for _, name, size in self._store.unused_frames(time.time(), owner):
+                self.drop_frame(owner, name)
                 over -= size
                 if over <= 0:
                     break
@@ -196,10 +196,10 @@ class Requests:
                 "Free space there, or start the daemon with another --data.",
             )
 
-    def drop_frame(self, owner: str, sha256: str) -> None:
+    def drop_frame(self, owner: str, name: str) -> None:
         """Forget a frame, then delete it: a file that nobody knows is garbage, a row without its file is a lie."""
-        self._store.forget_frame(owner, sha256)
-        self._disk.do(lambda: self._frames.remove(owner, sha256), lambda _: None, lambda _: None)
+        self._store.forget_frame(owner, name)
+        self._disk.do(lambda: self._frames.remove(owner, name), lambda _: None, lambda _: None)
 
     def _open(self, peer: Peer, job: str) -> list[JobFile]:
         """Files of a job that is receiving. Raises JobNotFoundError, or says that the time for sending is over."""
@@ -228,10 +228,12 @@ class Requests:
         job, bound, lacking = message["job"], [], []
         self._open(peer, job)
         for row in message["files"]:
-            number, sha256 = _row(row, int, str)
+            number, sha256, crc32 = _row(row, int, str, int)
             file = self._file(peer, job, number)
-            if self._store.frame_size(peer.owner, check_hash(sha256)) == file.size:
-                bound.append((number, sha256))
+            sums = (check_hash(sha256), crc32)
+            name = self._store.frame_like(peer.owner, file.size, file.fingerprint, sums)
+            if name:
+                bound.append((number, name))
             else:
                 lacking.append([number, 0])
         self._store.bind(job, bound)
@@ -239,37 +241,37 @@ class Requests:
 
     def _put(self, peer: Peer, message: Message) -> None:
         job, number, offset = message["job"], message["file"], message["offset"]
-        sha256, data = message.fields.get("sha256"), memoryview(message.buffer or b"")
+        crc32, data = message.fields.get("crc32"), memoryview(message.buffer or b"")
         file = self._file(peer, job, number)
-        if offset + len(data) > file.size or (sha256 and offset + len(data) != file.size):
+        if offset + len(data) > file.size or (crc32 is not None and offset + len(data) != file.size):
             raise ProtocolError(f"A chunk reaches beyond its file of {file.size} bytes.", "The file changed meanwhile.")
-        if sha256:
-            check_hash(sha256)
+        part = Part(peer.owner, job, number)
+        if crc32 is not None and self._store.holds(peer.owner, part.name):
+            # The answer to the first time was lost. A frame that jobs may read already is never written again.
+            self._answer(peer, message, {"file": number, "offset": file.size, "again": False})
+            return
         if self._waiting_bytes + len(data) > _WAITING_BYTES:
             self._answer(peer, message, {"file": number, "offset": 0, "again": True})
             return
         self._waiting_bytes += len(data)
-        part = Part(peer.owner, job, number)
 
         def write() -> int:
             held = self._frames.append(part, offset, data)
-            if sha256:
+            if crc32 is not None:
                 self._frames.let_go(part)
             return held
 
         def written(held: int) -> None:
             self._waiting_bytes -= len(data)
-            if sha256:
-                finish = lambda: self._frames.finish(part, file.size, sha256)  # noqa: E731 - mypy loses a def's types
-                self._disk.do(finish, finished, self._fail(peer, message))
+            if crc32 is not None:
+                self._disk.do(lambda: self._frames.finish(part, file.size), finished, self._fail(peer, message))
             else:
                 again = held < offset + len(data)
                 self._answer(peer, message, {"file": number, "offset": held, "again": again})
 
         def finished(whole: bool) -> None:
             if whole:
-                self._store.keep_frame(peer.owner, sha256 or "", file.size, file.fingerprint)
-                self._store.bind(job, [(number, sha256 or "")])
+                self._store.keep_frame(job, number, part.name, crc32 or 0)
             self._answer(peer, message, {"file": number, "offset": file.size if whole else 0, "again": not whole})
 
         def unwritten(error: VoidError) -> None:
@@ -284,7 +286,7 @@ class Requests:
         if status.state != "receiving":
             self._answer(peer, message, {"job": status.to_wire()})
             return
-        lacking = [f for f in self._store.files(job) if not f.path and not f.sha256]
+        lacking = [f for f in self._store.files(job) if not f.path and not f.held]
         if lacking:
             raise ProtocolError(
                 f"{len(lacking)} files were not sent, {lacking[0].role} frame {lacking[0].frame} first.",

@@ -107,7 +107,7 @@ class Scheduler:
         """All files are here: make the job's folder, then queue it. `then` is called once that is durable."""
         owner = self._store.owner(job)
         files = self._store.files(job)
-        inputs = [(f, Path(f.path) if f.path else self._frames.path(owner, f.sha256 or "")) for f in files]
+        inputs = [(f, Path(f.path) if f.path else self._frames.path(owner, f.held or "")) for f in files]
         about = self._about(job)
 
         def on_disk() -> None:
@@ -178,7 +178,7 @@ class Scheduler:
             "out": str(self._folders.attempt(job, attempt)),
             "log": str(self._folders.log(job)),
             "settings": self._store.settings(job),
-            "unverified": sorted(unverified),
+            "unverified": unverified,
             "files": files,
         }
 
@@ -242,8 +242,8 @@ class Scheduler:
             self._store.verified(self._store.owner(job), event["hashes"])
         elif kind == "damaged":
             owner = self._store.owner(job)
-            self._store.forget_frame(owner, event["sha256"])
-            self._disk.do(lambda: self._frames.remove(owner, event["sha256"]), _ignore, _ignore)
+            self._store.forget_frame(owner, event["held"])
+            self._disk.do(lambda: self._frames.remove(owner, event["held"]), _ignore, _ignore)
         elif kind in ("warning", "note"):
             self._store.add_event(job, event)
             self._changed(job)

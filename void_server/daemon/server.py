@@ -250,8 +250,8 @@ class _Server:
         for job in self._store.old_jobs(now - self._config.keep_s, *messages.FINAL):
             self._store.forget_job(job)
             self._disk.do(lambda job=job: self._folders.remove(job), _ignore, _ignore)  # type: ignore[misc]
-        for owner, sha256, _ in self._store.unused_frames(now - self._config.keep_s):
-            self._requests.drop_frame(owner, sha256)
+        for owner, name, _ in self._store.unused_frames(now - self._config.keep_s):
+            self._requests.drop_frame(owner, name)
         self._disk.do(lambda: self._frames.remove_parts(now - self._config.receiving_s), _ignore, _ignore)
 
 

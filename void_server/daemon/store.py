@@ -13,7 +13,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,14 +34,16 @@ create table if not exists jobs (
 create table if not exists files (
     job text not null references jobs on delete cascade, number integer not null, role text not null,
     frame integer not null, name text not null, size integer not null, fingerprint text not null,
-    mtime_ns integer not null, path text, sha256 text, primary key (job, number)
+    mtime_ns integer not null, path text, held text, primary key (job, number)
 );
-create index if not exists files_by_hash on files (sha256);
+create index if not exists files_by_held on files (held);
 create table if not exists frames (
-    owner text not null, sha256 text not null, size integer not null, fingerprint text not null,
-    verified integer not null default 0, used real not null, primary key (owner, sha256)
+    owner text not null, name text not null, size integer not null, fingerprint text not null,
+    crc32 integer not null, sha256 text, verified integer not null default 0, used real not null,
+    primary key (owner, name)
 );
 create index if not exists frames_by_fingerprint on frames (owner, fingerprint);
+create index if not exists frames_by_hash on frames (owner, sha256);
 create table if not exists events (
     job text not null references jobs on delete cascade, seq integer not null, event text not null,
     primary key (job, seq)
@@ -51,7 +53,7 @@ create table if not exists results (
     size integer not null, sha256 text not null, primary key (job, attempt, name)
 );
 """
-_VERSION = "1"
+_VERSION = "2"
 
 
 class JobFile(NamedTuple):
@@ -66,14 +68,15 @@ class JobFile(NamedTuple):
     mtime_ns: int
     path: str | None
     """Where the daemon itself sees it, under a trusted root; None where the bytes travel."""
-    sha256: str | None
+    held: str | None
+    """The frame that holds its content; None until it has come."""
 
 
 class Store:
     """The database. Every method is one transaction."""
 
     def __init__(self, path: Path) -> None:
-        """Raises StoreError if the database can't be opened or is of a later version."""
+        """Raises StoreError if the database can't be opened or is of another version."""
         with _disk():
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
@@ -84,8 +87,8 @@ class Store:
             version = self._db.execute("select value from meta where name = 'version'").fetchone()[0]
         if version != _VERSION:
             raise StoreError(
-                f"{path} was written by a later void-server (store version {version}).",
-                "Update, or use another --data.",
+                f"{path} is of store version {version}, this void-server's is {_VERSION}.",
+                "Use the void-server that wrote it, or another --data.",
             )
 
     def close(self) -> None:
@@ -127,18 +130,17 @@ class Store:
         return str(self._row(job, "owner"))
 
     def settings(self, job: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._row(job, "settings"))
-        return found
+        return dict(json.loads(self._row(job, "settings")))
 
     def files(self, job: str) -> list[JobFile]:
         columns = ", ".join(JobFile._fields)
         return [JobFile(*r) for r in self._select(f"select {columns} from files where job = ? order by number", (job,))]
 
     def bind(self, job: str, bound: Iterable[tuple[int, str]]) -> None:
-        """Say which content some of a job's files have."""
+        """Say which frames hold some of a job's files; rows are (number, name)."""
         with self._transaction() as db:
             db.executemany(
-                "update files set sha256 = ? where job = ? and number = ?", [(sha, job, n) for n, sha in bound]
+                "update files set held = ? where job = ? and number = ?", [(name, job, n) for n, name in bound]
             )
             db.execute("update jobs set changed = ? where job = ?", (time.time(), job))
 
@@ -247,57 +249,76 @@ class Store:
         )
         return [(row[0], json.loads(row[1])) for row in found]
 
-    def frame_size(self, owner: str, sha256: str) -> int | None:
-        """Size of a held frame; None where it is not held."""
-        row = _first(self._select("select size from frames where owner = ? and sha256 = ?", (owner, sha256)))
-        return int(row[0]) if row else None
+    def holds(self, owner: str, name: str) -> bool:
+        """Whether a frame of this name is held."""
+        return bool(self._select("select 1 from frames where owner = ? and name = ?", (owner, name)))
+
+    def frame_like(self, owner: str, size: int, fingerprint: str, sums: tuple[str, int]) -> str | None:
+        """The frame that holds the content of these sums (sha256, crc32), if any does.
+
+        A frame whose hash is not known yet, and which nothing tells from this content, gets the hash as its sender's
+        word: the worker that verifies the frame takes it for damaged should it have another one.
+        """
+        query = (
+            "select name from frames where owner = ? and size = ?"
+            " and (sha256 = ? or (sha256 is null and crc32 = ? and fingerprint = ?)) order by sha256 is null limit 1"
+        )
+        row = _first(self._select(query, (owner, size, *sums, fingerprint)))
+        if row is None:
+            return None
+        with self._transaction() as db:
+            db.execute("update frames set sha256 = ? where owner = ? and name = ?", (sums[0], owner, row[0]))
+        return str(row[0])
 
     def knows_fingerprint(self, owner: str, fingerprint: str) -> bool:
         found = self._select("select 1 from frames where owner = ? and fingerprint = ?", (owner, fingerprint))
         return bool(found)
 
-    def keep_frame(self, owner: str, sha256: str, size: int, fingerprint: str) -> None:
-        """A frame lies on the disk, synced, under the content that its sender says it has."""
+    def keep_frame(self, job: str, number: int, name: str, crc32: int) -> None:
+        """A file of a job lies on the disk as frame `name`, synced, with the checksum that its sender gave."""
         with self._transaction() as db:
             db.execute(
-                "insert into frames values (?, ?, ?, ?, 0, ?)"
-                " on conflict (owner, sha256) do update set used = excluded.used",
-                (owner, sha256, size, fingerprint, time.time()),
+                "insert or ignore into frames select owner, ?, files.size, fingerprint, ?, null, 0, ? from files"
+                " join jobs using (job) where job = ? and number = ?",
+                (name, crc32, time.time(), job, number),
             )
+            db.execute("update files set held = ? where job = ? and number = ?", (name, job, number))
+            db.execute("update jobs set changed = ? where job = ?", (time.time(), job))
 
-    def unverified(self, job: str) -> set[str]:
-        """Contents among the job's files that no worker has checked yet."""
+    def unverified(self, job: str) -> dict[str, tuple[int, str | None]]:
+        """Frames among the job's files that no worker has checked yet: (crc32, sha256 if a sender gave it) by name."""
         found = self._select(
-            "select sha256 from files join jobs using (job) join frames using (owner, sha256)"
-            " where job = ? and not verified",
+            "select frames.name, crc32, sha256 from files join jobs using (job)"
+            " join frames on frames.owner = jobs.owner and frames.name = held where job = ? and not verified",
             (job,),
         )
-        return {row[0] for row in found}
+        return {row[0]: (row[1], row[2]) for row in found}
 
-    def verified(self, owner: str, hashes: Iterable[str]) -> None:
+    def verified(self, owner: str, hashes: Mapping[str, str]) -> None:
+        """A worker found these frames, by name, to be what was sent, and to have these hashes."""
         with self._transaction() as db:
-            rows = [(time.time(), owner, sha256) for sha256 in hashes]
-            db.executemany("update frames set verified = 1, used = ? where owner = ? and sha256 = ?", rows)
+            rows = [(sha256, time.time(), owner, name) for name, sha256 in hashes.items()]
+            db.executemany("update frames set verified = 1, sha256 = ?, used = ? where owner = ? and name = ?", rows)
 
-    def forget_frame(self, owner: str, sha256: str) -> None:
+    def forget_frame(self, owner: str, name: str) -> None:
         with self._transaction() as db:
-            db.execute("delete from frames where owner = ? and sha256 = ?", (owner, sha256))
+            db.execute("delete from frames where owner = ? and name = ?", (owner, name))
 
     def used_bytes(self, owner: str) -> int:
         """Bytes of an owner's frames, held and still expected."""
         held = _first(self._select("select coalesce(sum(size), 0) from frames where owner = ?", (owner,)))[0]
         expected = self._select(
             "select coalesce(sum(size), 0) from files join jobs using (job)"
-            " where owner = ? and state = 'receiving' and sha256 is null and path is null",
+            " where owner = ? and state = 'receiving' and held is null and path is null",
             (owner,),
         )[0][0]
         return int(held) + int(expected)
 
     def unused_frames(self, before: float, owner: str | None = None) -> list[tuple[str, str, int]]:
-        """Frames (owner, sha256, size) that no unfinished job needs and nobody used since, longest unused first."""
+        """Frames (owner, name, size) that no unfinished job needs and nobody used since, longest unused first."""
         found = self._select(
-            "select owner, sha256, size from frames where used < ? and (? is null or owner = ?) and not exists ("
-            " select 1 from files join jobs using (job) where files.sha256 = frames.sha256"
+            "select owner, name, size from frames where used < ? and (? is null or owner = ?) and not exists ("
+            " select 1 from files join jobs using (job) where held = frames.name"
             " and jobs.owner = frames.owner and state in ('receiving', 'queued', 'running')) order by used",
             (before, owner, owner),
         )

@@ -40,7 +40,7 @@ from void_server.wire.errors import (
 )
 from void_server.wire.report import Event, Report
 from void_server.wire.shot import ROLES, ShotFiles, ShotSettings
-from void_server.wire.transfer import look_at, sha256_of
+from void_server.wire.transfer import look_at, sums_of
 
 _PROGRESS_S = 0.1
 """Progress is told at most this often; each telling wakes the daemon."""
@@ -122,7 +122,7 @@ class Worker:
     def _check(self, task: dict[str, Any], report: Report) -> ShotFiles:
         """The shot's files, after each was found to be what its sender said. Raises PlateError, MatteError."""
         found: dict[str, dict[int, Path]] = {role: {} for role in ROLES}
-        verified: list[str] = []
+        verified: dict[str, str] = {}
         for index, file in enumerate(task["files"]):
             role, frame, path = file["role"], file["frame"], Path(file["link"])
             found[role][frame] = path
@@ -140,13 +140,15 @@ class Worker:
                         "Submit the shot again.",
                         frame=frame,
                     )
-            elif file["sha256"] in task["unverified"] and file["sha256"] not in verified:
-                if not path.is_file() or sha256_of(path, lambda: task["job"] in self._cancelled) != file["sha256"]:
-                    self.say({"event": "damaged", "sha256": file["sha256"], **_of(task)})
+            elif file["held"] in task["unverified"] and file["held"] not in verified:
+                crc32, sha256 = task["unverified"][file["held"]]
+                sums = sums_of(path, lambda: task["job"] in self._cancelled) if path.is_file() else None
+                if sums is None or sums.crc32 != crc32 or sha256 not in (None, sums.sha256):
+                    self.say({"event": "damaged", "held": file["held"], **_of(task)})
                     raise StoreError(
                         f"{role.capitalize()} frame {frame} arrived damaged.", "Submit the shot again.", frame=frame
                     )
-                verified.append(file["sha256"])
+                verified[file["held"]] = sums.sha256
         self.say({"event": "verified", "hashes": verified, **_of(task)})
         return ShotFiles(**found)
 

@@ -329,14 +329,14 @@ def _send_lacking(
     upload.send(lacking, on_bytes)
     if not perhaps:
         return
-    hashes: dict[Path, str] = {}
+    sums: dict[Path, transfer.Sums] = {}
     for _, source in perhaps:
-        if source.path not in hashes:
+        if source.path not in sums:
             try:
-                hashes[source.path] = transfer.sha256_of(source.path, upload.cancelled)
+                sums[source.path] = transfer.sums_of(source.path, upload.cancelled)
             except OSError as error:
                 raise transfer.unreadable(source.role, source.frame, error) from error
-    fields = {"job": upload.job, "files": [[index, hashes[source.path]] for index, source in perhaps]}
+    fields = {"job": upload.job, "files": [[index, *sums[source.path]] for index, source in perhaps]}
     reply = upload.connection.call("bind", fields, upload.timeout_s, cancelled=upload.cancelled)
     again = [Lacking(index, sources[index], offset) for index, offset in reply["lacking"]]
     done = total - sum(file.source.size - file.offset for file in again)

@@ -24,8 +24,6 @@ from void_server.wire.errors import JobCancelledError, ProtocolError, RefusedErr
 from void_server.wire.identity import Identity
 from void_server.wire.messages import Message
 
-_MECHANISM_MISMATCH = 0x11000001
-"""Source: ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH in zmq.h."""
 _SLICE_S = 0.1
 """How often a wait looks up to see whether it was cancelled."""
 _EVENTS = (
@@ -171,7 +169,7 @@ class Connection:
                 f"The daemon at {self.address} does not admit this key.",
                 "Give client.public to whoever runs it: void-server keys allow FILE.",
             )
-        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MECHANISM_MISMATCH:
+        elif kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             if self._identity:
                 raise RefusedError(
                     f"The daemon at {self.address} runs without keys, and this client insists on them.",

@@ -21,7 +21,7 @@ import msgpack  # type: ignore[import-untyped]
 
 from void_server.wire.errors import ProtocolError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Moves when either end could misread the other, apart from the package's version."""
 MAGIC = b"VOID1"
 
@@ -98,7 +98,7 @@ _MAP = Field(dict, 0, LIMITS["map_keys"].value)
 _FILE_INDEX = Field(int, 0, LIMITS["files"].value - 1)
 _OFFSET = Field(int, 0, LIMITS["file_bytes"].value)
 _FILES = Field(list, 0, LIMITS["files"].value)
-_HASH = Field(str, 64, 64)
+_CRC = Field(int, 0, 2**32 - 1)
 _FLAG = Field(bool, 0, 1)
 _COUNT = Field(int, 0, 2**63 - 1)
 _NAME = Field(str, 1, 128)
@@ -141,14 +141,14 @@ KINDS: dict[str, Kind] = {
         "client",
         {"job": _ID, "files": _FILES},
         "bind_reply",
-        "offers files by content; rows are [index, sha256]",
+        "offers files by content; rows are [index, sha256, crc32]",
     ),
     "bind_reply": Kind("daemon", {"lacking": _FILES}, "", "rows are [index, offset] of the files to send after all"),
     "put": Kind(
         "client",
-        {"job": _ID, "file": _FILE_INDEX, "offset": _OFFSET, "sha256": dataclasses.replace(_HASH, required=False)},
+        {"job": _ID, "file": _FILE_INDEX, "offset": _OFFSET, "crc32": dataclasses.replace(_CRC, required=False)},
         "put_reply",
-        "a chunk of a file; the last chunk carries the hash of the whole",
+        "a chunk of a file; the last chunk carries the checksum of the whole",
         buffer=True,
     ),
     "put_reply": Kind(
