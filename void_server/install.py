@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
+from void_server import install_blender
 from void_server.wire.errors import OutputError, SettingsError
 
 MANIFEST = "installed.json"
@@ -71,13 +72,14 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser("install", help=text, description=text)
     parser.set_defaults(command=_run)
     parser.add_argument("--json", action="store_true", help="one JSON object a line; the last line is the result")
-    parser.add_argument("host", choices=sorted(HOSTS))
+    parser.add_argument("host", choices=sorted([*HOSTS, "blender"]))
     parser.add_argument(
         "--to", type=Path, default=None, metavar="DIR", help="default: the user's own folder, as ~/.nuke"
     )
     parser.add_argument("--wheels", type=Path, default=None, metavar="DIR",
                         help="take pyzmq and msgpack from the wheels in this folder, without any network")  # fmt: skip
     parser.add_argument("--uninstall", action="store_true", help="remove exactly what was laid")
+    install_blender.add_to(parser)
     for name, host in HOSTS.items():
         versions = ", ".join(host.pythons)
         parser.add_argument(f"--{name}-version", action="append", default=None, choices=list(host.pythons), metavar="N",
@@ -85,6 +87,10 @@ def add_to(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
+    if args.host == "blender":  # Blender has an installer of its own
+        return install_blender.run(args, console)
+    if args.zip or args.blender or args.platform:
+        raise SettingsError("--zip, --blender and --platform are Blender's.", f"Leave them out for {args.host}.")
     host = HOSTS[args.host]
     to = args.to or Path.home() / host.home
     if args.uninstall:

@@ -10,6 +10,7 @@ The zip holds the add-on, `void_server` itself as a wheel, and pyzmq and msgpack
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import platform
@@ -21,6 +22,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import void_server
 from void_server.wire.errors import OutputError, SettingsError
@@ -40,6 +42,31 @@ _STAMP = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a zip, so that the same content is the same zip."""
 ROOMS = ("farm", "wire")
 """What the add-on imports of the package: the client of a daemon, and the one of a farm in the same shape."""
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that only Blender has to the command `install`."""
+    parser.add_argument("--zip", type=Path, default=None, metavar="FILE",
+                        help="blender: only build the extension, to be dropped onto a Blender window")  # fmt: skip
+    parser.add_argument("--platform", action="append", default=None, choices=list(PLATFORMS), metavar="P",
+                        help=f"blender: {', '.join(PLATFORMS)}; may be repeated; a zip has all")  # fmt: skip
+    parser.add_argument("--blender", default=None, metavar="PROGRAM", help="blender: default is the one on PATH")
+
+
+def run(args: argparse.Namespace, console: Any) -> int:
+    """`install blender`: by Blender's own installer, or with --zip into a file. Raises like `build_zip`, `install`."""
+    if args.uninstall or args.to:
+        flag = "--uninstall" if args.uninstall else "--to"
+        raise SettingsError(f"{flag} is not for Blender.", "Blender's Preferences, Add-ons remove what they installed.")
+    if args.zip is None:
+        said = install(args.blender, args.wheels)
+        console.result({"installed": EXTENSION}, said or "Installed. In the Video Sequencer's sidebar: tab VOID.")
+        return 0
+    platforms = tuple(args.platform or PLATFORMS)
+    out = build_zip(args.zip, platforms, args.wheels)
+    text = f"{out} for {', '.join(platforms)}. Drop it onto a Blender 4.5 or later, or Preferences, Add-ons, Install."
+    console.result({"zip": str(out), "platforms": list(platforms)}, text)
+    return 0
 
 
 def this_platform() -> str:

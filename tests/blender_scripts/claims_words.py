@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import bpy
 from desk import Daemon, addon
@@ -11,7 +12,7 @@ from desk import Daemon, addon
 class Layout:
     """Stands in for Blender's UILayout and refuses what that would refuse: unknown properties, operators and icons."""
 
-    ICONS = {i.identifier for i in bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items}
+    ICONS: ClassVar = {i.identifier for i in bpy.types.UILayout.bl_rna.functions["prop"].parameters["icon"].enum_items}
 
     def __init__(self, drawn=None):
         self.drawn = [] if drawn is None else drawn
