@@ -13,13 +13,15 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import void_server
 from void_server import engine as engines
@@ -27,7 +29,7 @@ from void_server import preview
 from void_server.affected import find_affected
 from void_server.check import CheckedShot, check_output, check_shot
 from void_server.engine import Array, Colour, Engine, Fill
-from void_server.image import composite, exr, fit, sequence, sheet
+from void_server.image import composite, exr, fit, grain, sequence, sheet
 from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs
 from void_server.shot_on_disk import ShotOnDisk
 from void_server.wire.errors import EngineError, about
@@ -36,6 +38,9 @@ from void_server.wire.shot import ShotFiles, ShotSettings, Window
 
 WRITERS = 2
 """Frames being encoded while the engine works on the next: EXR encoding runs without the interpreter's lock."""
+GRAIN_PAIRS = 5
+GRAIN_REACH_PX = 256
+"""Grain is measured on five pairs of neighbours, within this distance of the hole's middle."""
 FADE_FRAMES = 4
 """Frames over which a re-made range is cross-faded into the frames that stay beside it."""
 COVERAGE_WARNING = 0.95
@@ -132,6 +137,7 @@ def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, fram
     """Write every frame of `frames`, in order, as soon as the engine has filled it."""
     shot.want(frames)
     total, done = len(frames), 0
+    grain_model = _grain(shot)
     pending: collections.deque[tuple[int, Future[None]]] = collections.deque()
 
     def settle(most: int) -> None:
@@ -148,7 +154,7 @@ def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, fram
         begun = time.monotonic()
         for frame, fill in fills:
             spent, begun = time.monotonic() - begun, time.monotonic()
-            pending.append((frame, writers.submit(_write_frame, shot, engine, result, frame, fill, spent)))
+            pending.append((frame, writers.submit(_write_frame, shot, engine, result, frame, fill, grain_model, spent)))
             settle(WRITERS)
         settle(0)
 
@@ -170,8 +176,32 @@ def _fills(
         yield frame, fill
 
 
+def _grain(shot: ShotOnDisk) -> grain.GrainModel | None:
+    """The plate's grain, from pairs of neighbours spread over the whole shot, whichever frames are delivered."""
+    neighbours = [(a, b) for a, b in itertools.pairwise(shot.frames) if b == a + 1 and shot.hole(a) is not None]
+    picks = neighbours[:: max(1, len(neighbours) // GRAIN_PAIRS)][:GRAIN_PAIRS]
+
+    def pairs() -> Iterator[tuple[Array, Array, npt.NDArray[np.bool_]]]:
+        for before, after in picks:
+            hole = shot.hole(before)
+            assert hole is not None
+            x, y = (hole.x0 + hole.x1) // 2, (hole.y0 + hole.y1) // 2
+            near = Window(x, y, x, y).grow(GRAIN_REACH_PX).intersect(shot.whole)
+            light = [shot.plate(frame, near, colour=Colour.SCENE_LINEAR) for frame in (before, after)]
+            clear = (shot.change(before, near) == 0) & (shot.change(after, near) == 0)
+            yield light[0], light[1], clear & (shot.known(before, near) == 1) & (shot.known(after, near) == 1)
+
+    return grain.estimate(pairs())
+
+
 def _write_frame(
-    shot: ShotOnDisk, engine: Engine, result: ResultFolder, frame: int, fill: Fill | None, spent_s: float
+    shot: ShotOnDisk,
+    engine: Engine,
+    result: ResultFolder,
+    frame: int,
+    fill: Fill | None,
+    grain_model: grain.GrainModel | None,
+    spent_s: float,
 ) -> None:
     """One frame: fill back to light and plate resolution, over the plate, into the plate's own file."""
     header = shot.checked.plates[frame]
@@ -185,6 +215,10 @@ def _write_frame(
         rgb = fit.resize(fill.rgb, *size)
         if engine.needs.colour is Colour.ENGINE:
             rgb = shot.engine_space.decode(rgb)
+        if fill.grainless is not None and grain_model is not None:
+            lacks = fit.resize_soft(fill.grainless, *size).astype(np.float32)
+            made = grain.synthesise(grain_model, grain.brightness(rgb), frame, shot.seed)
+            rgb = grain.laid_over(rgb, made, lacks)
         rgb = composite.bounded(rgb, shot.floor, shot.peak)
         light = fit.place(rgb, fill.crop, hole).astype(np.float32)
         coverage = fit.place(fit.resize_soft(fill.coverage, *size), fill.crop, hole).astype(np.float32)

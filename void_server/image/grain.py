@@ -47,15 +47,15 @@ class GrainModel:
 def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
     """Fit a model to pairs of neighbouring frames (float32 [h, w, 3] scene-linear, both) and where they show nothing
     but background (bool [h, w]). None where too little of it is calm to tell."""
-    brightness, variance, blocks = [], [], []
+    tones, variance, blocks = [], [], []
     for before, after, free in pairs:
         for at, deviation, block in _calm_blocks(before, after, free):
-            brightness.append(at)
+            tones.append(at)
             variance.append(deviation)
             blocks.append(block)
-    if len(brightness) < 24:
+    if len(tones) < 24:
         return None
-    light, spread = np.array(brightness), np.array(variance)
+    light, spread = np.array(tones), np.array(variance)
     edges = np.quantile(light, np.linspace(0, 1, BINS + 1))
     points, picked = [], []
     for low, high in zip(edges[:-1], edges[1:]):
@@ -98,12 +98,15 @@ def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[floa
     top = max(float(np.percentile(shown[0], 99.5)), 1e-6)
     grey = [np.clip(s / top * 235, 0, 255).astype(np.uint8) for s in shown]
     motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], None)
-    # Whole pixels: interpolation would smooth the grain that is to be measured. Wide, so that it can't follow grain.
-    motion = np.round(cv2.blur(motion, (31, 31))).astype(np.float32)
+    # Smoothed widely, so that motion can't follow the grain itself.
+    motion = cv2.blur(motion, (31, 31)).astype(np.float32)
     height, width = free.shape
     grid = np.dstack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)))
-    moved = cv2.remap(after, grid + motion, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-    difference = (before - moved) / np.float32(np.sqrt(2))
+    moved = cv2.remap(after, grid + motion, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    part = motion - np.floor(motion)
+    # Energy of OpenCV's cubic kernel (a = -0.75) at a fraction of a pixel: 1 at 0, 0.723 at a half, parabola between.
+    left = (1 - 1.108 * part * (1 - part)).prod(axis=2)
+    difference = (before - moved) / np.sqrt(1 + left)[..., None].astype(np.float32)
     light = before @ LUMINANCE
     for row in range(0, height - BLOCK + 1, BLOCK):
         for column in range(0, width - BLOCK + 1, BLOCK):
@@ -124,6 +127,11 @@ def synthesise(model: GrainModel, luminance: Array, frame: int, seed: int) -> Ar
     white = rng.standard_normal((height, width, 3), dtype=np.float32)
     textured = cv2.filter2D(white, -1, model.kernel, borderType=cv2.BORDER_REFLECT)
     return np.asarray((textured @ model.mix.T) * model.sigma(luminance), np.float32)
+
+
+def brightness(light: Array) -> Array:
+    """What the eye takes as the tone under the grain: luminance [h, w] of `light` [h, w, 3], smoothed over 5 pixels."""
+    return np.asarray(cv2.blur(light @ LUMINANCE, (5, 5)), np.float32)
 
 
 def laid_over(light: Array, grain: Array, share: Array) -> Array:
