@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -58,7 +57,21 @@ for number, size in enumerate(map(int, sys.argv[2:])):
             file.write(view[:count])
             size -= count
         os.fsync(file.fileno())
+folder = os.open(sys.argv[1], os.O_RDONLY)
+os.fsync(folder)
 line.sendall(b"k")
+"""
+_SEND = """
+import socket, sys, time
+line = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+view = memoryview(bytearray(1 << 20))
+started = time.perf_counter()
+for path in sys.argv[2:]:
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(view):
+            line.sendall(view[:count])
+line.recv(1)
+print(time.perf_counter() - started, flush=True)
 """
 
 
@@ -128,22 +141,19 @@ def _frames(folder: Path, total_bytes: int) -> ShotFiles:
 
 
 def _plain_copy(files: ShotFiles, out: Path) -> float:
-    """Seconds that the same bytes take from files through a socket into files, each synced, without anything else."""
+    """Seconds that the same bytes take from files through a socket into files, without anything else.
+
+    One process sends and one receives, as client and daemon do; each file is synced, and at the end the folder.
+    """
     out.mkdir()
-    sizes = [str(path.stat().st_size) for _, _, path in files.items()]
-    command = [sys.executable, "-c", _RECEIVE, str(out), *sizes]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        port = int(process.stdout.readline())
-        started = time.perf_counter()
-        with socket.create_connection(("127.0.0.1", port)) as line:
-            view = memoryview(bytearray(1 << 20))
-            for _, _, path in files.items():
-                with path.open("rb", buffering=0) as file:
-                    while count := file.readinto(view):
-                        line.sendall(view[:count])
-            line.recv(1)
-        took_s = time.perf_counter() - started
+    paths = [path for _, _, path in files.items()]
+    receive = [sys.executable, "-c", _RECEIVE, str(out), *(str(path.stat().st_size) for path in paths)]
+    with subprocess.Popen(receive, stdout=subprocess.PIPE) as receiver:
+        assert receiver.stdout
+        send = [sys.executable, "-c", _SEND, receiver.stdout.readline().decode().strip(), *map(str, paths)]
+        with subprocess.Popen(send, stdout=subprocess.PIPE) as sender:
+            assert sender.stdout
+            took_s = float(sender.stdout.readline())
     shutil.rmtree(out)
     return took_s
 

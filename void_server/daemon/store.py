@@ -3,7 +3,8 @@
 What comes in: what was asked and what happened. What goes out: `JobStatus`, rows. It does not know sockets, workers or
 the bytes of a file (`frames.py` and `jobfolder.py` keep those). Used by the server's own thread only.
 
-WAL with synchronous=FULL: once a call returns, the change is on the disk. Measured cost: 0.2 ms a transaction.
+WAL with synchronous=FULL: once a call returns, the change is on the disk (`keep_frame` apart). Measured cost of a
+transaction: 0.2 ms on an idle disk, 4 ms, and up to 19 ms, on one that takes an upload.
 """
 
 from __future__ import annotations
@@ -80,16 +81,12 @@ class Store:
         with _disk():
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
             self._db.execute("pragma foreign_keys = on")
             self._db.executescript(_SCHEMA)
             self._db.execute("insert or ignore into meta values ('version', ?)", (_VERSION,))
             version = self._db.execute("select value from meta where name = 'version'").fetchone()[0]
         if version != _VERSION:
-            raise StoreError(
-                f"{path} is of store version {version}, this void-server's is {_VERSION}.",
-                "Use the void-server that wrote it, or another --data.",
-            )
+            raise StoreError(f"{path} is of store version {version}, not {_VERSION}.", "Use another --data.")
 
     def close(self) -> None:
         self._db.close()
@@ -139,9 +136,8 @@ class Store:
     def bind(self, job: str, bound: Iterable[tuple[int, str]]) -> None:
         """Say which frames hold some of a job's files; rows are (number, name)."""
         with self._transaction() as db:
-            db.executemany(
-                "update files set held = ? where job = ? and number = ?", [(name, job, n) for n, name in bound]
-            )
+            rows = [(name, job, number) for number, name in bound]
+            db.executemany("update files set held = ? where job = ? and number = ?", rows)
             db.execute("update jobs set changed = ? where job = ?", (time.time(), job))
 
     def status(self, job: str) -> JobStatus:
@@ -275,8 +271,11 @@ class Store:
         return bool(found)
 
     def keep_frame(self, job: str, number: int, name: str, crc32: int) -> None:
-        """A file of a job lies on the disk as frame `name`, synced, with the checksum that its sender gave."""
-        with self._transaction() as db:
+        """A file of a job lies on the disk as frame `name`, synced, with the checksum that its sender gave.
+
+        The one change that the next one makes durable: whoever pulls the plug before `start` sends some files again.
+        """
+        with self._transaction("normal") as db:
             db.execute(
                 "insert or ignore into frames select owner, ?, files.size, fingerprint, ?, null, 0, ? from files"
                 " join jobs using (job) where job = ? and number = ?",
@@ -352,8 +351,9 @@ class Store:
             return self._db.execute(query, values).fetchall()
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, synchronous: str = "full") -> Iterator[sqlite3.Connection]:
         with _disk():
+            self._db.execute(f"pragma synchronous = {synchronous}")
             self._db.execute("begin immediate")
             try:
                 yield self._db
