@@ -24,7 +24,7 @@ Places = npt.NDArray[np.int64]
 
 RADIUS = 3
 """Patches are 2 * RADIUS + 1 pixels wide."""
-SEARCH_PIXELS = 120_000
+SEARCH_PIXELS = 60_000
 """Patches are searched on a picture at most this large; a larger one takes the places found, scaled up."""
 COARSEST = 24
 ROUNDS = (6, 3, 2, 2)

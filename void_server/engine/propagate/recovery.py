@@ -22,6 +22,8 @@ from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 DONORS = 14
+DONORS_LARGE, LARGE_PIXELS = 9, 150_000
+"""Donors of a hole whose box is larger than this: each costs time in proportion to the box."""
 REFERENCES = 4
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
@@ -99,7 +101,11 @@ class Recovery:
             return
         crop = self._crop(hole)
         self._chosen[index], _ = donors.choose(
-            self.survey, self.camera, index, hole.intersect(self.plates.canvas), DONORS
+            self.survey,
+            self.camera,
+            index,
+            hole.intersect(self.plates.canvas),
+            DONORS if hole.width * hole.height <= LARGE_PIXELS else DONORS_LARGE,
         )
         for other in self._chosen[index]:
             self.plates.need(other, self._seen_from(index, other, crop))

@@ -27,7 +27,7 @@ Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
-WORK_PIXELS = 300_000
+WORK_PIXELS = 150_000
 """Crops are registered at most this large; found motion is scaled up. Measured: 480p crops stay at full size."""
 INNER_PX = 10
 """The ring that judges a continuation lies this close to the hole, in work pixels; motion is measured beyond it."""

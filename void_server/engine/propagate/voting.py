@@ -14,10 +14,11 @@ from void_server.engine import Array
 def merit(error: float, best: float, distance: int) -> float:
     """The weight of one donor: falls with its ring error over the best donor's, and with time.
 
-    Measured: power 4 and 8 frames beat 2 and 16 by 0.1 to 0.3 dB on three paste cases, 1 and 1000 lose 0.4.
+    Measured on paste cases: power 4 gains 0.1 to 0.3 dB where all is well, and loses 1 dB where something that moves
+    stands in the nearest frames (paste:camel:goat); equal weights lose 0.4 everywhere.
     """
     best = max(best, 1e-3)
-    return (best / max(error, best)) ** 4 / (1 + abs(distance) / 8)
+    return (best / max(error, best)) ** 2 / (1 + abs(distance) / 8)
 
 
 def weighted_median(stack: Array, weight: Array) -> Array:
