@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -76,27 +77,34 @@ print(time.perf_counter() - started, flush=True)
 
 
 def measure_wire(
-    folder: Path, total_bytes: int = 2_000_000_000, rounds: int = 3, strangers: int = 1000
+    folder: Path, total_bytes: int = 2_000_000_000, rounds: int = 4, strangers: int = 1000
 ) -> dict[str, Any]:
     """Every figure of the wire, measured in `folder`, which needs room for three times `total_bytes`. Blocks; a minute.
 
     `upload_share` is the median over the rounds of (rate of an upload) / (rate of a plain file-socket-file copy of the
-    same bytes, synced like the upload, just before it).
+    same bytes, synced like the upload, just before or after it).
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = _frames(folder / "in", total_bytes)
-    plain, upload, low, high = [], [], [], []
+    plain, upload, memory, cpu, load = [], [], [], [], []
+    second = 0
     try:
         for number in range(rounds):
-            plain.append(total_bytes / 1e6 / _plain_copy(files, folder / "copy"))
             with _daemon(folder / "data") as (address, pid), Client(address, timeout_s=30.0) as client:
                 client.hello()
-                with _memory_of(pid) as memory:
+                before = _cpu_s(pid)
+                # Whoever writes first may meet memory that the machine has yet to find: each goes first in turn.
+                if number % 2 == 0:
+                    plain.append(_plain_copy(files, folder / "copy"))
+                with _memory_of(pid) as samples:
                     started = time.perf_counter()
                     job = client.submit(files, ShotSettings())
-                    upload.append(total_bytes / 1e6 / (time.perf_counter() - started))
-                low.append(min(memory))
-                high.append(max(memory))
+                    upload.append(time.perf_counter() - started)
+                if number % 2:
+                    plain.append(_plain_copy(files, folder / "copy"))
+                cpu.append([round((b - a) / total_bytes * 1e9, 2) for a, b in zip(before, _cpu_s(pid))])
+                load.append(round(os.getloadavg()[0], 1))
+                memory += [min(samples), max(samples)]
                 client.cancel(job.job)
                 if number == rounds - 1:
                     second = _second_upload(client, files)
@@ -107,10 +115,12 @@ def measure_wire(
         shutil.rmtree(folder / "in", ignore_errors=True)
     return {
         "bytes": total_bytes,
-        "plain_mb_per_s": [round(rate) for rate in plain],
-        "upload_mb_per_s": [round(rate) for rate in upload],
-        "upload_share": round(statistics.median(u / p for u, p in zip(upload, plain)), 3),
-        "daemon_rss_mb": [round(min(low)), round(max(high))],
+        "plain_mb_per_s": [round(total_bytes / 1e6 / took_s) for took_s in plain],
+        "upload_mb_per_s": [round(total_bytes / 1e6 / took_s) for took_s in upload],
+        "upload_share": round(statistics.median(p / u for p, u in zip(plain, upload)), 3),
+        "cpu_s_per_gb_client_daemon_plain": cpu,
+        "load_average": load,
+        "daemon_rss_mb": [round(min(memory)), round(max(memory))],
         "second_upload_chunks": second,
         **latency,
         **door,
@@ -156,6 +166,14 @@ def _plain_copy(files: ShotFiles, out: Path) -> float:
             took_s = float(sender.stdout.readline())
     shutil.rmtree(out)
     return took_s
+
+
+def _cpu_s(pid: int) -> tuple[float, float, float]:
+    """CPU seconds, of user and system, so far: this process (the client), the daemon, ended children (plain copies)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    daemon_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own.ru_utime + own.ru_stime, daemon_s, ended.ru_utime + ended.ru_stime
 
 
 def _second_upload(client: Client, files: ShotFiles) -> int:
