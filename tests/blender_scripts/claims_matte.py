@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 import numpy as np
+import OpenEXR
 from desk import HEIGHT, WIDTH, addon, raises, read
 
 
@@ -14,8 +17,8 @@ def _mattes(desk, strip, frames):
     stage = rendering.stage(desk.scene.name, "", plan.first, plan.end)
     for frame in frames:
         path = desk.folder / f"matte.{frame:04d}.exr"
-        addon("removal")._render(stage, rendering, frame, path)
-        made[frame] = read(path)[..., 0]
+        addon("removal")._render(stage, rendering, frame, path, None)
+        made[frame] = read(path)[..., 3]
     stage.close()
     return made
 
@@ -138,3 +141,48 @@ def claim_matte_strips_that_do_not_fit_are_refused_with_both_numbers(desk):
     strip.void.matte_strip = "nobody"
     with raises("There is no strip 'nobody'"):
         addon("sources").plan(desk.scene, strip)
+
+
+def claim_a_mask_lies_over_the_data_window_that_blender_shows(desk):
+    """Blender shows a cropped or overscanned EXR by its data window; there the mask was drawn, there the matte lies."""
+    display = (np.array([0, 0], np.int32), np.array([95, 63], np.int32))
+    for name, x0, y0 in (("cropped", 10, 5), ("overscan", -8, -6)):
+        width, height, files = 70, 50, []
+        data = (np.array([x0, y0], np.int32), np.array([x0 + width - 1, y0 + height - 1], np.int32))
+        head = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+        for i in range(3):
+            files.append(desk.folder / f"{name}.{i:04d}.exr")
+            light = np.random.default_rng(i).uniform(0.2, 0.8, (height, width)).astype(np.float16)
+            OpenEXR.File({**head, "dataWindow": data, "displayWindow": display}, dict.fromkeys("RGB", light)).write(
+                str(files[-1])
+            )
+        strip = desk.image_strip(name=name, channel=2, files=files)
+        strip.void.mask = desk.box_mask(30, 12, 50, 30, width, height, name=name)
+        strip.void.output = "PATCH"
+        desk.remove()
+        patch = read(Path(strip.void.folder) / "patch.0011.exr")
+        rows, columns = (np.flatnonzero(patch[..., 3].any(axis)) for axis in (1, 0))
+        assert patch.shape == (height, width, 4)
+        assert abs(rows.min() - 9) <= 2 and abs(rows.max() - 32) <= 2, (name, rows)
+        assert abs(columns.min() - 27) <= 2 and abs(columns.max() - 52) <= 2, (name, columns)
+        for old in list(desk.strips):
+            desk.strips.remove(old)
+
+
+def claim_our_exr_files_are_read_back_bit_for_bit_by_openexr(desk):
+    exr_file = addon("exr_file")
+    rng = np.random.default_rng(5)
+    for height, width in ((1, 1), (16, 7), (33, 20)):
+        half = rng.normal(0, 5, (height, width)).astype(np.float16).astype(np.float32)
+        for light, kind in ((half, np.float16), (half + np.float32(1e-5), np.float32)):
+            path = desk.folder / "ours.exr"
+            exr_file.write(path, {"A": light, "R": -light}, (3, -2, 2 + width, height - 3), (0, 0, 99, 49))
+            with OpenEXR.File(str(path), separate_channels=True) as file:
+                channels = {name: channel.pixels.copy() for name, channel in file.channels().items()}
+                windows = [np.concatenate(file.header()[name]).tolist() for name in ("dataWindow", "displayWindow")]
+            assert channels["A"].dtype == kind
+            assert (channels["A"] == light).all() and (channels["R"] == -light).all()
+            assert windows == [[3, -2, 2 + width, height - 3], [0, 0, 99, 49]]
+            assert exr_file.windows(path) == ((3, -2, 2 + width, height - 3), (0, 0, 99, 49))
+    with raises("is no EXR file"):
+        exr_file.windows(Path(__file__))

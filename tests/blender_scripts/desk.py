@@ -224,10 +224,10 @@ class Pressed:
 
 
 def read(path):
-    """float32 [H, W, 4] of an EXR by OpenEXR itself, rows from the top; alpha 1 where the file has none."""
+    """float32 [H, W, 4] of an EXR by OpenEXR itself, rows from the top; what lacks is black, or alpha 1."""
     with OpenEXR.File(str(path), separate_channels=True) as file:
         channels = {name: np.array(channel.pixels, np.float32) for name, channel in file.channels().items()}
-    rgb = [channels[name] for name in "RGB"]
+    rgb = [channels.get(name, np.zeros_like(next(iter(channels.values())))) for name in "RGB"]
     return np.stack([*rgb, channels.get("A", np.ones_like(rgb[0]))], -1)
 
 

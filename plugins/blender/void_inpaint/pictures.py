@@ -9,7 +9,7 @@ Measured on Blender 4.5.15 and 5.2.3, each held by a test:
 - 4.5 leaves the last pixel of a mask strip uninitialised; its neighbour is the nearest truth.
 - `render(scene=...)` renders the frame of the *context's* scene; only an override renders the one that was set.
 - A copied scene keeps its animation, which would undo what is neutralised here, so that is cleared.
-- A float image saves sRGB-encoded values unless its colour space is Non-Color.
+- A float image reads verbatim only if its colour space is Non-Color.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from . import timeline
+from . import exr_file, timeline
 
 STAGE = ".void stage"
 """Prefix of scenes of our own; they never outlive a run."""
@@ -170,20 +170,30 @@ def _for_rendering(scene: Any, width: int, height: int) -> Any:
     return scene
 
 
-def finish_matte(path: Path, *, invert: bool, channel: int, last_pixel: bool) -> None:
-    """Make a rendered matte what it is meant to be, in place: one value a pixel, 1 = remove.
+def finish_matte(path: Path, *, invert: bool, channel: int, last_pixel: bool, plate: Path | None = None) -> None:
+    """Make a rendered matte what it is meant to be, in place: one channel, 1 = remove.
 
     channel: 0 for red, 3 for alpha. last_pixel: take the last pixel, at the top right, from its left neighbour.
+    plate: the EXR that the matte lies over. Blender shows an EXR's data window and ignores its display window
+    (measured, 4.5.15 and 5.2.3), so the matte's own data window is the plate's. Raises RuntimeError where they differ
+    in size.
     """
-    with _loaded(path) as (pixels, _):
-        value = pixels[..., channel].copy()
-        if last_pixel and value.shape[1] > 1:
-            value[-1, -1] = value[-1, -2]
-        if invert:
-            value = 1 - value
-        # In every channel, so that whichever the daemon reads is the matte.
-        out = np.repeat(value[..., None], 4, axis=-1)
-    _save(out, path)
+    with _loaded(path) as pixels:
+        value = pixels[::-1, :, channel].copy()
+    if last_pixel and value.shape[1] > 1:
+        value[0, -1] = value[0, -2]
+    if invert:
+        value = 1 - value
+    data = display = None
+    if plate is not None:
+        data, display = exr_file.windows(plate)
+        size = data[2] - data[0] + 1, data[3] - data[1] + 1
+        if size != (value.shape[1], value.shape[0]):
+            wanted = f"{value.shape[1]}x{value.shape[0]}"
+            raise RuntimeError(
+                f"{plate.name} is {size[0]}x{size[1]} and the strip's first file {wanted}. Use EXR mattes, as a strip."
+            )
+    exr_file.write(path, {"A": value}, data, display)
 
 
 def write_patch(clean: Path, plate: Path, out: Path) -> bool:
@@ -193,19 +203,19 @@ def write_patch(clean: Path, plate: Path, out: Path) -> bool:
     Returns whether the plate was see-through where it changed, which no patch can say. Raises RuntimeError for files
     that Blender can't read as one picture.
     """
-    with _loaded(clean) as (new, _), _loaded(plate) as (old, _):
+    with _loaded(clean) as new, _loaded(plate) as old:
         if new.shape != old.shape:
             raise RuntimeError(f"{clean.name} and {plate.name} differ in size")
         hole = (new[..., :3].view(np.uint32) != old[..., :3].view(np.uint32)).any(-1)
-        patch = np.where(hole[..., None], new, np.float32(0))
-        see_through = bool((patch[..., 3][hole] < 1).any())
-        patch[..., 3] = hole
-    _save(patch, out)
+        patch = np.where(hole[..., None], new, np.float32(0))[::-1]
+    see_through = bool((patch[..., 3][hole[::-1]] < 1).any())
+    patch[..., 3] = hole[::-1]
+    exr_file.write(out, {name: patch[..., i] for i, name in enumerate("RGBA")})
     return see_through
 
 
 @contextlib.contextmanager
-def _loaded(path: Path) -> Iterator[tuple[np.ndarray, Any]]:
+def _loaded(path: Path) -> Iterator[np.ndarray]:
     """float32 [H, W, 4] as stored, rows bottom-up. Raises RuntimeError where there are no such pixels."""
     image = bpy.data.images.load(str(path), check_existing=False)
     try:
@@ -216,23 +226,6 @@ def _loaded(path: Path) -> Iterator[tuple[np.ndarray, Any]]:
             raise RuntimeError(f"{path.name} holds no single picture that Blender can read")
         pixels = np.empty(width * height * 4, np.float32)
         image.pixels.foreach_get(pixels)
-        yield pixels.reshape(height, width, 4), image
-    finally:
-        bpy.data.images.remove(image)
-
-
-def _save(pixels: np.ndarray, path: Path) -> None:
-    """Write float32 [H, W, 4] as EXR, verbatim; the name appears when the file is whole."""
-    height, width = pixels.shape[:2]
-    image = bpy.data.images.new(STAGE, width, height, alpha=True, float_buffer=True)
-    try:
-        image.colorspace_settings.name = "Non-Color"
-        image.alpha_mode = "CHANNEL_PACKED"
-        image.pixels.foreach_set(np.ascontiguousarray(pixels, np.float32).ravel())
-        image.file_format = "OPEN_EXR"
-        part = path.with_name(f".{path.name}.part")
-        image.filepath_raw = str(part)
-        image.save()
-        part.replace(path)
+        yield pixels.reshape(height, width, 4)
     finally:
         bpy.data.images.remove(image)

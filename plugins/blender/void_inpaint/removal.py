@@ -97,6 +97,8 @@ class Removal:
                     self._work.join(0.02)
         except BaseException:
             self.cancel()
+            if self._work is not None:
+                self._work.join(JOIN_S)  # so that the daemon has heard it
             self._end(State.CANCELLED)
             raise
 
@@ -134,7 +136,7 @@ class Removal:
                 yield from self._lay()
         except _Cancelled:
             self._end(State.CANCELLED)
-        except (VoidError, OSError, RuntimeError, ReferenceError) as error:
+        except (VoidError, OSError, RuntimeError, ReferenceError, ValueError) as error:
             self._end(State.FAILED, str(error))
 
     def _prepare(self, plan: Plan) -> Iterator[bool]:
@@ -150,7 +152,8 @@ class Removal:
                 yield True
                 self._check()
             path = self.record.sent(rendering.role, frame)
-            _render(stages[rendering.role], rendering, frame, path)
+            plate = plan.files.get("plate", {}).get(frame)
+            _render(stages[rendering.role], rendering, frame, path, Path(plate) if plate else None)
             files.setdefault(rendering.role, {})[frame] = str(path)
             yield False
         self.drop_stages()
@@ -213,11 +216,11 @@ class _Cancelled(Exception):
     pass
 
 
-def _render(stage: Stage, rendering: Rendering, frame: int, path: Path) -> None:
+def _render(stage: Stage, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
     stage.render(frame, path)
     if rendering.role != "plate":
         unfinished = bool(rendering.mask) and bpy.app.version < (5, 0, 0)
-        finish_matte(path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished)
+        finish_matte(path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate)
 
 
 def leave_all() -> None:
