@@ -50,6 +50,7 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
     parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
     parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
     parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
+    parser.add_argument("--refine", action="store_true", help="engine void: the second pass too, slower and steadier")
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
 
 
@@ -73,6 +74,8 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         if not equals or not name:
             raise SettingsError(f"--option {text} has no value.", "Write it as NAME=VALUE.")
         options[name] = _plain(value)
+    if args.refine:
+        options["refine"] = True
     return ShotSettings(
         frames=args.frames,
         handles=args.handles,
