@@ -5,8 +5,8 @@ one `Fill` per frame. An engine never sees a file, a socket or a job, and knows 
 
 Two engines shaped this contract. `propagate` streams: it reads crops of donor frames at plate resolution and yields
 each frame as it is done. `void` holds the whole shot at its own size: it reads every frame of one crop scaled down,
-works for minutes, then yields all frames in a row. So a `Fill` may be smaller than its crop (the pipeline scales it up),
-and may be in the engine's display-like colour (the pipeline takes it back to light).
+works for minutes, then yields all frames in a row. So a `Fill` may be smaller than its crop (the pipeline scales it
+up), and may be in the engine's display-like colour (the pipeline takes it back to light).
 
 Third parties register an engine with an entry point in the group `void_server.engines`:
 
@@ -61,8 +61,8 @@ class Shot(Protocol):
     """A shot as an engine sees it. All arrays are fresh: the engine may write into them.
 
     Crops are in canvas pixels: [0, 0] is the top left of the area the plate's frames cover together, y down. A crop may
-    reach outside the canvas; there, plates are 0, mattes are 0 and `known` is 0. `scale` below 1 gives a smaller picture
-    by area averaging: the result is round(height * scale) by round(width * scale).
+    reach outside the canvas; there, plates are 0, mattes are 0 and `known` is 0. `scale` below 1 gives a smaller
+    picture by area averaging: the result is round(height * scale) by round(width * scale).
     """
 
     @property
@@ -94,7 +94,7 @@ class Shot(Protocol):
         """float32 [h, w, 3] in `colour`; None is what the engine's `needs.colour` says. Reads and decodes a file."""
 
     def known(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
-        """float32 [h, w], 1 where the plate has a finite sample, 0 outside its data window or where it is NaN or Inf."""
+        """float32 [h, w], 1 where the plate has a finite sample; 0 outside its data window and where it is NaN or Inf."""
 
     def matte(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
         """float32 [h, w] in [0, 1], 1 = remove: the artist's matte as drawn, soft edges kept."""
@@ -112,7 +112,7 @@ class Shot(Protocol):
         """
 
     def hole(self, frame: int) -> Window | None:
-        """Bounding box of `change` > 0 on the canvas, or None where nothing is to be done. Cheap after the first call."""
+        """Bounding box of `change` > 0 on the canvas, or None where nothing is to be done. Cheap the second time."""
 
     @property
     def reference_frames(self) -> Sequence[int]:
