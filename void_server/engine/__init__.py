@@ -94,7 +94,7 @@ class Shot(Protocol):
         """float32 [h, w, 3] in `colour`; None is what the engine's `needs.colour` says. Reads and decodes a file."""
 
     def known(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
-        """float32 [h, w], 1 where the plate has a finite sample; 0 outside its data window and where it is NaN or Inf."""
+        """float32 [h, w], 1 where the plate has a finite sample, 0 outside its data window and at NaN and Inf."""
 
     def matte(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
         """float32 [h, w] in [0, 1], 1 = remove: the artist's matte as drawn, soft edges kept."""
