@@ -38,7 +38,7 @@ def claim_a_mask_lies_where_it_was_drawn_and_its_last_pixel_is_sound(desk):
     for frame, matte in _mattes(desk, strip, range(10, 18)).items():
         assert matte.shape == (HEIGHT, WIDTH)
         assert _covers(matte, 30, 12, 60, 40), frame
-        assert matte[0, -1] == 0, "the pixel that 4.5 leaves uninitialised"
+        assert matte[0, -1] == 0, "the pixel that Blender before 5.2 leaves uninitialised"
     strip.void.invert = True
     assert _mattes(desk, strip, [12])[12][0, -1] == 1
 

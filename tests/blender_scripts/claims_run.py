@@ -163,6 +163,21 @@ def claim_a_job_outlives_the_file_and_is_taken_up_after_reload(desk):
     assert "No job of 'plate' was left behind" in desk.refused("reattach")
 
 
+def claim_blender_ending_the_operator_leaves_the_job_to_the_daemon(desk):
+    daemon = desk.gated()
+    strip = _masked(desk)
+    pressed = desk.press().to("RUNNING")
+    pressed.cls.cancel(pressed.operator, bpy.context)  # what Blender calls when it quits or opens a file
+    assert not _running()
+    assert daemon.states() == ["running"]
+    assert pressed.removal.record.left_behind and strip.void.folder
+    # Taken up again, it can still be cancelled.
+    again = desk.press("reattach").to("RUNNING")
+    assert bpy.ops.void_inpaint.cancel() == {"FINISHED"}
+    again.to_end()
+    assert daemon.states() == ["cancelled"]
+
+
 def claim_a_run_left_while_rendering_says_so_and_starts_afresh(desk):
     desk.gated()
     _masked(desk)

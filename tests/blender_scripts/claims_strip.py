@@ -148,7 +148,7 @@ def claim_a_full_result_and_its_source_are_shown_by_turns(desk):
 def claim_a_busy_channel_is_passed_over_and_a_full_timeline_is_said(desk):
     _masked(desk)
     for channel in range(3, 128):
-        more = {"length": 5} if hasattr(desk.strips[0], "left_handle") else {"frame_end": 17}
+        more = {"length": 5} if V5 else {"frame_end": 17}
         desk.strips.new_effect(f"c{channel}", "COLOR", channel=channel, frame_start=12, **more).mute = True
     assert desk.remove().channel == 128
     assert "No channel above 'plate' is free" in desk.refused()

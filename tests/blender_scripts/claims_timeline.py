@@ -170,7 +170,7 @@ def claim_a_movie_is_rendered_untransformed_and_patched(desk):
     assert np.median(np.abs(clean[..., :3] - light)[outside(*NEAR)]) < 5e-3
     assert result.void.shows == "patch"
     now, far = desk.render(13), outside(60, 28, 180, 120, 240, 160)
-    assert np.allclose(now[far], before[far], rtol=1e-5, atol=1e-6)
+    assert np.allclose(now[far], before[far], rtol=1e-5, atol=1e-6), float(np.abs(now - before)[far].max())
     assert (np.abs(now - before) > 0.01).sum() > 500
 
 
@@ -191,7 +191,29 @@ def claim_a_scene_strip_is_rendered_at_its_scene_s_own_size(desk):
     desk.scene.sequence_editor.active_strip = strip
     desk.remove()
     clean = read(Path(strip.void.folder) / "clean.0013.exr")
-    assert same_bits(clean[outside(*NEAR)], plate_of(3)[outside(*NEAR)]) == 0
+    light, far = plate_of(3), outside(*NEAR)
+    assert same_bits(clean[far], light[far]) == 0, float(np.abs(clean - light)[far].max())
+
+
+def claim_a_3d_scene_strip_is_rendered_with_its_light(desk):
+    world = bpy.data.scenes.new("world")
+    world.render.resolution_x, world.render.resolution_y, world.render.engine = 96, 64, "CYCLES"
+    world.cycles.samples, world.cycles.device, world.cycles.use_denoising = 1, "CPU", False
+    world.world = bpy.data.worlds.new("sky")
+    world.world.use_nodes = True
+    (sky,) = [n for n in world.world.node_tree.nodes if n.bl_idname == "ShaderNodeBackground"]
+    sky.inputs["Color"].default_value, sky.inputs["Strength"].default_value = (1, 0.5, 0.25, 1), 8.0
+    world.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    world.collection.objects.link(world.camera)
+    world.frame_start, world.frame_end = 1, 2
+    strip = desk.strips.new_scene("3d", world, channel=2, frame_start=10)
+    strip.void.physics_prior, strip.void.engine = False, "propagate"
+    strip.void.mask = desk.box_mask(*BOX)
+    desk.scene.sequence_editor.active_strip = strip
+    desk.remove()
+    clean = read(Path(strip.void.folder) / "clean.0011.exr")
+    light = clean[outside(*NEAR)][:, :3]
+    assert np.allclose(light, (8, 4, 2), rtol=1e-3), (light.min(0), light.max(0), clean[30, 45])
 
 
 def claim_a_result_follows_a_strip_that_was_moved_renamed_and_trimmed_meanwhile(desk):

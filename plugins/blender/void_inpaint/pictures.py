@@ -4,9 +4,9 @@
 What comes in: strips, masks, EXR files. What goes out: EXR files on disk, as the sequencer itself would show them: no
 view transform, no dither, no transform of the strip. It decides nothing about frames, and knows neither daemon nor job.
 
-Measured on Blender 4.5.15 and 5.2.3, each held by a test:
+Measured on Blender 4.5.15, 5.0.1, 5.1.2 and 5.2.3, each held by a test:
 - A scene of our own in the working space with use_float gives mattes exactly; Blender's defaults decode them as sRGB.
-- 4.5 leaves the last pixel of a mask strip uninitialised; its neighbour is the nearest truth.
+- Before 5.2 Blender leaves the last pixel of a mask strip uninitialised; its neighbour is the nearest truth.
 - `render(scene=...)` renders the frame of the *context's* scene; only an override renders the one that was set.
 - A copied scene keeps its animation, which would undo what is neutralised here, so that is cleared.
 - A float image reads verbatim only if its colour space is Non-Color.

@@ -219,7 +219,7 @@ class _Cancelled(Exception):
 def _render(stage: Stage, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
     stage.render(frame, path)
     if rendering.role != "plate":
-        unfinished = bool(rendering.mask) and bpy.app.version < (5, 0, 0)
+        unfinished = bool(rendering.mask) and bpy.app.version < (5, 2, 0)
         finish_matte(path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate)
 
 
