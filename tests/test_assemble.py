@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from tests import farm_floor, tiny_shot
-from void_server import assemble, check, farm_task, pipeline
+from void_server import pipeline
 from void_server.farm import chunks
+from void_server.farm_worker import assemble, farm_task
+from void_server.shot import check
 from void_server.wire.errors import JobError, SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotSettings

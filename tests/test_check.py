@@ -9,7 +9,7 @@ import OpenEXR
 import pytest
 
 from tests import tiny_shot
-from void_server import check
+from void_server.shot import check
 from void_server.wire.errors import MatteError, PlateError, RequestError, SequenceError, SettingsError
 from void_server.wire.shot import FrameRange, ShotSettings, Window
 

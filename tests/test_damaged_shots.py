@@ -10,8 +10,8 @@ import pytest
 
 from tests import tiny_shot
 from tests.live_daemon import LiveDaemon
-from void_server import check
 from void_server.image import exr
+from void_server.shot import check
 from void_server.wire.client import Client
 from void_server.wire.errors import RequestError
 from void_server.wire.shot import ShotFiles, ShotSettings

@@ -7,7 +7,8 @@ import pytest
 
 from tests import tiny_shot
 from tests.fakes.engines import GREY, GreyEngine, LazyEngine, SmallEngine
-from void_server import check, engine, pipeline
+from void_server import engine, pipeline
+from void_server.shot import check
 from void_server.wire.errors import EngineError, SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotSettings

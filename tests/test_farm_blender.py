@@ -10,7 +10,7 @@ import pytest
 
 from tests import farm_floor, tiny_shot
 from tests.test_farm_nuke import ADDRESS, farm, submitted  # noqa: F401 - the fixture is asked for by name
-from void_server import check
+from void_server.shot import check
 from void_server.wire.shot import FrameRange, ShotSettings
 
 ADD_ON = farm_floor.ROOT / "plugins/blender/void_inpaint"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import farm_floor, tiny_shot
-from void_server import check
 from void_server.farm.client import FarmClient, parse, pattern
+from void_server.shot import check
 from void_server.wire.errors import JobNotFoundError, OutputError, RefusedError, SettingsError
 from void_server.wire.shot import FrameRange, ShotSettings
 

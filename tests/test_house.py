@@ -25,8 +25,20 @@ ROOMS = {
     "image": {"image"} | SHARED,
     "effects": {"effects"} | SHARED,
     "engine": {"engine"} | SHARED,
+    "shot": {"shot", "image", "effects", "engine"} | SHARED,
+    "farm_worker": {
+        "farm_worker",
+        "farm",
+        "pipeline",
+        "shot",
+        "image",
+        "engine",
+        "commands.shot_flags",
+        "wire",
+        "daemon",
+    },
 }
-"""Which parts of the package each room may import. Everything at the top (pipeline, cli, ...) may import all rooms."""
+"""Which parts of the package each room may import. Pipeline, the command line and its `commands` may import all."""
 
 EXCEPTIONS = {
     ("daemon/worker.py", "pipeline"): "the worker runs the main path in its own process",

@@ -10,7 +10,8 @@ import OpenEXR
 import pytest
 
 from tests import tiny_shot
-from void_server import check, pipeline
+from void_server import pipeline
+from void_server.shot import check
 from void_server.wire.errors import JobCancelledError, MatteError, RequestError, SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotSettings

@@ -15,7 +15,8 @@ pytest.importorskip("diffusers", reason="needs the extra [void]")
 from tests import tiny_shot  # noqa: E402
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.live_daemon import LiveDaemon  # noqa: E402
-from void_server import check, pipeline  # noqa: E402
+from void_server import pipeline  # noqa: E402
+from void_server.shot import check  # noqa: E402
 from void_server.wire.report import Report  # noqa: E402
 from void_server.wire.shot import ShotSettings  # noqa: E402
 

@@ -18,8 +18,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server import farm_commands, install, shot_flags
-from void_server.console import LOG_FORMATS, Console, log_format
+from void_server import install
+from void_server.commands import farm_commands, shot_flags
+from void_server.commands.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
 
@@ -192,7 +193,7 @@ def _done(out: Path, manifest: dict[str, Any]) -> str:
 
 
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import preview
+    from void_server.shot import preview
 
     manifest = preview.write_affected(
         shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
@@ -203,7 +204,7 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
 
 
 def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import check
+    from void_server.shot import check
 
     files, settings = shot_flags.files(args), shot_flags.settings(args)
     for code, message in check.check_shot(files, settings).warnings:
@@ -283,7 +284,7 @@ def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 
 
 def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import demo
+    from void_server.commands import demo
 
     score = demo.run(args.out, console.on_event, cancelled)
     console.result(score, demo.spoken(score))
@@ -291,13 +292,13 @@ def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 
 
 def _weights(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import void_commands
+    from void_server.commands import void_commands
 
     return void_commands.weights(args, console, cancelled)
 
 
 def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import void_commands
+    from void_server.commands import void_commands
 
     return void_commands.write_quadmask(args, console, cancelled)
 
@@ -312,7 +313,7 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
 
 def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import doctor
+    from void_server.commands import doctor
 
     findings = doctor.examine()
     console.result({"findings": [f.to_wire() for f in findings]}, doctor.spoken(findings))

@@ -25,13 +25,13 @@ import numpy.typing as npt
 
 import void_server
 from void_server import engine as engines
-from void_server import preview
-from void_server.affected import find_affected
-from void_server.check import CheckedShot, check_output, check_shot
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain, sequence, sheet
-from void_server.result import Hashes, ResultFolder, fingerprint, hash_inputs
-from void_server.shot_on_disk import ShotOnDisk
+from void_server.shot import preview
+from void_server.shot.affected import find_affected
+from void_server.shot.check import CheckedShot, check_output, check_shot
+from void_server.shot.result import Hashes, ResultFolder, fingerprint, hash_inputs
+from void_server.shot.shot_on_disk import ShotOnDisk
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings, Window

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server import engine as engines
-from void_server.check import CheckedShot
 from void_server.engine import Colour
-from void_server.frame_cache import FrameCache
 from void_server.image import colour, exr, fit
-from void_server.marks import Marks
+from void_server.shot.check import CheckedShot
+from void_server.shot.frame_cache import FrameCache
+from void_server.shot.marks import Marks
 from void_server.wire.errors import MatteError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import Window

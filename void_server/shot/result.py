@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.check import CheckedShot
+from void_server.shot.check import CheckedShot
 from void_server.wire.errors import OutputError, PlateError
 from void_server.wire.report import Report
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 import void_server
-from void_server.affected import marked_shot
-from void_server.check import check_output, check_shot
 from void_server.image import exr, fit, sequence, sheet
-from void_server.result import write_text
+from void_server.shot.affected import marked_shot
+from void_server.shot.check import check_output, check_shot
+from void_server.shot.result import write_text
 from void_server.wire.errors import OutputError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings

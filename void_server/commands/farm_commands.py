@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from void_server import shot_flags
-from void_server.console import LOG_FORMATS, Console
+from void_server.commands import shot_flags
+from void_server.commands.console import LOG_FORMATS, Console
 from void_server.farm import batch, bundle, chunks
 from void_server.farm.shot import FarmShot, setting_words
 from void_server.wire.errors import JobError, OutputError, SettingsError, to_wire
@@ -160,7 +160,7 @@ def _settled(args: argparse.Namespace, console: Console) -> ShotSettings:
 
 def _checked_shot(args: argparse.Namespace, console: Console) -> tuple[FarmShot, ShotFiles]:
     """Everything that is wrong with a shot is said here, and not by a worker at night."""
-    from void_server import check
+    from void_server.shot import check
 
     if args.plate is None or args.matte is None:
         raise SettingsError("PLATE or --matte is missing.", "Give both, or --batch.")
@@ -274,7 +274,7 @@ def _mapped(args: argparse.Namespace) -> tuple[ShotFiles, ShotSettings]:
 
 
 def _task(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server import farm_task
+    from void_server.farm_worker import farm_task
 
     files, settings = _mapped(args)
     with farm_task.told_in(args.out):
@@ -288,7 +288,7 @@ def _task(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> i
 
 
 def _assemble(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server import assemble, farm_task
+    from void_server.farm_worker import assemble, farm_task
 
     files, settings = _mapped(args)
     with farm_task.told_in(args.out):
@@ -299,8 +299,8 @@ def _assemble(args: argparse.Namespace, console: Console, cancelled: Cancelled) 
 
 
 def _batch(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server import farm_task
     from void_server.farm import path_mapping
+    from void_server.farm_worker import farm_task
 
     rules = path_mapping.read(args.path_mapping) if args.path_mapping else []
     shots, args.out = (path_mapping.mapped(str(p), rules) for p in (args.plate, args.out))
@@ -319,7 +319,7 @@ def _batch(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> 
 
 
 def _warm(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server import warm
+    from void_server.farm_worker import warm
 
     if args.action == "stop":
         there = warm.stop(args.data)

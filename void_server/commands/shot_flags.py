@@ -106,6 +106,6 @@ def _plain(value: str) -> Any:
 
 def files(args: argparse.Namespace) -> ShotFiles:
     """The files that the flags' patterns name. Raises SequenceError listing every pattern that fails."""
-    from void_server import check
+    from void_server.shot import check
 
     return check.find_files(args.plate, args.matte, args.affected, args.keep, args.reference)

@@ -29,9 +29,9 @@ from typing import Any
 
 from void_server import engine as engines
 from void_server import pipeline
-from void_server.assemble import facts_of, read_aovs
-from void_server.check import CheckedShot, check_output, check_shot
-from void_server.result import ResultFolder, fingerprint, hash_inputs, publish
+from void_server.farm_worker.assemble import facts_of, read_aovs
+from void_server.shot.check import CheckedShot, check_output, check_shot
+from void_server.shot.result import ResultFolder, fingerprint, hash_inputs, publish
 from void_server.wire.client import Client
 from void_server.wire.errors import InternalError, JobCancelledError, MatteError, UnreachableError, VoidError
 from void_server.wire.report import Event, Report

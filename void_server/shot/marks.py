@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from void_server.check import CheckedShot
-from void_server.frame_cache import FrameCache, Held
 from void_server.image import exr, fit, matte
+from void_server.shot.check import CheckedShot
+from void_server.shot.frame_cache import FrameCache, Held
 from void_server.wire.errors import about
 from void_server.wire.shot import Window
 

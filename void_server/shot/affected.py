@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Iterator
 
 from void_server import engine as engines
-from void_server.check import CheckedShot
 from void_server.effects import cues
 from void_server.engine import Colour, Engine
-from void_server.shot_on_disk import ShotOnDisk
+from void_server.shot.check import CheckedShot
+from void_server.shot.shot_on_disk import ShotOnDisk
 from void_server.wire.report import Report
 
 

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from void_server import check, demo_shot, score
+from void_server.commands import demo_shot, score
 from void_server.image import exr
+from void_server.shot import check
 from void_server.wire.client import Client
 from void_server.wire.errors import InternalError
 from void_server.wire.report import Event, Report
