@@ -19,7 +19,7 @@ from void_server import engine as engines
 from void_server.wire.errors import VoidError
 
 LIBRARIES = ("pyzmq", "msgpack", "numpy", "OpenEXR", "opencv-python-headless", "fileseq", "tqdm")
-OPTIONAL = ("torch", "diffusers", "transformers", "onnxruntime")
+OPTIONAL = ("torch", "diffusers", "transformers", "accelerate")
 LEAST_FREE_BYTES = 10 << 30
 
 
