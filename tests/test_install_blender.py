@@ -59,7 +59,7 @@ def test_the_manifest_names_the_wheels_that_are_there(built):
     assert f'version = "{void_server.__version__}"' in manifest
     assert f'platforms = ["{PLATFORM}"]' in manifest
     assert 'license = ["SPDX:GPL-3.0-or-later"]' in manifest
-    assert {path.name for path in MODULES} <= set(names)
+    assert {"LICENSE", *(path.name for path in MODULES)} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(".")]
 
 

@@ -124,6 +124,24 @@ def claim_undo_in_the_middle_of_a_run_does_not_stop_it(desk):
     assert _no_stage_is_left()
 
 
+def claim_undo_brings_no_scene_of_ours_back(desk):
+    _masked(desk)
+    bpy.ops.ed.undo_push(message="before")
+    pressed = desk.press()
+    pressed.one_frame()
+    desk.strips["plate"].color_tag = "COLOR_01"
+    bpy.ops.ed.undo_push(message="an edit while frames are rendered")
+    assert not _no_stage_is_left()
+    pressed.to_end()
+    assert pressed.result == {"FINISHED"}, pressed.reports
+    bpy.ops.ed.undo_push(message="Remove Object")
+    bpy.ops.ed.undo()
+    assert desk.strips["plate"].color_tag == "COLOR_01"
+    assert [s.name for s in desk.strips] == ["plate"]
+    assert _no_stage_is_left()
+    assert [m.name for m in bpy.data.masks] == ["roto"]
+
+
 def claim_a_file_saved_in_the_middle_holds_nothing_of_ours_and_the_run_goes_on(desk):
     daemon = desk.gated()
     _masked(desk)

@@ -39,11 +39,19 @@ def _before_save(*_: Any) -> None:
 
 
 @persistent
-def _after_load(*_: Any) -> None:
+def _swept(*_: Any) -> None:
+    """Opening a file or undoing may bring back a scene of ours; a run that needs one makes it again."""
     pictures.close_all()
 
 
-HANDLERS = {"load_pre": _leave, "save_pre": _before_save, "load_post": _after_load, "exit_pre": _quit}
+HANDLERS = {
+    "load_pre": _leave,
+    "save_pre": _before_save,
+    "load_post": _swept,
+    "undo_post": _swept,
+    "redo_post": _swept,
+    "exit_pre": _quit,
+}
 """`exit_pre` is 5.x's own; on 4.5 `atexit` does it."""
 
 
