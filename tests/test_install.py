@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from void_server import cli, install
+from void_server import cli
+from void_server.commands import install
 from void_server.wire.errors import OutputError, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,7 +169,7 @@ def test_the_wheel_carries_what_install_lays(tmp_path):
         assert not [name for name in archive.namelist() if name.endswith(".pyc")]
         archive.extractall(unpacked)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from void_server import install\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from void_server.commands import install\n"
         "for source, target in install._sources(install.HOSTS['nuke']): print(source.relative_to(sys.argv[1]), target)"
     )
     words = [sys.executable, "-I", "-c", code, str(unpacked)]

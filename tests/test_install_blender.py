@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import void_server
-from void_server import cli, install_blender
+from void_server import cli
+from void_server.commands import install_blender
 from void_server.wire.errors import OutputError, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.nuke_script import parse
 from tests.nuke_session import started
-from void_server import install
+from void_server.commands import install
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "plugins/nuke/README.md").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server import install_blender
+from void_server.commands import install_blender
 from void_server.wire.errors import OutputError, SettingsError
 
 MANIFEST = "installed.json"
