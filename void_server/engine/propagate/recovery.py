@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Fill, Shot
-from void_server.engine.propagate import donors, exemplar, fuse, invent, register, sharpness
+from void_server.engine.propagate import donors, exemplar, fuse, invent, register, relight, sharpness
 from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
@@ -195,11 +195,20 @@ class Recovery:
         rest = self._rest[self.camera.scenes[index]]
         part = crop.slices(rest.window)
         laid = register.Laid(index, rest.code[part], rest.views[part] > 0, 0.0, rest.views[part] > 0)
-        code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, self._near(free, change)), laid)
+        ring = self._near(free, change)
+        code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, ring), laid)
         views = rest.views[part]
-        grainless = 1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))
+        code, share = relight.relit(code, views >= 1, own.code, self._shade(index, crop, free), ring)
+        grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
         return Whole(crop, own, free, code, views > 0, np.ones_like(free), rest.scatter[part], grainless)
+
+    def _shade(self, index: int, crop: Window, free: Mask) -> Mask:
+        """Where only the light was changed: marked as affected, and clear of the object."""
+        frame = self.survey.frames[index]
+        object_ = (self.shot.matte(frame, crop) > 0).astype(np.uint8)
+        clear = cv2.dilate(object_, np.ones((2 * relight.CLEARANCE_PX + 1,) * 2, np.uint8)) == 0
+        return np.asarray((self.shot.change(frame, crop) > 0) & clear & ~free, bool)
 
     def _near(self, free: Mask, change: Mask) -> Mask:
         distance = cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3)
@@ -229,10 +238,11 @@ class Recovery:
         seen = fused.views > 0
         real = seen & ~free
         code = sharpness.match(fused.code, seen, own.code, ring)
+        code, share = relight.relit(code, seen, own.code, self._shade(index, crop, free), ring)
         code = np.where(free[..., None], own.code, code)
         # Donors that are each a little off make a fill about as restless as grain does: giving back all that averaging
         # took made the flicker of paste:cows:goat 1.23 of the ring's, giving none 1.07. So it is given from half on.
-        grainless = np.clip(2 * fused.grainless - 1, 0, 1)
+        grainless = np.clip(2 * fused.grainless - 1, 0, 1) * (1 - share)
         whole = Whole(crop, own, free, code, real, free | real, fused.scatter, grainless)
         if keys and not whole.known.all():
             self._carry(index, goal, around, whole)

@@ -1,0 +1,53 @@
+"""Give a shadowed plate its light back: keep its own pixels and take only the level from the recovered background.
+
+What comes in: a recovered background and the plate's own pixels on one crop, both in code, and where something only
+changed the light. What goes out: the picture, and how far the plate's own pixels made it. It does not know donors.
+
+A soft shadow divides light, which in code is an offset that varies slowly. The plate plus that offset keeps the
+plate's own texture, to the pixel, and its own grain; a recovered background was resampled, and averaged. A reflection
+or a hard edge differs from the background in detail as well. There the background stays as it is: the yardstick is
+how much the two differ in detail around the hole, where the plate is known to show background.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from void_server.engine import Array
+
+Mask = npt.NDArray[np.bool_]
+
+SIGMA_PX = 2.5
+"""What varies faster than this is detail, not light (1.8 scores alike, 4 loses 0.2 dB)."""
+FULL, NONE = 2.0, 6.0
+"""Energy of differing detail, over that around the hole, up to which the plate is kept and from which it is not
+(paste:car-shadow:camel effect: 34.1 dB without, 34.6 with 1.5 and 3, 34.8 with 2 and 6 or 3 and 6)."""
+CLEARANCE_PX = 3
+"""The plate this close to the object is not purely background under another light."""
+LEAST_PIXELS = 200
+
+
+def relit(code: Array, known: Mask, own: Array, shade: Mask, ring: Mask) -> tuple[Array, Array]:
+    """(code float32 [h, w, 3], share [h, w] that the plate has in it). shade: affected and no object near; ring:
+    unchanged plate around the hole where `code` is known as well."""
+    share = np.zeros(known.shape, np.float32)
+    shade, ring = shade & known, ring & known
+    if not shade.any() or ring.sum() < LEAST_PIXELS:
+        return code, share
+    use = (shade | ring).astype(np.float32)
+    difference = np.where(use[..., None] > 0, code - own, np.float32(0))
+    slow = _averaged(difference, use)
+    detail = _averaged(((difference - slow) ** 2).mean(2), use)
+    usual = max(float(np.median(detail[ring])), 1e-8)
+    share = np.where(shade, np.clip((NONE - detail / usual) / (NONE - FULL), 0, 1), 0).astype(np.float32)
+    return np.asarray(code + share[..., None] * (own + slow - code), np.float32), share
+
+
+def _averaged(field: Array, weight: Array) -> Array:
+    """Gaussian mean of `field` over what has weight; 0 where nothing near has."""
+    mass = np.maximum(cv2.GaussianBlur(weight, (0, 0), SIGMA_PX), 1e-4)
+    used = field * (weight[..., None] if field.ndim == 3 else weight)
+    total = cv2.GaussianBlur(used, (0, 0), SIGMA_PX)
+    return np.asarray(total / (mass[..., None] if field.ndim == 3 else mass), np.float32)
