@@ -279,8 +279,8 @@ def psnr(image: Array, truth: Array, where: Mask) -> float | None:
 def flicker(clean: Array, region: Mask) -> float:
     """Energy of the second difference in time, after the camera is taken out, in the region over a ring around it.
 
-    1 is a fill as restless as the plate beside it. Parallax and the clip's own movers are restless in the truth as well:
-    the table gives its figure beside the result's.
+    1 is a fill as restless as the plate beside it. Parallax and the clip's own movers are restless in the truth as
+    well: the table gives its figure beside the result's.
     """
     light = Light.measured(luminance(clean[:: max(1, len(clean) // 4), ::4, ::4]))
     grey = [np.clip(light.code(luminance(c)) * 220, 0, 255).astype(np.uint8) for c in clean]
