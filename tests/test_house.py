@@ -33,7 +33,6 @@ ROOMS = {
         "shot",
         "image",
         "engine",
-        "commands.shot_flags",
         "wire",
         "daemon",
     },

@@ -18,8 +18,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import farm_commands, install, shot_flags
+from void_server.commands import farm_commands, install
 from void_server.commands.console import LOG_FORMATS, Console, log_format
+from void_server.shot import shot_flags
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
 

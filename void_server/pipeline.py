@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import itertools
 import time
 from collections.abc import Generator, Iterator
@@ -23,14 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import void_server
 from void_server import engine as engines
 from void_server.engine import Array, Colour, Engine, Fill
-from void_server.image import composite, exr, fit, grain, sequence, sheet
+from void_server.image import composite, exr, fit, grain, sequence
 from void_server.shot import preview
 from void_server.shot.affected import find_affected
-from void_server.shot.check import CheckedShot, check_output, check_shot
-from void_server.shot.result import Hashes, ResultFolder, fingerprint, hash_inputs
+from void_server.shot.check import check_output, check_shot
+from void_server.shot.manifest import close_result, warn
+from void_server.shot.result import ResultFolder, fingerprint, hash_inputs
 from void_server.shot.shot_on_disk import ShotOnDisk
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
@@ -43,8 +42,6 @@ GRAIN_REACH_PX = 256
 """Grain is measured on five pairs of neighbours, within this distance of the hole's middle."""
 FADE_FRAMES = 4
 """Frames over which a re-made range is cross-faded into the frames that stay beside it."""
-COVERAGE_WARNING = 0.95
-"""A frame whose hole is recovered to less than this from real pixels is named in a warning."""
 
 
 def make_clean_plate(
@@ -65,7 +62,7 @@ def make_clean_plate(
     # 1) All headers first: everything that is wrong with the shot is said in one message, before any work.
     checked = check_shot(files, settings)
     check_output(out, files)
-    _warn(report, warnings, *checked.warnings)
+    warn(report, warnings, *checked.warnings)
 
     # 2) Which engine, and what is already done.
     name, reason = engines.choose(settings.engine, settings.device)
@@ -82,7 +79,7 @@ def make_clean_plate(
             # 3) Read the shot once, and find what the object did to the scene.
             if not (part_of_shot and shot.nothing_marked):
                 shot.survey(report)
-                _warn(report, warnings, *_odd_samples(shot), *_whole_frames(shot))
+                warn(report, warnings, *_odd_samples(shot), *_whole_frames(shot))
                 if settings.physics_prior and not files.affected:
                     find_affected(shot, engine, report)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
@@ -95,42 +92,6 @@ def make_clean_plate(
     # 5) A sheet for people, then the manifest.
     facts = {"engine": {"name": name, "reason": reason}, "engine_space": colour}
     return close_result(checked, result, hashes, facts, warnings, started, report)
-
-
-def close_result(
-    checked: CheckedShot,
-    result: ResultFolder,
-    hashes: Hashes,
-    facts: dict[str, Any],
-    warnings: list[tuple[str, str]],
-    started: float,
-    report: Report,
-) -> dict[str, Any]:
-    """Write the sheet and, last of all, the manifest, which also holds `facts`; returns it.
-
-    Several processes may finish ranges of one shot in one folder: whoever writes looks again afterwards, so the last
-    one to finish leaves a manifest of all frames.
-    """
-    while True:
-        notes = result.all_finished()
-        told = list(warnings)
-        _warn(report, told, *_coverage_warnings(notes))
-        if checked.settings.missing != "skip" or notes:
-            _write_sheet(checked, result, sorted(notes), report)
-        manifest = {
-            "version": void_server.__version__,
-            "settings": checked.settings.to_wire(),
-            "frames": {str(f): {k: v for k, v in notes[f].items() if k not in ("frame", "fingerprint")} for f in notes},
-            "coverage": _shot_coverage(notes),
-            "plate_space": dataclasses.asdict(checked.space),
-            **facts,
-            "inputs": {r: {str(f): {"file": n, "sha256": h} for f, (n, h) in hashes[r].items()} for r in hashes},
-            "warnings": [{"code": code, "message": message} for code, message in told],
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        result.close(manifest)
-        if result.all_finished().keys() == notes.keys():
-            return manifest
 
 
 def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, frames: list[int], report: Report) -> None:
@@ -263,19 +224,6 @@ def _faded(shot: ShotOnDisk, result: ResultFolder, frame: int, hole: Window, lig
     return np.where(np.isfinite(was), was + (light - was) * weight, light).astype(np.float32)
 
 
-def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], report: Report) -> None:
-    """Five frames side by side, for eyes: plate, affected, clean."""
-    rows: list[sheet.Row] = []
-    for frame in sheet.evenly(frames, 5):
-        report.progress("sheet", len(rows), 5, frame)
-        plate = checked.plates[frame]
-        clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)
-        aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in ("change", "affected")}
-        rows.append(sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean)))
-        rows[-1] = sheet.reduced(rows[-1])
-    sheet.write(result.sheet, rows, checked.space.chromaticities)
-
-
 def _odd_samples(shot: ShotOnDisk) -> list[tuple[str, str]]:
     """Name NaN and Inf in the plate: they stay outside the hole, and are no background inside it."""
     if not shot.not_finite:
@@ -295,33 +243,3 @@ def _whole_frames(shot: ShotOnDisk) -> list[tuple[str, str]]:
         return []
     text = f"The matte covers all of frames {sequence.spoken(whole)}; is it in another channel? See --matte-channel."
     return [("matte-everything", text)]
-
-
-def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:
-    """Coverage of the whole shot, every changed pixel counting alike; None where nothing changed."""
-    pairs = [(n["coverage"], n["changed"]) for n in notes.values() if n.get("coverage") is not None]
-    weight = sum(changed for _, changed in pairs)
-    return round(sum(c * w for c, w in pairs) / weight, 4) if weight else None
-
-
-def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
-    """Say which frames were partly invented, and how much of the hole."""
-    low = {
-        f: n["coverage"] for f, n in notes.items() if n.get("coverage") is not None and n["coverage"] < COVERAGE_WARNING
-    }
-    if not low:
-        return []
-    worst = min(low, key=lambda f: low[f])
-    whole = _shot_coverage(notes) or 0.0
-    message = (
-        f"{1 - whole:.0%} of what was filled was never visible in any frame and is invented: frames "
-        f"{sequence.spoken(low)}, most on {worst} ({1 - low[worst]:.0%}). See `coverage` in the AOVs; a painted "
-        f"--reference frame, or engine void, can do better."
-    )
-    return [("invented", message)]
-
-
-def _warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:
-    for code, message in warnings:
-        kept.append((code, message))
-        report.warn(code, message)

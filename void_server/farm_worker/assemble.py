@@ -21,8 +21,8 @@ import numpy as np
 from void_server.engine import Array
 from void_server.farm import chunks
 from void_server.image import exr, matte
-from void_server.pipeline import close_result
 from void_server.shot.check import CheckedShot, check_output, check_shot
+from void_server.shot.manifest import close_result
 from void_server.shot.result import Hashes, ResultFolder, fingerprint, hash_inputs, publish
 from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
