@@ -40,7 +40,7 @@ DISTRUST = (1.0, 1.0, 1.0, 1.15)
 
 
 FITTED = 1200
-"""Measured motions that an affine map or a plane is fitted to; 4000 score the same and took a fifth of the time."""
+"""Measured motions that an affine map or a plane is fitted to; 4000 score within 0.25 dB and take a third more time."""
 
 
 @dataclasses.dataclass
