@@ -40,7 +40,7 @@ DISTRUST = (1.0, 1.0, 1.0, 1.15)
 
 
 FITTED = 1200
-"""Measured motions that an affine map or a plane is fitted to; 4000 score within 0.25 dB and take a third more time."""
+"""Measured motions that a map is fitted to; 4000 score within 0.25 dB and take three times as long to fit."""
 
 
 @dataclasses.dataclass
