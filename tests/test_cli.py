@@ -151,6 +151,15 @@ def test_effects_writes_mattes_that_can_be_painted_on_and_given_back(shot, tmp_p
     assert cli.main([*again, "--out", str(tmp_path / "out")]) == 0
 
 
+def test_a_library_that_is_not_there_is_named_with_the_python_it_needs(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "void_server.commands.doctor", None)
+    monkeypatch.delattr("void_server.commands.doctor", raising=False)
+    assert cli.main(["doctor"]) == 2
+    err = capsys.readouterr().err
+    assert "is not installed for Python" in err
+    assert "Python 3.11 or later" in err
+
+
 def test_doctor_finds_this_machine_fit(capsys):
     assert cli.main(["doctor"]) == 0
     out = capsys.readouterr().out

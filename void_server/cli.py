@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message[0].upper()}{message[1:]}.", f"See: {self.prog} --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way a command can end
     """Run one command; returns its exit status. Never raises for what a user can cause."""
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(log_format(words))
@@ -55,11 +55,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
+    except ModuleNotFoundError as error:
+        console.error(_not_installed(error))
+        return SettingsError.exit_status
     except Exception as error:  # noqa: BLE001 - the last border: a bug still gets one line, its traceback goes to a file
         console.error(InternalError(f"Internal error: {type(error).__name__}: {error}.", _log_traceback()))
         return InternalError.exit_status
     finally:
         console.close()
+
+
+def _not_installed(error: ModuleNotFoundError) -> SettingsError:
+    """On Python 3.9 and 3.10 the wheel brings only what hosts need: OpenEXR 3.5.3 asks for 3.11."""
+    running = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    return SettingsError(
+        f"Library '{error.name}' is not installed for {running}.", "Use Python 3.11 or later: pip install void-server."
+    )
 
 
 def _log_traceback() -> str:
