@@ -315,7 +315,7 @@ def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[]
 
 
 def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server import bench
+    from void_server.commands import bench
 
     report = Report(console.on_event, cancelled)
     fields, text = bench.run(args.what, args.data, args.case, report)

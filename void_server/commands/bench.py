@@ -24,6 +24,7 @@ import numpy.typing as npt
 import OpenEXR
 
 from void_server import pipeline
+from void_server.commands import score
 from void_server.engine.propagate.camera import follow
 from void_server.engine.propagate.light import Light
 from void_server.engine.propagate.survey import Survey, luminance
@@ -101,9 +102,9 @@ def measure(data: Path, name: str, report: Report) -> dict[str, Any]:
         results = {"result": clean, **baselines(case.plate, case.matte)}
         row["psnr"] = {
             key: {
-                "object": psnr(image, case.truth, case.matte & case.valid),
-                "effect": psnr(image, case.truth, case.effect & case.valid),
-                "object+effect": psnr(image, case.truth, region & case.valid),
+                "object": score.psnr(image, case.truth, case.matte & case.valid),
+                "effect": score.psnr(image, case.truth, case.effect & case.valid),
+                "object+effect": score.psnr(image, case.truth, region & case.valid),
             }
             for key, image in results.items()
         }
@@ -266,14 +267,6 @@ def baselines(plate: Array, matte: Mask) -> dict[str, Array]:
         "median": np.where(matte[..., None], middle[None], plate).astype(np.float32),
         "noop": plate,
     }
-
-
-def psnr(image: Array, truth: Array, where: Mask) -> float | None:
-    """Peak 1 over sRGB-encoded values; None for fewer than 50 pixels."""
-    if where.sum() < 50:
-        return None
-    error = np.mean((_shown(image)[where] - _shown(truth)[where]) ** 2)
-    return round(float(10 * np.log10(1 / max(float(error), 1e-12))), 2)
 
 
 def flicker(clean: Array, region: Mask) -> float:
