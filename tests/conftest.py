@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
+from tests.farm_floor import farm  # noqa: F401 - a fixture, asked for by name
+
 collect_ignore_glob = ["fakes/*", "blender_scripts/*"]

@@ -5,12 +5,14 @@ What comes in: folders. What goes out: environments, commands, arrays. It knows 
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests import tiny_shot
 
@@ -65,3 +67,21 @@ def made(log: Path) -> list[int]:
 
 def light(path: Path) -> np.ndarray:
     return tiny_shot.read_rgb(path).astype(np.float32)
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch):
+    """Deadline's stand-ins; yields a worker."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    program = tmp_path / "deadlinecommand"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT}/tests/fakes/deadlinecommand.py "$@"\n')
+    program.chmod(0o755)
+    for name, value in environment(DEADLINE_PATH=tmp_path, FAKE_DEADLINE_REPOSITORY=repository).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(THINKBOX))
+    monkeypatch.syspath_prepend(str(ROOT / "tests/fakes"))
+    worker = importlib.import_module("deadline_worker")
+    yield worker.Worker(repository, {"VoidExecutable": str(BIN / "void-server")})
+    for name in ("deadline_worker", "Deadline", "Deadline.Plugins", "Deadline.Scripting"):
+        sys.modules.pop(name, None)

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from tests import farm_floor, tiny_shot
-from tests.test_farm_nuke import ADDRESS, farm, submitted  # noqa: F401 - the fixture is asked for by name
+from tests.test_farm_nuke import ADDRESS, submitted
 from void_server.shot import check
 from void_server.wire.shot import FrameRange, ShotSettings
 
@@ -27,7 +27,7 @@ def add_on(monkeypatch):
         del sys.modules[name]
 
 
-def test_a_strips_run_waits_for_the_farm_and_finds_its_frames(farm, add_on, tmp_path):  # noqa: F811
+def test_a_strips_run_waits_for_the_farm_and_finds_its_frames(farm, add_on, tmp_path):
     shot = tiny_shot.write(tmp_path / "shot")
     files = check.find_files(shot.plate, shot.matte)
     folder = tmp_path / "void/strip/v001"

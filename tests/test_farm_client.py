@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 import threading
 from pathlib import Path
 
@@ -23,24 +21,6 @@ SETTINGS = ShotSettings(engine="farm-test", physics_prior=False, frames=FrameRan
 def files(tmp_path):
     shot = tiny_shot.write(tmp_path / "shot")
     return check.find_files(shot.plate, shot.matte)
-
-
-@pytest.fixture
-def farm(tmp_path, monkeypatch):
-    """Deadline's stand-ins; yields a worker."""
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    program = tmp_path / "deadlinecommand"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {farm_floor.ROOT}/tests/fakes/deadlinecommand.py "$@"\n')
-    program.chmod(0o755)
-    for name, value in farm_floor.environment(DEADLINE_PATH=tmp_path, FAKE_DEADLINE_REPOSITORY=repository).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(farm_floor.THINKBOX))
-    monkeypatch.syspath_prepend(str(farm_floor.ROOT / "tests/fakes"))
-    worker = importlib.import_module("deadline_worker")
-    yield worker.Worker(repository, {"VoidExecutable": str(farm_floor.BIN / "void-server")})
-    for name in ("deadline_worker", "Deadline", "Deadline.Plugins", "Deadline.Scripting"):
-        sys.modules.pop(name, None)
 
 
 ADDRESS = f"deadline10:plugin_directory={farm_floor.ROOT}/plugins/deadline"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
@@ -16,23 +15,6 @@ from tests.test_nuke_end_to_end import CRASH
 
 pytestmark = pytest.mark.timeout(120)
 ADDRESS = f"deadline10:plugin_directory={farm_floor.ROOT}/plugins/deadline;retries=0"
-
-
-@pytest.fixture
-def farm(tmp_path, monkeypatch):
-    repository = tmp_path / "repository"
-    repository.mkdir()
-    program = tmp_path / "deadlinecommand"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {farm_floor.ROOT}/tests/fakes/deadlinecommand.py "$@"\n')
-    program.chmod(0o755)
-    for name, value in farm_floor.environment(DEADLINE_PATH=tmp_path, FAKE_DEADLINE_REPOSITORY=repository).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(farm_floor.THINKBOX))
-    monkeypatch.syspath_prepend(str(farm_floor.ROOT / "tests/fakes"))
-    worker = importlib.import_module("deadline_worker")
-    yield worker.Worker(repository, {"VoidExecutable": str(farm_floor.BIN / "void-server")})
-    for name in ("deadline_worker", "Deadline", "Deadline.Plugins", "Deadline.Scripting"):
-        sys.modules.pop(name, None)
 
 
 def submitted(tmp_path):

@@ -16,8 +16,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import install_blender
+from void_server.commands import install_blender, wheels
 from void_server.wire.errors import OutputError, SettingsError
 
 MANIFEST = "installed.json"
@@ -204,16 +202,10 @@ def _copy(source: Path, target: Path) -> None:
 
 def _wheels(python: str, folder: Path | None, into: Path) -> list[Path]:
     """Wheels for that Python and this machine: from `folder` alone, or from the package index. Raises SettingsError."""
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", "--dest", str(into)]
-    if folder is not None:
-        words += ["--no-index", "--find-links", str(folder)]
-    done = subprocess.run([*words, *REQUIREMENTS], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        where = f"in {folder}" if folder is not None else "from the package index"
+    why = wheels.download(REQUIREMENTS, python, into, folder)
+    if why:
         raise SettingsError(
-            f"pyzmq and msgpack for Python {python} can't be had {where}: {(lines or ['pip failed'])[0]}",
+            f"pyzmq and msgpack for Python {python} can't be had {why}",
             f"Download them elsewhere (pip download --no-deps --only-binary=:all: --python-version {python} "
             f'"{REQUIREMENTS[0]}" "{REQUIREMENTS[1]}") and name their folder with --wheels.',
         )

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
+from void_server.commands import wheels as host_wheels
 from void_server.wire.errors import OutputError, SettingsError
 
 REQUIREMENTS = ("pyzmq==26.4.0", "msgpack>=1.1,<2")
@@ -169,18 +170,11 @@ def _source() -> Path:
 
 
 def _download(into: Path, name: str, python: str, wheels: Path | None) -> None:
-    words = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-    words += [f"--abi=cp{python.replace('.', '')}", "--dest", str(into)]
-    words += [f"--platform={tag}" for tag in PLATFORMS[name]]
-    if wheels is not None:
-        words += ["--no-index", "--find-links", str(wheels)]
-    done = subprocess.run([*words, *REQUIREMENTS], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        where = f"in {wheels}" if wheels is not None else "from the package index"
+    tags = [f"--abi=cp{python.replace('.', '')}", *(f"--platform={tag}" for tag in PLATFORMS[name])]
+    why = host_wheels.download(REQUIREMENTS, python, into, wheels, tags)
+    if why:
         raise SettingsError(
-            f"pyzmq and msgpack for {name}, Python {python}, can't be had {where}: {(lines or ['pip failed'])[0]}",
+            f"pyzmq and msgpack for {name}, Python {python}, can't be had {why}",
             "Download their wheels elsewhere and name the folder with --wheels, or name fewer platforms.",
         )
 

@@ -18,7 +18,8 @@ from void_server.image import exr, fit
 from void_server.shot import shot_flags
 from void_server.shot.affected import marked_shot
 from void_server.shot.check import check_output, check_shot
-from void_server.wire.errors import OutputError, WeightsError
+from void_server.shot.result import make_folder
+from void_server.wire.errors import WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
@@ -54,10 +55,7 @@ def quadmask_files(
 ) -> dict[str, dict[str, int]]:
     """Write quadmask.####.exr (float, labels as they are) and quadmask.####.png; returns pixels by label and frame."""
     check_output(out, files)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Output folder {out} can't be made: {error.strerror}.", "Choose another --out.") from error
+    make_folder(out)
     checked = check_shot(files, settings)
     counts: dict[str, dict[str, int]] = {}
     with marked_shot(checked, report) as shot:

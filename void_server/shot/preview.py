@@ -16,18 +16,14 @@ import void_server
 from void_server.image import exr, fit, sequence, sheet
 from void_server.shot.affected import marked_shot
 from void_server.shot.check import check_output, check_shot
-from void_server.shot.result import write_text
-from void_server.wire.errors import OutputError
+from void_server.shot.result import make_folder, write_text
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 
 def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
     """Write one affected matte a frame, a sheet and a manifest, which it returns. Raises like `make_clean_plate`."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Output folder {out} can't be made: {error.strerror}.", "Choose another --out.") from error
+    make_folder(out)
     checked = check_shot(files, settings)
     check_output(out, files)
     shown = set(sheet.evenly(checked.wanted, 5))

@@ -161,6 +161,14 @@ def _append(path: Path, text: bytes) -> None:
         os.fsync(journal.fileno())
 
 
+def make_folder(out: Path) -> None:
+    """Make an output folder. Raises OutputError where the disk refuses."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Output folder {out} can't be made: {error.strerror}.", "Choose another --out.") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
