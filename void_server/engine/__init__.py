@@ -142,6 +142,18 @@ class Fill:
     own grain, 1 = averaged or invented). The pipeline adds that much grain, matched to the plate. None adds none."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Behind:
+    """What lies behind everything that moves, on one crop of one frame. All float32, of one height and width."""
+
+    rgb: Array
+    """[h, w, 3], scene-linear."""
+    coverage: Array
+    """[h, w], 1 where at least two views agree on what is there (one, where the camera rests), 0 where nothing is known."""
+    scatter: Array
+    """[h, w], light by which the views differ from `rgb`, their median deviation in green."""
+
+
 class Engine(Protocol):
     """One way to fill a hole. Built by `load`, used for one or more shots in a row, in one process."""
 
@@ -156,11 +168,8 @@ class Engine(Protocol):
         Raises EngineError, and RequestErrors for shots it can't do.
         """
 
-    def background(
-        self, shot: Shot, frame: int, crop: Window, scale: float, report: Report
-    ) -> tuple[Array, Array] | None:
-        """What lies behind everything that moves, on `crop` made smaller by `scale` as `Shot.plate` does:
-        (rgb float32 [h, w, 3] scene-linear, coverage float32 [h, w]).
+    def background(self, shot: Shot, frame: int, crop: Window, scale: float, report: Report) -> Behind | None:
+        """What lies behind everything that moves, on `crop` made smaller by `scale` as `Shot.plate` does.
 
         It is recovered from other frames inside and outside the hole alike, so that `effects` can compare the plate
         against it and find shadows and reflections. None where the engine recovers none.

@@ -169,8 +169,9 @@ class ShotOnDisk:
     def plate(self, frame: int, crop: Window | None = None, scale: float = 1.0, colour: Colour | None = None) -> Array:
         window = crop or self.whole
         light = (colour or self._default_colour) is Colour.SCENE_LINEAR
-        if light and window == self.whole and scale == self.proxy_scale and frame in self._proxy_at:
-            return self._proxy(frame)
+        if light and window == self.whole and scale <= self.proxy_scale and frame in self._proxy_at:
+            proxy = self._proxy(frame)
+            return proxy if scale == self.proxy_scale else fit.resize(proxy, *fit.scaled_size(*self.size, scale))
         native = self._native(frame, window)
         picture = _finite(native) if light else self.engine_space.encode(native)
         return _scaled(picture, scale)

@@ -10,17 +10,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.engine import Array, Shot
+from void_server.engine import Array, Behind, Shot
 from void_server.engine.propagate import donors
 from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.survey import Survey
-from void_server.engine.propagate.voting import masked_median
+from void_server.engine.propagate.voting import masked_median, masked_scatter
 from void_server.wire.shot import Window
 
 STILL_FRAMES = 61
-MOVING_DONORS = 7
-REACH = 1.2
-"""Effects are looked for this many times the hole's size around it; farther ones have to be painted."""
+MOVING_DONORS = 9
+WIDE = 40
+"""A neighbourhood that moves as one is the picture's width over this."""
+KEPT = 96
+"""Small frames that are held: donors lie within some 50 frames on either side."""
+
+CELL_PX, CELLS = 8, 3
+"""Drift of light is measured on cells of this size and taken as the median of so many on every side."""
 
 Matrix = npt.NDArray[np.float64]
 
@@ -30,25 +35,26 @@ class Background:
 
     def __init__(self, shot: Shot, looked: Survey, camera: Camera) -> None:
         self.shot, self.survey, self.camera = shot, looked, camera
-        self._still: dict[tuple[int, Window, float], tuple[Array, Array]] = {}
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._still: dict[tuple[int, Window, float], Behind] = {}
+        self._held: dict[tuple[int, Window, float], tuple[Array, npt.NDArray[np.bool_]]] = {}
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
-    def on(self, frame: int, crop: Window, scale: float) -> tuple[Array, Array]:
-        """(rgb float32 [h, w, 3] scene-linear, coverage [h, w]) on `crop`, reduced by `scale`."""
+    def on(self, frame: int, crop: Window, scale: float) -> Behind:
+        """See `Engine.background`: on `crop`, reduced by `scale`."""
         index = self.survey.index[frame]
         if self.camera.still:
             key = (self.camera.scenes[index], crop, scale)
             if key not in self._still:
                 self._still = {key: self._at_rest(*key)}
-            rgb, coverage = self._still[key]
-            return rgb.copy(), coverage.copy()
+            return self._still[key]
         return self._in_motion(index, crop, scale)
 
-    def _at_rest(self, scene: int, crop: Window, scale: float) -> tuple[Array, Array]:
+    def _at_rest(self, scene: int, crop: Window, scale: float) -> Behind:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
         code, free = zip(*(self._small(index, crop, scale) for index in picks))
         middle, count = masked_median(list(code), list(free))
+        scatter = masked_scatter(list(code), list(free), middle)
         rest = count == 0
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
@@ -56,7 +62,13 @@ class Background:
             bare = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
             second, seen = masked_median([c[rows, columns][None] for c in code], bare)
             middle[rows, columns], count[rows, columns] = second[0], seen[0]
-        return self.survey.light.light(middle), (count > 0).astype(np.float32)
+        return self._behind(middle, (count > 0).astype(np.float32), scatter)
+
+    def _behind(self, code: Array, coverage: Array, scatter: Array) -> Behind:
+        """Back to light: the curve is steep in the dark, so a deviation is taken where its pixel is."""
+        light = self.survey.light.light(code)
+        farther = self.survey.light.light(np.ascontiguousarray(np.abs(code[..., 1]) + scatter))
+        return Behind(light, coverage, np.asarray(farther - np.abs(light[..., 1]), np.float32))
 
     def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
         frame = self.survey.frames[index]
@@ -67,6 +79,14 @@ class Background:
         return out
 
     def _small(self, index: int, crop: Window, scale: float) -> tuple[Array, npt.NDArray[np.bool_]]:
+        key = (index, crop, scale)
+        if key not in self._held:
+            if len(self._held) >= KEPT:
+                del self._held[next(iter(self._held))]
+            self._held[key] = self._read(index, crop, scale)
+        return self._held[key]
+
+    def _read(self, index: int, crop: Window, scale: float) -> tuple[Array, npt.NDArray[np.bool_]]:
         whole = Window(0, 0, self.shot.size[1], self.shot.size[0])
         plate = self.shot.plate(self.survey.frames[index], None if crop == whole else crop, scale)
         size = (plate.shape[1], plate.shape[0])
@@ -86,37 +106,27 @@ class Background:
             size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0
         )
 
-    def _in_motion(self, index: int, crop: Window, scale: float) -> tuple[Array, Array]:
-        code, free = self._small(index, crop, scale)
-        height, width = free.shape
-        light, coverage = np.zeros_like(code), np.zeros(free.shape, np.float32)
+    def _in_motion(self, index: int, crop: Window, scale: float) -> Behind:
+        """All of the crop, since a reflection may lie far from what it mirrors."""
+        own, own_free = self._small(index, crop, scale)
+        height, width = own_free.shape
         hole = self.shot.hole(self.survey.frames[index])
-        if hole is None:
-            return light, coverage
-        picks, _ = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)
+        nothing = np.zeros((height, width), np.float32)
+        picks = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)[0] if hole else []
+        if not picks:
+            return Behind(np.zeros_like(own), nothing, nothing)
         to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
-        reach = round(REACH * max(hole.width, hole.height))
-        area = hole.grow(reach).intersect(crop)
-        corners = cv2.perspectiveTransform(np.array([[area[:2], area[2:]]], np.float64), np.linalg.inv(to_plate))[0]
-        low, high = np.floor(corners[0]).astype(int), np.ceil(corners[1]).astype(int)
-        rows = slice(max(0, int(low[1])), min(height, int(high[1]) + 1))
-        columns = slice(max(0, int(low[0])), min(width, int(high[0]) + 1))
-        if rows.stop <= rows.start or columns.stop <= columns.start or not picks:
-            return light, coverage
-        corner = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]], np.float64)
-        own, own_free = code[rows, columns], free[rows, columns]
         laid, seen = [], []
         for other in picks:
             theirs, their_free = self._small(other, crop, scale)
-            place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate @ corner
+            place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
             shown, valid = self._laid(own, own_free, theirs, their_free, place)
             laid.append(shown)
             seen.append(valid)
         middle, count = masked_median(laid, seen)
-        light[rows, columns] = self.survey.light.light(middle)
         # One view alone can be anything that moves; two agree or show that they don't.
-        coverage[rows, columns] = count >= min(2, len(picks))
-        return light, coverage
+        covered = (count >= min(2, len(picks))).astype(np.float32)
+        return self._behind(middle, covered, masked_scatter(laid, seen, middle))
 
     def _laid(
         self,
@@ -141,12 +151,34 @@ class Background:
         field = np.asarray(self._flow.calc(a, b, None), np.float32)
         # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
         weight = both.astype(np.float32)
-        mass = cv2.boxFilter(weight, -1, (41, 41), normalize=False) + 1e-3
-        field = cv2.boxFilter(field * weight[..., None], -1, (41, 41), normalize=False) / mass[..., None]
+        side = max(9, round(size[0] / WIDE) | 1)
+        mass = cv2.boxFilter(weight, -1, (side, side), normalize=False) + 1e-3
+        field = cv2.boxFilter(field * weight[..., None], -1, (side, side), normalize=False) / mass[..., None]
         grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
         shown = cv2.remap(shown, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        level = np.median((own - shown)[both], axis=0)
-        return np.asarray(shown + level, np.float32), valid
+        return np.asarray(shown + _drift(own - shown, both), np.float32), valid
+
+
+def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:
+    """What light changed over a wide area between two frames: exposure, lens shading, sky. [h, w, 3] or [3], in code.
+
+    The median of wide neighbourhoods, so that a shadow, which fills less than half of one, is not taken for drift.
+    """
+    level = np.median(difference[both], axis=0)
+    height, width = both.shape
+    rows, columns = max(1, height // CELL_PX), max(1, width // CELL_PX)
+    weight = cv2.resize(both.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    grey = np.where(both, (difference - level).mean(2), 0).astype(np.float32)
+    cells = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
+    cells[weight < 0.3] = np.nan
+    padded = np.pad(cells, CELLS, constant_values=np.nan)
+    near = np.lib.stride_tricks.sliding_window_view(padded, (2 * CELLS + 1, 2 * CELLS + 1)).reshape(rows, columns, -1)
+    seen = np.isfinite(near).sum(2)
+    order = np.sort(near, axis=2)
+    middle = np.take_along_axis(order, np.maximum(seen // 2, 0)[..., None].clip(max=near.shape[2] - 1), 2)[..., 0]
+    field = cv2.GaussianBlur(np.where(seen >= CELLS, np.nan_to_num(middle), 0).astype(np.float32), (0, 0), 1.5)
+    wide = cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(level + wide[..., None], np.float32)
 
 
 def centred(scale_x: float, scale_y: float, x: float, y: float) -> Matrix:

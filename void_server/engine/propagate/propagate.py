@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from typing import ClassVar
 
-from void_server.engine import Array, Colour, Fill, Needs, Shot
+from void_server.engine import Behind, Colour, Fill, Needs, Shot
 from void_server.engine.propagate.background import Background
 from void_server.engine.propagate.camera import follow
 from void_server.engine.propagate.recovery import Recovery
@@ -55,9 +55,7 @@ class Propagate:
         finally:
             recovery.close()
 
-    def background(
-        self, shot: Shot, frame: int, crop: Window, scale: float, report: Report
-    ) -> tuple[Array, Array] | None:
+    def background(self, shot: Shot, frame: int, crop: Window, scale: float, report: Report) -> Behind:
         """See `Engine.background`. Masks are looked at again once they changed: `effects` asks twice."""
         index = list(shot.frames).index(frame)
         looked = self._look(shot, report)

@@ -1,0 +1,183 @@
+"""Training examples, made on the fly: what the network is given, and what it should have said.
+
+What comes in: records of clips (`looks`), an atlas, photographs. What goes out: an `Example` of tensors on the device.
+Everything is at 192x336 and in display-like code, as the runtime hands it over. It knows no network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own custom
+from torch import Tensor
+
+from void_server.effects.training import pasted, raycaster, sensor
+from void_server.effects.training.filters import gauss, grown, through
+from void_server.effects.training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Clip
+from void_server.effects.training.scenes import PARTS
+
+SIZE = (HEIGHT, WIDTH)
+APPEARANCE, APPEARANCE_SURE = 0.018, 0.007
+"""Code differences above which the object changed how a place looks, and below which it did not; between them neither
+answer is held against the network. A shadow of 7 % less light on middle grey is 0.017."""
+PHYSICS, PHYSICS_SURE = 0.045, 0.02
+SEEN_TWICE = 1.5 / TAKES
+"""Coverage of the median from which two views agree: as the runtime counts it."""
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+
+@dataclasses.dataclass
+class Example:
+    """All [N * WINDOW, C, h, w]. Labels are at half the size: 1 yes, 0 no; weights are 0 where nobody knows."""
+
+    plate: Tensor
+    behind: Tensor
+    matte: Tensor
+    coverage: Tensor
+    scatter: Tensor
+    appearance: Tensor
+    appearance_weight: Tensor
+    physics: Tensor
+    physics_weight: Tensor
+    attenuation: Tensor
+    """Natural logarithm of code with the object over code without it, luminance, clamped to +-1.5."""
+    valid: Tensor
+    """[N * WINDOW, 1, 1, 1], 0 where the object is hardly in the picture or fills it."""
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.plate, self.behind, self.matte, self.coverage, self.scatter
+
+    def mirrored(self) -> Example:
+        flipped = {f.name: getattr(self, f.name).flip(-1) for f in dataclasses.fields(self)}
+        return Example(**flipped)
+
+
+def stacked(clips: Sequence[Clip]) -> dict[str, Any]:
+    """Clips as one batch of arrays, views knowing which scene they show."""
+    out = {f.name: np.stack([getattr(c, f.name) for c in clips]) for f in dataclasses.fields(Clip)}
+    out["views"]["scene"] = np.arange(len(clips))[:, None]
+    return out
+
+
+@torch.no_grad()
+def make(
+    batch: dict[str, Any], atlas: Tensor, plates: Tensor, on_photographs: int, generator: torch.Generator,
+    rays: tuple[int, int] = (10, 6),
+) -> Example:  # fmt: skip
+    """Draw a batch. The first `on_photographs` clips become cut-outs on photographs, the rest stay ray-cast scenes."""
+    device = raycaster.device()
+    records = {name: batch[name] for name in ("primitives", "poses", "world", "views")}
+    batch = {name: value if name in records else torch.from_numpy(value) for name, value in batch.items()}
+    cut = {name: value[:on_photographs] for name, value in batch.items()}
+    parts = []
+    if on_photographs:
+        light, first = _drawn({k: v[:on_photographs] for k, v in records.items()}, slice(0, TAKES), atlas, (3, 2))
+        body = _looked_up(cut["body"].to(device), first)
+        made = pasted.lay(light, body, cut, plates, generator)
+        parts.append((made["with_object"], made["without"], made["without"], made["object"], made["to_view"],
+                      torch.ones(on_photographs, device=device)))  # fmt: skip
+    if on_photographs < len(batch["kind"]):
+        rest = {k: v[on_photographs:].copy() for k, v in records.items()}
+        rest["views"]["scene"] -= on_photographs
+        window, first = _drawn(rest, slice(0, WINDOW), atlas, rays)
+        donors, first_donors = _drawn(rest, slice(WINDOW, TAKES), atlas, (3, 2))
+        alone, _ = _drawn(rest, slice(TAKES, TAKES + WINDOW), atlas, rays)
+        never, _ = _drawn(rest, slice(TAKES + WINDOW, TAKES + 2 * WINDOW), atlas, rays)
+        hit = torch.cat([first, first_donors], 1)
+        is_object = _looked_up(batch["object"][on_photographs:].to(device).long(), hit) > 0
+        parts.append((torch.cat([window, donors], 1), alone, never, is_object,
+                      batch["to_view"][on_photographs:].to(device).float(),
+                      batch["physics_known"][on_photographs:].to(device).float()))  # fmt: skip
+    whole, alone, never, is_object, to_view, known = (torch.cat(p) for p in zip(*parts))
+    return _example(whole, alone, never, is_object.float(), to_view, known, generator)
+
+
+def _drawn(records: dict[str, Any], pictures: slice, atlas: Tensor, rays: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    poses, views = (raycaster.on_device(records[name][:, pictures]) for name in ("poses", "views"))
+    count = views.shape[1]
+    light, first = raycaster.render(
+        raycaster.on_device(records["primitives"]), poses.reshape(-1, PARTS, poses.shape[-1]),
+        raycaster.on_device(records["world"]), views.reshape(-1, views.shape[-1]), atlas, SIZE, *rays,
+    )  # fmt: skip
+    return light.reshape(-1, count, 3, *SIZE), first.reshape(-1, count, *SIZE)
+
+
+def _looked_up(table: Tensor, first: Tensor) -> Tensor:
+    """table [N, PARTS + 1] by part, at first hits [N, T, h, w]; the sky answers like the ground."""
+    return torch.gather(table, 1, first.clamp_min(0).reshape(len(first), -1)).reshape(first.shape)
+
+
+def _example(whole: Tensor, alone: Tensor, never: Tensor, is_object: Tensor, to_view: Tensor, known: Tensor,
+             generator: torch.Generator) -> Example:  # fmt: skip
+    count, device = len(whole), whole.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        return torch.rand(count, generator=generator, device=device) * (high - low) + low
+
+    bright, contrast = uniform(0.28, 0.58), uniform(-0.3, 0.6)
+    window = whole[:, :WINDOW]
+    clean = sensor.exposed(alone, window, bright, contrast)
+    resimulated = sensor.exposed(never, window, bright, contrast)
+    shown = sensor.exposed(whole, window, bright, contrast)
+    solid = is_object[:, :WINDOW].reshape(-1, 1, *SIZE)
+    wide = grown(solid, 1)
+    appearance, sure = _changed(shown[:, :WINDOW], clean, wide, APPEARANCE, APPEARANCE_SURE)
+    physics, physics_sure = _changed(clean, resimulated, wide, PHYSICS, PHYSICS_SURE)
+    attenuation = _log_luminance(shown[:, :WINDOW]) - _log_luminance(clean)
+    plates = sensor.photographed(shown, generator)
+    mattes = sensor.rotoscoped(is_object, generator)
+    taken = grown(mattes.reshape(-1, 1, *SIZE), 2).reshape(mattes.shape)
+    # In the second round the runtime leaves out what it found in the first.
+    again = (uniform(0, 1) < 0.4).float().view(-1, 1, 1, 1)
+    found = F.interpolate(appearance, SIZE).reshape(count, WINDOW, *SIZE)
+    taken[:, :WINDOW] = torch.maximum(taken[:, :WINDOW], again * grown(found, 2))
+    middle, coverage, scatter = raycaster.masked_median(plates, taken, to_view)
+    middle = (middle * _drift(middle, uniform)).clamp(0, 1)
+    middle, coverage, scatter = _on_each_frame(middle, coverage, scatter, to_view[:, :WINDOW])
+    matte = mattes[:, :WINDOW].reshape(-1, 1, *SIZE)
+    outside = 1 - F.max_pool2d(torch.maximum(matte, solid), 2)
+    area = solid.mean((1, 2, 3), keepdim=True)
+    valid = ((area > 0.001) & (area < 0.6)).float()
+    return Example(
+        plates[:, :WINDOW].reshape(-1, 3, *SIZE), middle, matte, coverage, scatter,
+        appearance * outside, sure * outside * valid, physics * outside,
+        physics_sure * outside * valid * known.repeat_interleave(WINDOW).view(-1, 1, 1, 1),
+        F.avg_pool2d(attenuation.clamp(-1.5, 1.5), 2), valid,
+    )  # fmt: skip
+
+
+def _drift(middle: Tensor, uniform: Any) -> Tensor:
+    """What is left of exposure, lens shading and passing clouds once donors are brought to one level: up to some percent."""
+    coarse = torch.randn(len(middle), 1, 4, 7, device=middle.device)
+    field = F.interpolate(coarse, SIZE, mode="bicubic", align_corners=False)
+    return torch.exp(field * (uniform(-0.02, 0.035).clamp_min(0) / 2.2).view(-1, 1, 1, 1))
+
+
+def _changed(a: Tensor, b: Tensor, wide: Tensor, much: float, little: float) -> tuple[Tensor, Tensor]:
+    """(1 where two pictures differ, 1 where that is beyond doubt), at half size, outside the object."""
+    apart = (a - b).abs().amax(2).reshape(-1, 1, *SIZE) * (1 - wide)
+    apart = F.avg_pool2d(gauss(apart, 1.2), 2)
+    yes = apart > much
+    return yes.float(), (yes | (apart < little)).float()
+
+
+def _log_luminance(code: Tensor) -> Tensor:
+    weights = torch.tensor(LUMINANCE, device=code.device).view(1, 1, 3, 1, 1)
+    flat = (code * weights).sum(2).reshape(-1, 1, *SIZE)
+    return torch.log(gauss(flat, 1.0) + 0.04)
+
+
+def _on_each_frame(middle: Tensor, coverage: Tensor, scatter: Tensor, to_view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry one background to every frame of the window."""
+    count = len(middle)
+    held = torch.cat([middle, (coverage > SEEN_TWICE).float(), scatter], 1)
+    held = held[:, None].expand(-1, WINDOW, -1, -1, -1).reshape(count * WINDOW, 5, *SIZE)
+    back = torch.linalg.inv(to_view.double().cpu()).float().to(middle.device).reshape(-1, 3, 3)
+    seen, inside = through(held, back)
+    covered = (seen[:, 3:4] > 0.99).float() * inside
+    return seen[:, :3] * covered, covered, seen[:, 4:5] * covered
