@@ -1,4 +1,4 @@
-"""What `void-server bench` runs: one of two measurements.
+"""What `void-server bench` runs: one of three measurements.
 
 What comes in: which one, a folder of test clips, names of cases (their forms stand in `bench_cases`). What goes out:
 fields for --json, and a table as text. It measures nothing itself.
@@ -21,6 +21,7 @@ def run(
     cases: Sequence[str] | None,
     report: Report,
     *,
+    removal: bool = False,
     keep_work: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """(fields for --json, text). Raises SettingsError for a missing folder or case."""
@@ -32,6 +33,10 @@ def run(
         return figures, "\n".join(f"{name:32s} {value}" for name, value in figures.items())
     if data is None or not data.is_dir():
         raise SettingsError("The folder of test clips is not there.", "Give it with --data DIR.")
+    if what == "effects":
+        from void_server.commands import bench_effects
+
+        return bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
     from void_server.commands import bench_propagate
 
     return bench_propagate.run(data, cases, report, keep_work=keep_work)
