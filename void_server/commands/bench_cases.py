@@ -79,7 +79,8 @@ def chosen(asked: Sequence[str] | None, offered: Sequence[str]) -> list[str]:
             continue
         like = [name for name in offered if kind in ("", parse(name)[0]) and parse(name)[2] == way]
         if not like:
-            raise SettingsError(f"No case here is '{word}'.", f"There are: {', '.join(offered)}.")
+            kinds = ", ".join(dict.fromkeys(parse(name)[0] for name in offered))
+            raise SettingsError(f"No case here is '{word}'.", f"Name a whole case, or one of these kinds: {kinds}.")
         names += like
     return list(dict.fromkeys(names))
 
