@@ -165,10 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     shot_flags.add_to(quadmask)
     quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
-    bench = command("bench", _bench, "measure: propagate on clips with known answers, or the wire")
-    bench.add_argument("what", choices=("propagate", "wire"))
-    bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="propagate: the folder of test clips")
-    bench.add_argument("--case", action="append", default=None, metavar="CASE")
+    bench = command("bench", _bench, "measure: propagate or effects on clips with known answers, or the wire")
+    _add_bench(bench)
 
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
     install.add_to(commands)
@@ -180,6 +178,19 @@ def _parser() -> argparse.ArgumentParser:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
     parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("what", choices=("propagate", "effects", "wire"))
+    bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="the folder of test clips")
+    bench.add_argument(
+        "--case", action="append", default=None, metavar="CASE",
+        help="one case, or all of a kind (paste, @late, paste@late); may be repeated; default: all",
+    )  # fmt: skip
+    bench.add_argument(
+        "--removal", action="store_true", help="effects: also remove, with the found and the true region"
+    )
+    bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 
 def _client(args: argparse.Namespace) -> Any:
@@ -318,7 +329,7 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
     from void_server.commands import bench
 
     report = Report(console.on_event, cancelled)
-    fields, text = bench.run(args.what, args.data, args.case, report)
+    fields, text = bench.run(args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work)
     console.result(fields, text)
     return 0
 
