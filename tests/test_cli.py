@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,7 @@ def test_effects_writes_mattes_that_can_be_painted_on_and_given_back(shot, tmp_p
     assert {p.name for p in out.iterdir()} == {f"affected.{f}.exr" for f in tiny_shot.FRAMES} | {
         "sheet.png",
         "manifest.json",
+        *(["affected.mp4"] if shutil.which("ffmpeg") else []),
     }
     again = [
         "run",
@@ -170,8 +172,8 @@ def test_doctor_finds_this_machine_fit(capsys):
 def test_help_names_every_flag_of_the_design():
     shown = void_server("run", "--help", env={**os.environ, "COLUMNS": "200"}).stdout
     for flag in (
-        "--affected", "--keep", "--reference", "--frames", "--handles", "--engine", "--physics-prior",
-        "--no-physics-prior", "--prompt", "--colorspace", "--layer", "--matte-channel", "--device", "--seed",
-        "--missing", "--json",
+        "--affected", "--affected-add", "--affected-sub", "--keep", "--reference", "--frames", "--handles", "--engine",
+        "--physics-prior", "--no-physics-prior", "--prompt", "--colorspace", "--layer", "--matte-channel", "--device",
+        "--seed", "--missing", "--json",
     ):  # fmt: skip
         assert flag in shown

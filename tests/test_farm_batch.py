@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests import farm_floor, tiny_shot
@@ -118,6 +119,20 @@ def test_rows_override_what_is_said_for_all(tmp_path):
     assert (one["settings"]["seed"], two["settings"]["seed"]) == (4, 9)
     assert two["settings"]["prompt"] == "an empty road, at night"
     assert list(two["frames"]) == ["1002"]
+
+
+def test_corrections_are_columns_of_a_table_and_folders_of_a_shots_folder(tmp_path):
+    shot = tiny_shot.write(tmp_path / "shots/a", count=3)
+    picture = np.zeros((64, 96), np.float16)
+    picture[44:54] = 1
+    tiny_shot.write_exr(shot.folder / "affected_add/add.1002.exr", {"A": picture})
+    table = tmp_path / "shots.csv"
+    add = shot.folder / "affected_add/add.####.exr"
+    table.write_text(f"name,plate,matte,affected_add\na,{shot.plate},{shot.matte},{add}\n")
+    for source, out in ((table, "one"), (tmp_path / "shots", "two")):
+        void_server("farm", "batch", source, f"--out={tmp_path / out}", "--engine=farm-test", "--no-physics-prior")
+        assert tiny_shot.read_channel(tmp_path / out / "a/aov.1002.exr", "affected")[44:54].min() == 1
+        assert not tiny_shot.read_channel(tmp_path / out / "a/aov.1001.exr", "affected").any()
 
 
 @pytest.mark.parametrize(

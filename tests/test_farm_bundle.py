@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -68,6 +69,30 @@ def test_chunks_that_read_the_whole_plate_make_a_local_runs_frames(shot, local, 
     before = log.read_text()
     void_server("run", *farm_floor.shot_words(shot, tmp_path / "out"), FARM_ENGINE_LOG=log)
     assert log.read_text() == before
+
+
+def test_corrections_travel_with_a_chunked_shot(shot, tmp_path):
+    words = [f"--affected-{part}={shot.folder / part}" for part in ("add", "sub")]
+    for part, frame, where in (
+        ("add", 1002, np.s_[44:54, 10:60]),
+        ("add", 1006, np.s_[44:54]),
+        ("sub", 1006, np.s_[:, 40:]),
+    ):
+        picture = np.zeros((64, 96), np.float16)
+        picture[where] = 1
+        tiny_shot.write_exr(shot.folder / f"{part}/{part}.{frame}.exr", {"A": picture})
+    template = make(shot, tmp_path, "--chunk=3", "--overlap=1", *words)
+    command(OPENJD, "check", template)
+    command(OPENJD, "run", template)
+    void_server("run", *farm_floor.shot_words(shot, tmp_path / "local"), *words)
+    farm_floor.same_frames(tmp_path / "local", tmp_path / "out")
+    assert tiny_shot.read_channel(tmp_path / "out/aov.1006.exr", "affected")[44:54, :40].min() == 1
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert sorted(manifest["inputs"]["affected_add"]) == ["1002", "1006"]
+    references = yaml.safe_load((tmp_path / "bundle/asset_references.yaml").read_text())["assetReferences"]
+    assert len(references["inputs"]["filenames"]) == 16 + 3
+    # With few handles, chunks that no stroke falls into are simply not corrected.
+    command(OPENJD, "run", make(shot, tmp_path, "--chunk=4", "--overlap=0", "--handles=0", *words))
 
 
 def test_a_failing_frame_fails_the_job_with_its_reason_and_a_retry_makes_only_what_is_missing(shot, local, tmp_path):

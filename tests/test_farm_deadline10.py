@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests import farm_floor, tiny_shot
@@ -100,6 +101,23 @@ def test_windows_paths_are_mapped_on_a_linux_worker(shot, farm, tmp_path, monkey
     assert task["status"] == "Completed", task
     assert (tmp_path / "out/clean.1008.exr").is_file()
     assert not any("\\" in word for word in task["words"])
+
+
+def test_corrections_reach_the_worker_and_are_mapped(shot, farm, tmp_path, monkeypatch):
+    for part, frame in (("add", 1002), ("sub", 1003)):
+        picture = np.full((64, 96), 0.5, np.float16)
+        tiny_shot.write_exr(shot.folder / f"{part}/{part}.{frame}.exr", {"A": picture})
+    from Deadline.Scripting import RepositoryUtils
+
+    monkeypatch.setattr(RepositoryUtils, "mappings", (("/far/", f"{shot.folder}/"),))
+    roles = {"affected_add": "/far/add/add.####.exr", "affected_sub": "/far/sub"}
+    done = deadline10.submit_shot(farm_shot(shot, tmp_path / "out", **roles), JobOptions(), deadline10.Placement())
+    worker = farm()
+    assert worker.job(done.job)["plugin"]["AffectedAdd"] == "/far/add/add.####.exr"
+    (task,) = worker.run(done.job)
+    assert task["status"] == "Completed", task
+    inputs = json.loads((tmp_path / "out/manifest.json").read_text())["inputs"]
+    assert (list(inputs["affected_add"]), list(inputs["affected_sub"])) == (["1002"], ["1003"])
 
 
 def _as_windows(root: Path):
@@ -241,6 +259,8 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
         "Out": str(tmp_path / "out"),
         "Frames": "1001-1008",
         "Chunk": chunk,
+        "AffectedAdd": "/add/add.####.exr",
+        "AffectedSub": "/sub",
     }
     for name, value in values.items():
         window.SetValue(f"{name}Box", value)
@@ -248,7 +268,10 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
     _, said = dialogs.messages.pop()
     assert "Result=Success" in said, said
     ours = deadline10.submit_shot(
-        farm_shot(shot, tmp_path / "out", settings=ShotSettings(engine="propagate")),
+        farm_shot(
+            shot, tmp_path / "out", settings=ShotSettings(engine="propagate"),
+            affected_add="/add/add.####.exr", affected_sub="/sub",
+        ),
         JobOptions(), deadline10.Placement(pool="none", group="none"), int(chunk) if chunk else None, 2,
     )  # fmt: skip
     theirs = [line[6:] for line in said.splitlines() if line.startswith("JobID=")][-1]

@@ -31,6 +31,7 @@ from void_server.shot.check import check_output, check_shot
 from void_server.shot.manifest import close_result, warn
 from void_server.shot.result import ResultFolder, fingerprint, hash_inputs
 from void_server.shot.shot_on_disk import ShotOnDisk
+from void_server.shot.solid import whole_frames
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
@@ -79,9 +80,10 @@ def make_clean_plate(
             # 3) Read the shot once, and find what the object did to the scene.
             if not (part_of_shot and shot.nothing_marked):
                 shot.survey(report)
-                warn(report, warnings, *_odd_samples(shot), *_whole_frames(shot))
+                warn(report, warnings, *_odd_samples(shot), *whole_frames(shot))
                 if settings.physics_prior and not files.affected:
-                    find_affected(shot, engine, report)
+                    with shot.uncorrected():
+                        find_affected(shot, engine, report)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
             colour = shot.engine_space.to_wire()
@@ -232,14 +234,3 @@ def _odd_samples(shot: ShotOnDisk) -> list[tuple[str, str]]:
     count, (x, y) = shot.not_finite[frame]
     frames = sequence.spoken(shot.not_finite)
     return [("not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y}).")]
-
-
-def _whole_frames(shot: ShotOnDisk) -> list[tuple[str, str]]:
-    """Name frames that are removed whole: an RGB matte whose alpha is solid looks like that."""
-    area = shot.whole.width * shot.whole.height
-    holes = {frame: shot.hole(frame) for frame in shot.wanted}
-    whole = [f for f, hole in holes.items() if hole and hole.width * hole.height == area and shot.matte(f).all()]
-    if not whole:
-        return []
-    text = f"The matte covers all of frames {sequence.spoken(whole)}; is it in another channel? See --matte-channel."
-    return [("matte-everything", text)]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import void_server
 from void_server import engine as engines
+from void_server.image import movie
 from void_server.wire.errors import VoidError
 
 LIBRARIES = ("pyzmq", "msgpack", "numpy", "OpenEXR", "opencv-python-headless", "fileseq", "tqdm")
@@ -51,6 +52,10 @@ def examine() -> list[Finding]:
             findings.append(Finding(f"engine {name}", answer.ok, answer.reason, required=name == "propagate"))
         except VoidError as error:
             findings.append(Finding(f"engine {name}", False, error.message, required=False, hint=error.hint))
+    encoder = shutil.which("ffmpeg")
+    findings.append(
+        Finding("ffmpeg", bool(encoder), encoder or "previews come without a movie", required=False, hint=movie.REMEDY)
+    )
     free = shutil.disk_usage(tempfile.gettempdir()).free
     findings.append(
         Finding(

@@ -20,7 +20,7 @@ from void_server.farm.shot import FarmShot, setting_words
 from void_server.shot import shot_flags
 from void_server.wire.errors import JobError, OutputError, SettingsError, to_wire
 from void_server.wire.report import Report
-from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import OPTIONAL_ROLES, ROLES, FrameRange, ShotFiles, ShotSettings
 
 Cancelled = Callable[[], bool]
 Run = Callable[[argparse.Namespace, Console, Cancelled], int]
@@ -170,7 +170,7 @@ def _checked_shot(args: argparse.Namespace, console: Console) -> tuple[FarmShot,
     for code, message in checked.warnings:
         Report(console.on_event).warn(code, message)
     frames = FrameRange(checked.wanted[0], checked.wanted[-1])
-    optional = {role: getattr(args, role) for role in ("affected", "keep", "reference")}
+    optional = {role: getattr(args, role) for role in OPTIONAL_ROLES}
     return FarmShot(args.plate, args.matte, str(args.out), frames, settings, name=args.name, **optional), files
 
 
@@ -265,7 +265,7 @@ def _mapped(args: argparse.Namespace) -> tuple[ShotFiles, ShotSettings]:
     from void_server.farm import path_mapping
 
     rules = path_mapping.read(args.path_mapping) if args.path_mapping else []
-    for role in ("plate", "matte", "affected", "keep", "reference", "out"):
+    for role in (*ROLES, "out"):
         given = getattr(args, role)
         if given is not None:
             setattr(args, role, path_mapping.mapped(str(given), rules))

@@ -27,7 +27,7 @@ from void_server.wire.errors import VoidError
 from void_server.wire.jobs import JobStatus
 
 _UNFINISHED = re.compile(r"^\.|\.(tmp|part)$")
-_NOT_CARRIED = ("manifest.json", "sheet.png")
+_NOT_CARRIED = ("manifest.json", "sheet.png", "affected.mp4")
 
 
 def link_name(file: JobFile) -> str:

@@ -35,7 +35,7 @@ from void_server.wire.errors import (
     to_wire,
 )
 from void_server.wire.messages import KINDS, LIMITS, PROTOCOL, Buffer, Message
-from void_server.wire.shot import ROLES, ShotSettings
+from void_server.wire.shot import ROLES, ShotSettings, spoken_role
 from void_server.wire.transfer import RESULT_NAME
 
 _WAITING_BYTES = 256 << 20
@@ -364,9 +364,9 @@ def _checked_rows(rows: list[Any]) -> list[JobFile]:
         if role not in ROLES or not re.fullmatch(r"[0-9a-f]{32}", fingerprint) or not abs(frame) < 2**31:
             raise ProtocolError(f"File {number} of the shot is not described as the protocol asks.")
         if not 0 <= size <= LIMITS["file_bytes"].value:
-            raise LimitError(f"{role.capitalize()} frame {frame} is {size} bytes long.", "Such a file is not taken.")
+            raise LimitError(f"{spoken_role(role)} frame {frame} is {size} bytes long.", "Such a file is not taken.")
         if (role, frame) in seen:
-            raise SettingsError(f"{role.capitalize()} frame {frame} is given twice.", "Give each frame once.")
+            raise SettingsError(f"{spoken_role(role)} frame {frame} is given twice.", "Give each frame once.")
         if not abs(mtime_ns) < 2**63 or len(name) > 255:
             raise ProtocolError(f"File {number} of the shot has no usable name or time.")
         seen.add((role, frame))

@@ -39,7 +39,7 @@ from void_server.wire.errors import (
     to_wire,
 )
 from void_server.wire.report import Event, Report
-from void_server.wire.shot import ROLES, ShotFiles, ShotSettings
+from void_server.wire.shot import ROLES, ShotFiles, ShotSettings, spoken_role
 from void_server.wire.transfer import look_at, sums_of
 
 _PROGRESS_S = 0.1
@@ -136,7 +136,7 @@ class Worker:
                 ):
                     kind = MatteError if role == "matte" else PlateError
                     raise kind(
-                        f"{role.capitalize()} frame {frame} changed after it was submitted: {file['path']}.",
+                        f"{spoken_role(role)} frame {frame} changed after it was submitted: {file['path']}.",
                         "Submit the shot again.",
                         frame=frame,
                     )
@@ -146,7 +146,7 @@ class Worker:
                 if sums is None or sums.crc32 != crc32 or sha256 not in (None, sums.sha256):
                     self.say({"event": "damaged", "held": file["held"], **_of(task)})
                     raise StoreError(
-                        f"{role.capitalize()} frame {frame} arrived damaged.", "Submit the shot again.", frame=frame
+                        f"{spoken_role(role)} frame {frame} arrived damaged.", "Submit the shot again.", frame=frame
                     )
                 verified[file["held"]] = sums.sha256
         self.say({"event": "verified", "hashes": verified, **_of(task)})

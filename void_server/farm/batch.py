@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Final
 
 from void_server.farm.path_mapping import Rule, mapped
-from void_server.farm.shot import PATH_ROLES, check_text
+from void_server.farm.shot import check_text
 from void_server.wire.errors import SequenceError, SettingsError, VoidError, from_wire, to_wire
+from void_server.wire.shot import ROLES, flag_of
 
-PATHS: Final = (*PATH_ROLES, "out")
+SEQUENCES: Final = tuple(flag_of(role) for role in ROLES)
+PATHS: Final = (*SEQUENCES, "out")
 SETTINGS: Final = (
     "frames", "handles", "engine", "physics-prior", "prompt", "colorspace", "layer", "matte-channel", "device", "seed",
     "missing", "grow-px", "feather-px", "option",
@@ -115,12 +117,12 @@ def look(source: Path, rows: Sequence[Row]) -> None:
 
     Looks at names only, each folder once, several at a time.
     """
-    folders = sorted({_folder(row.cells[role]) for row in rows for role in PATH_ROLES if role in row.cells})
+    folders = sorted({_folder(row.cells[role]) for row in rows for role in SEQUENCES if role in row.cells})
     with ThreadPoolExecutor(LOOKERS) as pool:
         names = dict(zip(folders, pool.map(_names, folders)))
     problems = []
     for row in rows:
-        for role in PATH_ROLES:
+        for role in SEQUENCES:
             pattern = row.cells.get(role)
             if pattern is not None and not _any(names[_folder(pattern)], pattern):
                 problems.append(f"row {row.number} ({row.name}): {role} {pattern} has no frames")
@@ -185,7 +187,7 @@ def _standing(row: Row) -> Standing:
 
 def _in_folder(folder: Path) -> Iterator[dict[str, str]]:
     for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-        parts = {role: os.path.join(entry.path, role) for role in PATH_ROLES}  # noqa: PTH118 - ten thousand times five
+        parts = {flag_of(role): os.path.join(entry.path, role) for role in ROLES}  # noqa: PTH118 - ten thousand times seven
         if os.path.isdir(parts["plate"]) and os.path.isdir(parts["matte"]):  # noqa: PTH112
             yield {"name": entry.name, **{r: p for r, p in parts.items() if os.path.isdir(p)}}  # noqa: PTH112
 

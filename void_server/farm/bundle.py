@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Optional
 
 from void_server.farm import chunks, yaml_text
-from void_server.farm.shot import FarmShot, check_text, setting_words
+from void_server.farm.shot import FarmShot, check_text, key_of, setting_words
 from void_server.wire.errors import OutputError, SettingsError
-from void_server.wire.shot import ShotFiles, ShotSettings
+from void_server.wire.shot import ShotFiles, ShotSettings, flag_of
 
 GPU_MEMORY_MIB = 20480
 """What engine void asks of a card: 18.9 GiB measured at 384x672 with its weights in 8 bit, and a little air."""
@@ -150,11 +150,15 @@ _SESSION_WORDS = ["--path-mapping={{Session.PathMappingRulesFile}}", "--log-form
 def _shot_parameters(shot: FarmShot) -> list[dict[str, Any]]:
     settings = shot.settings
     given = shot.paths()
-    labels = {"affected": "Affected matte", "keep": "Keep matte", "reference": "Reference frames"}
+    labels = {
+        "affected": "Affected matte",
+        "affected_add": "Added to affected",
+        "affected_sub": "Taken from affected",
+        "keep": "Keep matte",
+        "reference": "Reference frames",
+    }
     parameters = [_text("Plate", "Plate", given["plate"], "Shot"), _text("Matte", "Matte", given["matte"], "Shot")]
-    parameters += [
-        _text(role.capitalize(), label, given[role], "Shot") for role, label in labels.items() if role in given
-    ]
+    parameters += [_text(key_of(role), label, given[role], "Shot") for role, label in labels.items() if role in given]
     parameters += [
         _text("Out", "Output folder", shot.out, "Shot"),
         _text("Frames", "Frames to deliver", str(shot.frames), "Shot"),
@@ -177,7 +181,7 @@ def _shot_parameters(shot: FarmShot) -> list[dict[str, Any]]:
 def _shot_words(shot: FarmShot) -> list[str]:
     """A shot on a task's command line, each part from its parameter; `--flag=value` lets a value start with a dash."""
     words = ["{{Param.Plate}}"]
-    words += [f"--{role}={{{{Param.{role.capitalize()}}}}}" for role in shot.paths() if role != "plate"]
+    words += [f"--{flag_of(role)}={{{{Param.{key_of(role)}}}}}" for role in shot.paths() if role != "plate"]
     words += ["--out={{Param.Out}}", "--frames={{Param.Frames}}", "--engine={{Param.Engine}}", "{{Param.PhysicsPrior}}"]
     words += ["--prompt={{Param.Prompt}}", "--seed={{Param.Seed}}"]
     if shot.settings.handles is not None:

@@ -26,7 +26,7 @@ from void_server.farm.shot import FarmShot
 from void_server.wire.errors import JobCancelledError, JobNotFoundError, OutputError, SettingsError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.report import Event
-from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings, spoken_role
 
 RECORD = "farm.json"
 """What was submitted, in the result's folder."""
@@ -205,7 +205,7 @@ class FarmClient:
             settings = dataclasses.replace(settings, engine="void" if target.options.gpus else "propagate")
         if not files.plate or not files.matte:
             raise SettingsError("The shot has no plate or no matte.", "Give at least one frame of each.")
-        patterns = {role: pattern(role, files.of(role)) for role in ("affected", "keep", "reference") if files.of(role)}
+        patterns = {role: pattern(role, files.of(role)) for role in OPTIONAL_ROLES if files.of(role)}
         return FarmShot(
             pattern("plate", files.plate),
             pattern("matte", files.matte),
@@ -264,6 +264,6 @@ def pattern(role: str, files: Mapping[int, Path]) -> str:
     padded = digits if match[1].lstrip("-").startswith("0") else min(len(f"{frame}") for frame in files)
     for frame, path in files.items():
         if path != files[first].with_name(f"{head}{frame:0{padded}d}{tail}"):
-            message = f"{role.capitalize()} {path} is not of the sequence of {files[first]}."
+            message = f"{spoken_role(role)} {path} is not of the sequence of {files[first]}."
             raise SettingsError(message, "Use one sequence.")
     return str(files[first].with_name(f"{head}{'#' * padded}{tail}"))

@@ -26,7 +26,7 @@ from typing import Optional
 
 from void_server.farm import chunks
 from void_server.farm.bundle import JobOptions
-from void_server.farm.shot import FarmShot, check_text, setting_words
+from void_server.farm.shot import FarmShot, check_text, key_of, setting_words
 from void_server.wire.errors import RefusedError, SettingsError, UnreachableError
 from void_server.wire.shot import ShotSettings
 
@@ -132,7 +132,7 @@ def plugin_info(shot: FarmShot, mode: str, overlap: int = 0) -> dict[str, str]:
     """What the plug-in reads. mode: shot, chunk or assemble. Paths as here: the worker maps them, never we."""
     settings = shot.settings
     shown = ("engine", "physics_prior", "prompt", "seed", "handles")
-    info = {"Mode": mode, **{role.capitalize(): path for role, path in shot.paths().items()}, "Out": shot.out}
+    info = {"Mode": mode, **{key_of(role): path for role, path in shot.paths().items()}, "Out": shot.out}
     info |= {"Engine": settings.engine, "PhysicsPrior": str(settings.physics_prior).lower(), "Seed": str(settings.seed)}
     info["Prompt"] = settings.prompt
     info["Handles"] = "" if settings.handles is None else str(settings.handles)

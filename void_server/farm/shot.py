@@ -12,9 +12,7 @@ import re
 from typing import Any, Optional
 
 from void_server.wire.errors import SettingsError
-from void_server.wire.shot import FrameRange, ShotSettings
-
-PATH_ROLES = ("plate", "matte", "affected", "keep", "reference")
+from void_server.wire.shot import ROLES, FrameRange, ShotSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +26,8 @@ class FarmShot:
     """The frames to deliver, known now: a farm names tasks by them."""
     settings: ShotSettings = dataclasses.field(default_factory=ShotSettings)
     affected: Optional[str] = None  # noqa: UP045 - hosts on Python 3.9 may ask for type hints
+    affected_add: Optional[str] = None  # noqa: UP045
+    affected_sub: Optional[str] = None  # noqa: UP045
     keep: Optional[str] = None  # noqa: UP045
     reference: Optional[str] = None  # noqa: UP045
     name: str = ""
@@ -43,13 +43,22 @@ class FarmShot:
 
     def paths(self) -> dict[str, str]:
         """The patterns that are given, by role."""
-        given = {role: getattr(self, role) for role in PATH_ROLES}
+        given = {role: getattr(self, role) for role in ROLES}
         return {role: text for role, text in given.items() if text}
 
     @property
     def clean(self) -> str:
         """Where the clean frames will be, known before the first is made."""
         return f"{self.out}{'' if self.out.endswith(('/', os.sep)) else os.sep}clean.####.exr"
+
+
+def key_of(role: str) -> str:
+    """A role as a farm's own files name it, which take letters and digits only.
+
+    >>> key_of("plate"), key_of("affected_add")
+    ('Plate', 'AffectedAdd')
+    """
+    return "".join(part.capitalize() for part in role.split("_"))
 
 
 def check_text(name: str, text: str) -> None:

@@ -35,7 +35,7 @@ from void_server.shot.result import ResultFolder, fingerprint, hash_inputs, publ
 from void_server.wire.client import Client
 from void_server.wire.errors import InternalError, JobCancelledError, MatteError, UnreachableError, VoidError
 from void_server.wire.report import Event, Report
-from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import ROLES, FrameRange, ShotFiles, ShotSettings
 
 VARIABLE = "VOID_WARM_DAEMON"
 """Environment variable by which a session's tasks know its daemon's address."""
@@ -119,7 +119,7 @@ def make_clean_plate(
 def _compute(address: str, checked: CheckedShot, rest: list[int], result: ResultFolder, report: Report) -> None:
     """Have the daemon make `rest`, and publish each frame as it is finished."""
     read = set(checked.frames)
-    parts = {role: {f: path for f, path in checked.files.of(role).items() if f in read} for role in _ROLES}
+    parts = {role: {f: path for f, path in checked.files.of(role).items() if f in read} for role in ROLES}
     # The part's own files say what is read for context, so that a resumed part reads what a whole one does.
     settings = dataclasses.replace(checked.settings, frames=FrameRange(rest[0], rest[-1]), handles=None, device=None)
     staging = result.path / f".warm-{uuid.uuid4().hex[:12]}"
@@ -138,9 +138,6 @@ def _compute(address: str, checked: CheckedShot, rest: list[int], result: Result
         lacking = sorted(bring.wanted)
     if lacking:
         raise InternalError(f"The session's daemon finished without frame {lacking[0]}.", "Try the task again.")
-
-
-_ROLES = ("plate", "matte", "affected", "keep", "reference")
 
 
 class _Bringing:

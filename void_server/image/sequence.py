@@ -18,6 +18,7 @@ from pathlib import Path
 import fileseq
 
 from void_server.wire.errors import SequenceError
+from void_server.wire.shot import spoken_role
 
 MAX_FRAMES = 100_000
 """More than an hour at 24 frames a second is a wrong pattern, not a shot."""
@@ -46,7 +47,7 @@ def find(pattern: str | Path, role: str) -> Sequence:
         return _in_folder(path, role)
     if not path.parent.is_dir():
         raise SequenceError(
-            f"{role.capitalize()} folder {path.parent} does not exist.", "Check the path; nothing was done."
+            f"{spoken_role(role)} folder {path.parent} does not exist.", "Check the path; nothing was done."
         )
     try:
         named = fileseq.FileSequence(text, pad_style=fileseq.PAD_STYLE_HASH1)
@@ -88,12 +89,12 @@ def _in_folder(folder: Path, role: str) -> Sequence:
     found = [s for s in _all_in(folder) if s.extension().lower() == ".exr"]
     if not found:
         raise SequenceError(
-            f"{role.capitalize()} folder {folder} holds no EXR files.", "Name a folder or pattern of EXR frames."
+            f"{spoken_role(role)} folder {folder} holds no EXR files.", "Name a folder or pattern of EXR frames."
         )
     if len({(s.basename(), s.extension().lower()) for s in found}) > 1:
         names = ", ".join(sorted(f"{s.basename()}{'#' * s.zfill()}{s.extension()}" for s in found)[:5])
         raise SequenceError(
-            f"{role.capitalize()} folder {folder} holds {len(found)} sequences: {names}.", "Name one of them."
+            f"{spoken_role(role)} folder {folder} holds {len(found)} sequences: {names}.", "Name one of them."
         )
     most = max(found, key=len)
     if most.frameSet() is None:
@@ -115,12 +116,12 @@ def _collected(pattern: str, named: fileseq.FileSequence, role: str) -> Sequence
         if (other.basename(), other.extension().lower()) != alike or frames is None:
             continue
         if len(other) > MAX_FRAMES:
-            message = f"{role.capitalize()} {pattern} has {len(other)} frames, more than {MAX_FRAMES}."
+            message = f"{spoken_role(role)} {pattern} has {len(other)} frames, more than {MAX_FRAMES}."
             raise SequenceError(message, "Name a narrower pattern.")
         for frame, text in zip(frames, other):
             path = Path(text)
             if not isinstance(frame, int):
-                message = f"{role.capitalize()} {pattern} has sub-frame {frame}."
+                message = f"{spoken_role(role)} {pattern} has sub-frame {frame}."
                 raise SequenceError(message, "Only whole frame numbers are read.")
             # As in printf and Nuke, a minus sign counts as one of the digits.
             if path.name == f"{named.basename()}{frame:0{named.zfill()}d}{named.extension()}":

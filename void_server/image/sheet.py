@@ -1,14 +1,14 @@
 """The contact sheet: people look before they read.
 
-What comes in: a few frames of plate, change, affected and clean. What goes out: one display-encoded PNG. It chooses
-nothing about the shot.
+What comes in: a few frames of plate, change, affected and clean, or any pictures. What goes out: one display-encoded
+PNG. It chooses nothing about the shot.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,7 @@ from void_server.image import colour, fit
 from void_server.wire.errors import OutputError
 
 Array = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 COLUMN_WIDTH = 480
 GAP_PX = 6
@@ -67,18 +68,35 @@ def reduced(row: Row) -> Row:
 
 def write(path: Path, rows: Sequence[Row], chromaticities: tuple[float, ...]) -> None:
     """Write plate | affected | clean, one frame a row, as 8-bit sRGB. Raises OutputError where the disk refuses."""
-    pictures = [[_shown(r.plate_lin, chromaticities), _marked(r, chromaticities), _shown(r.clean_lin, chromaticities)]
-                for r in rows]  # fmt: skip
-    width = max(p.shape[1] for row in pictures for p in row)
-    height = sum(row[0].shape[0] + LABEL_PX + GAP_PX for row in pictures)
-    page = np.full((height + GAP_PX, 3 * width + 4 * GAP_PX, 3), 24, np.uint8)
+    pictures = [
+        {
+            "plate": _shown(row.plate_lin, chromaticities),
+            "removed and affected": _marked(row, chromaticities),
+            "clean": _shown(row.clean_lin, chromaticities),
+        }
+        for row in rows
+    ]
+    write_pictures(path, {row.label: shown for row, shown in zip(rows, pictures)})
+
+
+def write_pictures(path: Path, rows: Mapping[str, Mapping[str, Bytes]]) -> None:
+    """Write pictures of 8-bit sRGB, by label of their row and title, as one PNG. Raises OutputError.
+
+    All pictures of a row are of one height.
+    """
+    shown = [list(row.values()) for row in rows.values()]
+    width, columns = max(p.shape[1] for row in shown for p in row), max(len(row) for row in shown)
+    height = sum(row[0].shape[0] + LABEL_PX + GAP_PX for row in shown)
+    page = np.full((height + GAP_PX, columns * width + (columns + 1) * GAP_PX, 3), 24, np.uint8)
     top = GAP_PX
-    for row, shown in zip(rows, pictures):
-        for index, (title, picture) in enumerate(zip(("plate", "removed and affected", "clean"), shown)):
+    for label, row in rows.items():
+        bottom = top + LABEL_PX
+        for index, (title, picture) in enumerate(row.items()):
             left = GAP_PX + index * (width + GAP_PX)
-            _text(page, f"{row.label}  {title}", left, top + LABEL_PX - 7)
+            _text(page, f"{label}  {title}", left, top + LABEL_PX - 7)
             page[top + LABEL_PX : top + LABEL_PX + picture.shape[0], left : left + picture.shape[1]] = picture
-        top += shown[0].shape[0] + LABEL_PX + GAP_PX
+            bottom = top + LABEL_PX + picture.shape[0]
+        top = bottom + GAP_PX
     done, png = cv2.imencode(".png", page[..., ::-1])
     assert done
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -91,19 +109,28 @@ def write(path: Path, rows: Sequence[Row], chromaticities: tuple[float, ...]) ->
         ) from error
 
 
-def _shown(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+def _shown(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, ...]) -> Bytes:
     return colour.display(picture_lin.astype(np.float32), chromaticities)
 
 
-def _marked(row: Row, chromaticities: tuple[float, ...]) -> npt.NDArray[np.uint8]:
+def _marked(row: Row, chromaticities: tuple[float, ...]) -> Bytes:
     """The plate, darker, with what is removed in red and what was affected in blue."""
-    base = _shown(row.plate_lin, chromaticities).astype(np.float32) * 0.6
-    affected = np.clip(row.affected, 0, 1)[..., None].astype(np.float32)
-    removed = np.clip(row.change, 0, 1)[..., None].astype(np.float32) * (1 - affected)
-    mixed = base * (1 - 0.6 * affected) + AFFECTED_TINT * 0.6 * affected
-    mixed = mixed * (1 - 0.6 * removed) + OBJECT_TINT * 0.6 * removed
-    return np.asarray(np.clip(mixed, 0, 255), np.uint8)
+    affected = np.clip(row.affected, 0, 1).astype(np.float32)
+    removed = np.clip(row.change, 0, 1).astype(np.float32) * (1 - affected)
+    mixed = tinted(dimmed(row.plate_lin, chromaticities), affected, AFFECTED_TINT)
+    return np.asarray(np.clip(tinted(mixed, removed, OBJECT_TINT), 0, 255), np.uint8)
 
 
-def _text(page: npt.NDArray[np.uint8], text: str, x: int, y: int) -> None:
+def dimmed(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, ...]) -> Array:
+    """Light as on a display, 0 to 255, dark enough for tints to stand out on it."""
+    return _shown(picture_lin, chromaticities).astype(np.float32) * 0.6
+
+
+def tinted(picture: Array, alpha: Array, tint: Array) -> Array:
+    """A displayed picture [H, W, 3] with a colour laid over it; alpha [H, W] in [0, 1] keeps the picture visible."""
+    share = alpha[..., None]
+    return np.asarray(picture * (1 - 0.6 * share) + tint * 0.6 * share, np.float32)
+
+
+def _text(page: Bytes, text: str, x: int, y: int) -> None:
     cv2.putText(page, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (225, 225, 225), 1, cv2.LINE_AA)

@@ -25,7 +25,8 @@ def marked_shot(checked: CheckedShot, report: Report) -> Iterator[ShotOnDisk]:
     with ShotOnDisk(checked, engine.needs.colour) as shot:
         shot.survey(report)
         if checked.settings.physics_prior and not checked.files.affected:
-            find_affected(shot, engine, report)
+            with shot.uncorrected():
+                find_affected(shot, engine, report)
         yield shot
 
 

@@ -20,7 +20,7 @@ from void_server.wire.errors import (
     VoidError,
     about,
 )
-from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
+from void_server.wire.shot import CORRECTIONS, FrameRange, ShotFiles, ShotSettings, Window, flag_of, spoken_role
 
 LISTED = 20
 """Problems spelled out in one message; the rest is counted."""
@@ -38,7 +38,7 @@ class CheckedShot:
     """Frames to deliver, ascending."""
     plates: Mapping[int, exr.ImageHeader]
     mattes: Mapping[str, Mapping[int, exr.ImageHeader]]
-    """Headers by role (matte, affected, keep), then frame; a frame without an entry has an empty matte."""
+    """Headers by role (all but plate and reference), then frame; a frame without an entry has an empty matte."""
     references: Mapping[int, exr.ImageHeader]
     canvas: Window
     """The area all plates cover together, in EXR pixel coordinates."""
@@ -76,10 +76,21 @@ def find_files(
     affected: str | None = None,
     keep: str | None = None,
     reference: str | None = None,
+    *,
+    affected_add: str | None = None,
+    affected_sub: str | None = None,
 ) -> ShotFiles:
     """Turn the patterns an artist types into files by frame. Raises SequenceError listing every pattern that fails."""
     problems = _Problems()
-    patterns = {"plate": plate, "matte": matte, "affected": affected, "keep": keep, "reference": reference}
+    patterns = {
+        "plate": plate,
+        "matte": matte,
+        "affected": affected,
+        "affected_add": affected_add,
+        "affected_sub": affected_sub,
+        "keep": keep,
+        "reference": reference,
+    }
     found: dict[str, dict[int, Path]] = {}
     for role, pattern in patterns.items():
         if pattern is None:
@@ -93,14 +104,15 @@ def find_files(
             names = ", ".join(seq.strays[:4]) + (" ..." if len(seq.strays) > 4 else "")
             problems.add(
                 SequenceError(
-                    f"{role.capitalize()} {pattern} is padded or spelled unevenly: {names}.",
+                    f"{spoken_role(role)} {pattern} is padded or spelled unevenly: {names}.",
                     "Rename these frames, or move them out of the folder.",
                 )
             )
-        if seq.unnumbered and role == "reference":
+        if seq.unnumbered and role in ("reference", *CORRECTIONS):
             problems.add(
                 SequenceError(
-                    f"Reference {pattern} has no frame number.", "Name it after its frame, as painted.1012.exr."
+                    f"{spoken_role(role)} {pattern} has no frame number.",
+                    "Name it after its frame, as painted.1012.exr.",
                 )
             )
         found[role] = seq.files
@@ -116,6 +128,14 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
         raise SequenceError("The plate has no frames.", "Name a sequence of EXR files.")
     wanted, frames = _frames(files, settings, problems, warnings)
     held = {role: _matched(role, files.of(role), frames, settings, problems, warnings) for role in _MATCHED}
+    held |= {role: _painted_frames(role, files, frames, problems, warnings) for role in CORRECTIONS}
+    if files.affected_sub and not (files.affected or files.affected_add or settings.physics_prior):
+        warnings.append(
+            (
+                "nothing-to-correct",
+                "--affected-sub has nothing to take away from: no affected is painted or looked for.",
+            )
+        )
     plates = _headers(held["plate"], "plate", settings, problems)
     mattes = {role: _headers(held[role], role, settings, problems) for role in _MATTES}
     inside = {f: p for f, p in files.reference.items() if f in set(frames)}
@@ -148,7 +168,7 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
 
 
 _MATCHED = ("plate", "matte", "affected", "keep")
-_MATTES = ("matte", "affected", "keep")
+_MATTES = ("matte", "affected", "keep", *CORRECTIONS)
 
 
 def _frames(
@@ -203,7 +223,7 @@ def _matched(
         there = sequence.spoken(files) if files else "no frames"
         problems.add(
             MatteError(
-                f"{role.capitalize()} has {there}; the plate has {sequence.spoken(frames)}.",
+                f"{spoken_role(role)} has {there}; the plate has {sequence.spoken(frames)}.",
                 "Frames are matched by number: renumber one of them, or give --missing hold to repeat a single matte.",
             )
         )
@@ -211,21 +231,48 @@ def _matched(
     if settings.missing == "hold" and files:
         return {**found, **{frame: _before(files, frame) for frame in gone}}
     if settings.missing == "skip":
-        warnings.append((f"{role}-missing", f"{role.capitalize()} frames {sequence.spoken(gone)} count as empty."))
+        warnings.append((f"{role}-missing", f"{spoken_role(role)} frames {sequence.spoken(gone)} count as empty."))
         return found
     problems.add(
         MatteError(
-            f"{role.capitalize()} frames {sequence.spoken(gone)} are missing.",
+            f"{spoken_role(role)} frames {sequence.spoken(gone)} are missing.",
             "Render them (black where nothing is marked), or choose --missing hold or skip.",
         )
     )
     return found
 
 
+def _painted_frames(
+    role: str, files: ShotFiles, frames: Iterable[int], problems: _Problems, warnings: list[tuple[str, str]]
+) -> dict[int, Path]:
+    """A correction's files for the frames of the shot; what it lacks is not corrected, whatever `--missing` says.
+
+    A plate frame that repeats another one is corrected as that one is: it shows the same picture.
+    """
+    painted = files.of(role)
+    outside = [frame for frame in painted if frame not in files.plate]
+    if painted and len(outside) == len(painted):
+        problems.add(
+            MatteError(
+                f"{spoken_role(role)} has {sequence.spoken(painted)}; the plate has {sequence.spoken(files.plate)}.",
+                "Frames are matched by number: renumber one of them.",
+            )
+        )
+    elif outside:
+        message = f"{spoken_role(role)} frames {sequence.spoken(outside)} lie outside the plate and are not used."
+        warnings.append((f"{flag_of(role)}-outside", message))
+    shown = {frame: frame if frame in files.plate else _nearest(files.plate, frame) for frame in frames}
+    return {frame: painted[source] for frame, source in shown.items() if source in painted}
+
+
 def _before(files: Mapping[int, Path], frame: int) -> Path:
-    """The nearest file at or before a frame, else the first one after it."""
+    return files[_nearest(files, frame)]
+
+
+def _nearest(files: Mapping[int, Path], frame: int) -> int:
+    """The nearest frame that has a file, at or before `frame`, else the first one after it."""
     earlier = [f for f in files if f <= frame]
-    return files[max(earlier)] if earlier else files[min(files)]
+    return max(earlier) if earlier else min(files)
 
 
 def _headers(
@@ -312,12 +359,12 @@ def _spoken(box: Window) -> str:
     return f"x {box.x0} to {box.x1 - 1}, y {box.y0} to {box.y1 - 1}"
 
 
-def check_output(out: Path, files: ShotFiles) -> None:
-    """Refuse an output folder in which a clean frame would land on an input. Raises SettingsError."""
+def check_output(out: Path, files: ShotFiles, written: Iterable[str] = ("clean", "aov")) -> None:
+    """Refuse an output folder in which a written frame would land on an input. Raises SettingsError."""
     inputs = {path.resolve() for _, _, path in files.items()}
     for frame in files.plate:
-        for name in (f"clean.{frame:04d}.exr", f"aov.{frame:04d}.exr"):
-            target = (out / name).resolve()
+        for name in written:
+            target = (out / f"{name}.{frame:04d}.exr").resolve()
             if target in inputs:
                 raise SettingsError(
                     f"{target.name} in {out} is one of the inputs.", "Choose another --out folder.", frame=frame

@@ -35,9 +35,10 @@ class Marks:
         self._holes: dict[int, Window | None] = {}
         self._found: dict[int, Held] | None = None
         self._found_size = (0, 0)
+        self._corrected = True
 
     def on(self, role: str, frame: int, window: Window) -> Array:
-        """One role's matte ("matte", "affected", "keep", "change") on a window, float32 in [0, 1]."""
+        """One role's matte, or "change", on a window, float32 in [0, 1]."""
         box, marked = self._marked(role, frame)
         return np.asarray(fit.place(marked, box, window), np.float32)
 
@@ -54,6 +55,17 @@ class Marks:
         for frame, found in maps.items():
             self._found_size = (found.shape[0], found.shape[1])
             self._found[frame] = _cropped(found, Window(0, 0, found.shape[1], found.shape[0]))
+        self._cache.clear()
+        self._holes.clear()
+
+    def covers(self, role: str, frame: int) -> bool:
+        """Whether one role's matte marks every pixel of the canvas."""
+        box, marked = self._marked(role, frame)
+        return box == self.whole and bool(marked.all())
+
+    def correct(self, corrected: bool) -> None:
+        """Whether `affected` is shown with the artist's corrections (as at first) or as it was painted or found."""
+        self._corrected = corrected
         self._cache.clear()
         self._holes.clear()
 
@@ -85,14 +97,27 @@ class Marks:
         return _cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))
 
     def _affected(self, frame: int) -> Held:
-        """Painted, or found and scaled up; without what lies under the matte, which is removed anyway."""
+        """Painted, or found and scaled up, then corrected; without what lies under the matte, removed anyway."""
         if self._found is None:
             box, marked = self._painted("affected", frame)
         else:
             box, marked = self._scaled_up(frame)
+        if self._corrected:
+            box, marked = self._with_corrections(frame, box, marked)
         if box.empty:
             return NOTHING
         return _cropped(marked * (1 - self.on("matte", frame, box)), box)
+
+    def _with_corrections(self, frame: int, box: Window, marked: npt.NDArray[np.floating]) -> Held:
+        """max(affected, add) * (1 - sub): taking away wins where both are painted. A matte is out of its reach."""
+        add = self._marked("affected_add", frame)[0]
+        if not add.empty:
+            both = box.union(add)
+            marked = np.maximum(fit.place(marked, box, both), self.on("affected_add", frame, both))
+            box = both
+        if not self._marked("affected_sub", frame)[0].intersect(box).empty:
+            marked = marked * (1 - self.on("affected_sub", frame, box))
+        return box, marked
 
     def _scaled_up(self, frame: int) -> Held:
         """What was found, at the canvas's size; only where it lies, since a full 4K matte takes time to make."""

@@ -1,7 +1,7 @@
 """Look at what the object did to the scene before spending an engine's time on it.
 
 What comes in: a shot. What goes out: `affected.####.exr` on the plate's windows, fit for `--affected` after painting on
-it, `sheet.png` and, last, `manifest.json`. It removes nothing.
+it, `affected.mp4` where there is an encoder, `sheet.png` and, last, `manifest.json`. It removes nothing.
 """
 
 from __future__ import annotations
@@ -10,39 +10,78 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import void_server
-from void_server.image import exr, fit, sequence, sheet
+from void_server.engine import Array, Colour
+from void_server.image import exr, fit, movie, overlay, sequence, sheet
 from void_server.shot.affected import marked_shot
 from void_server.shot.check import check_output, check_shot
+from void_server.shot.manifest import warn
 from void_server.shot.result import make_folder, write_text
+from void_server.shot.shot_on_disk import ShotOnDisk
+from void_server.shot.solid import whole_frames
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
+SHEET, MOVIE, MANIFEST = "sheet.png", "affected.mp4", "manifest.json"
+
 
 def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
-    """Write one affected matte a frame, a sheet and a manifest, which it returns. Raises like `make_clean_plate`."""
+    """Write one affected matte a frame, a movie, a sheet and a manifest, which it returns. Raises like
+    `make_clean_plate`."""
     make_folder(out)
     checked = check_shot(files, settings)
-    check_output(out, files)
+    check_output(out, files, ["affected"])
+    warnings: list[tuple[str, str]] = []
+    warn(report, warnings, *checked.warnings)
     shown = set(sheet.evenly(checked.wanted, 5))
-    rows: list[sheet.Row] = []
+    rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}
-    with marked_shot(checked, report) as shot:
+    with marked_shot(checked, report) as shot, movie.writing(out / MOVIE) as film:
+        warn(report, warnings, *whole_frames(shot))
+        for stale in (SHEET, MOVIE, MANIFEST):
+            (out / stale).unlink(missing_ok=True)  # of other frames than those that follow
         for frame in checked.wanted:
             header = checked.plates[frame]
             own = fit.place(shot.affected(frame), checked.canvas, header.data_window)
             exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own})
             frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
+            looked = _reduced(shot, frame)
+            film.add(overlay.outlined(*looked, checked.space.chromaticities))
+            if frame in shown:
+                rows[str(frame)] = _pictures(*looked, checked.space.chromaticities)
             report.frame_done(frame)
             report.progress("affected", len(frames), len(checked.wanted), frame)
-            if frame in shown:
-                plate = exr.read_rgb(header)
-                rows.append(sheet.reduced(sheet.Row(str(frame), plate, np.zeros_like(own), own, plate)))
-    sheet.write(out / "sheet.png", rows, checked.space.chromaticities)
-    report.note(f"Paint on it where needed, then run with --affected {out / 'affected.####.exr'}.")
+    if film.trouble:
+        report.note(film.trouble)
+    sheet.write_pictures(out / SHEET, rows)
+    report.note(
+        f"Paint on it where needed, then run with --affected {out / 'affected.####.exr'}; or paint what is missing or "
+        "too much on a few frames, for --affected-add and --affected-sub."
+    )
     report.note(f"Frames {sequence.spoken(checked.wanted)}.")
-    manifest = {"version": void_server.__version__, "settings": settings.to_wire(), "frames": frames}
-    write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    manifest = {
+        "version": void_server.__version__,
+        "settings": settings.to_wire(),
+        "frames": frames,
+        "warnings": [{"code": code, "message": message} for code, message in warnings],
+    }
+    write_text(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def _reduced(shot: ShotOnDisk, frame: int) -> tuple[Array, Array, Array]:
+    """(plate, matte, affected) of one frame at the proxies' size: at most 960 pixels wide, and already decoded."""
+    scale = shot.proxy_scale
+    plate = shot.plate(frame, None, scale, Colour.SCENE_LINEAR)
+    return plate, shot.matte(frame, None, scale), shot.affected(frame, None, scale)
+
+
+def _pictures(
+    plate: Array, matte: Array, affected: Array, chromaticities: tuple[float, ...]
+) -> dict[str, overlay.Bytes]:
+    """One row of the sheet, by title. Reduced first and drawn then, so that the outline stays one pixel wide."""
+    height, width = plate.shape[:2]
+    size = fit.scaled_size(height, width, min(1.0, sheet.COLUMN_WIDTH / width))
+    small = fit.resize(plate, *size)
+    marked = overlay.outlined(small, fit.resize_soft(matte, *size), fit.resize_soft(affected, *size), chromaticities)
+    return {"plate": overlay.plain(small, chromaticities), "object and affected": marked}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from void_server.wire.errors import SettingsError
-from void_server.wire.shot import MISSING, FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
 
 
 def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False) -> None:
@@ -29,6 +29,10 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument(
         "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
+    )
+    parser.add_argument("--affected-add", metavar="SEQ", help="what was missed, painted on the frames that need it")
+    parser.add_argument(
+        "--affected-sub", metavar="SEQ", help="what was wrongly found, painted on the frames that need it"
     )
     parser.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
     parser.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
@@ -108,4 +112,4 @@ def files(args: argparse.Namespace) -> ShotFiles:
     """The files that the flags' patterns name. Raises SequenceError listing every pattern that fails."""
     from void_server.shot import check
 
-    return check.find_files(args.plate, args.matte, args.affected, args.keep, args.reference)
+    return check.find_files(args.plate, args.matte, **{role: getattr(args, role) for role in OPTIONAL_ROLES})

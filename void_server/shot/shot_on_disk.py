@@ -7,6 +7,7 @@ whole shot are kept, in a temporary file. It knows no engine and decides nothing
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from void_server.shot.frame_cache import FrameCache
 from void_server.shot.marks import Marks
 from void_server.wire.errors import MatteError, about
 from void_server.wire.report import Report
-from void_server.wire.shot import Window
+from void_server.wire.shot import CORRECTIONS, Window
 
 Array = npt.NDArray[np.float32]
 
@@ -206,9 +207,26 @@ class ShotOnDisk:
     def hole(self, frame: int) -> Window | None:
         return self._marks.hole(frame)
 
+    def covers(self, role: str, frame: int) -> bool:
+        """Whether one role's matte marks every pixel of the canvas."""
+        return self._marks.covers(role, frame)
+
     def find_affected(self, maps: Mapping[int, Array]) -> None:
         """Take what `effects` found, float32 [h, w] by frame at the proxies' size, in place of a painted `affected`."""
         self._marks.take_found(maps)
+
+    @contextlib.contextmanager
+    def uncorrected(self) -> Iterator[None]:
+        """Show `affected` without the artist's corrections while it is being found: what was painted on one frame then
+        changes nothing that was right elsewhere, and the result is what was looked at before, corrected."""
+        if not any(self.checked.mattes[role] for role in CORRECTIONS):
+            yield
+            return
+        self._marks.correct(False)
+        try:
+            yield
+        finally:
+            self._marks.correct(True)
 
     @property
     def reference_frames(self) -> Sequence[int]:

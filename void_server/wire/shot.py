@@ -14,14 +14,38 @@ from typing import Any, NamedTuple
 
 from void_server.wire.errors import SettingsError
 
-ROLES = ("plate", "matte", "affected", "keep", "reference")
+ROLES = ("plate", "matte", "affected", "affected_add", "affected_sub", "keep", "reference")
 """What a file can be for. Only plate and matte are required."""
+
+OPTIONAL_ROLES = ROLES[2:]
+
+CORRECTIONS = ("affected_add", "affected_sub")
+"""Mattes that correct the affected region: max(affected, add) * (1 - sub). An artist paints a few frames of them; a
+frame that they lack is not corrected."""
 
 MISSING = ("error", "hold", "skip")
 """What to do with a frame that a plate sequence lacks inside the range."""
 
 DELIVER = ("clean", "affected")
 """What a job makes: clean frames, or only the affected matte, to be looked at before an engine's time is spent."""
+
+
+def flag_of(role: str) -> str:
+    """A role as the command line writes it.
+
+    >>> flag_of("affected_add")
+    'affected-add'
+    """
+    return role.replace("_", "-")
+
+
+def spoken_role(role: str) -> str:
+    """A role at the start of a message.
+
+    >>> spoken_role("plate"), spoken_role("affected_add")
+    ('Plate', 'Affected-add')
+    """
+    return flag_of(role).capitalize()
 
 
 class Window(NamedTuple):
@@ -133,6 +157,8 @@ class ShotFiles:
     plate: Mapping[int, Path]
     matte: Mapping[int, Path]
     affected: Mapping[int, Path] = dataclasses.field(default_factory=dict)
+    affected_add: Mapping[int, Path] = dataclasses.field(default_factory=dict)
+    affected_sub: Mapping[int, Path] = dataclasses.field(default_factory=dict)
     keep: Mapping[int, Path] = dataclasses.field(default_factory=dict)
     reference: Mapping[int, Path] = dataclasses.field(default_factory=dict)
 

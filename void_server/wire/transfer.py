@@ -32,6 +32,7 @@ from void_server.wire.errors import (
     UnreachableError,
 )
 from void_server.wire.messages import LIMITS, Message
+from void_server.wire.shot import spoken_role
 
 _CHUNK = LIMITS["chunk_bytes"].value
 _CREDIT = LIMITS["credit"].value
@@ -56,7 +57,7 @@ class Source(NamedTuple):
 def unreadable(role: str, frame: int, error: object) -> RequestError:
     """The error that names a file of a shot which can't be used."""
     kind = MatteError if role == "matte" else PlateError
-    return kind(f"{role.capitalize()} frame {frame} can't be read: {error}.", "Check the file.", frame=frame)
+    return kind(f"{spoken_role(role)} frame {frame} can't be read: {error}.", "Check the file.", frame=frame)
 
 
 def look_at(role: str, frame: int, path: Path) -> Source:

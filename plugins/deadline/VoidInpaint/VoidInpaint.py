@@ -14,8 +14,17 @@ from Deadline.Plugins import DeadlinePlugin, PluginType
 from Deadline.Scripting import FileUtils, RepositoryUtils, SystemUtils
 from System.Diagnostics import ProcessPriorityClass
 
-PATH_ENTRIES = ("Plate", "Matte", "Affected", "Keep", "Reference")
-PATH_COLUMNS = ("plate", "matte", "affected", "keep", "reference", "out")
+ROLES = {
+    "Plate": "plate",
+    "Matte": "matte",
+    "Affected": "affected",
+    "AffectedAdd": "affected-add",
+    "AffectedSub": "affected-sub",
+    "Keep": "keep",
+    "Reference": "reference",
+}
+"""Entries of the plug-in info that name sequences, and what the command line calls them."""
+PATH_COLUMNS = (*ROLES.values(), "out")
 MOST_EXTRAS = 64
 
 
@@ -96,10 +105,10 @@ class VoidInpaint(DeadlinePlugin):
     def shot_words(self, frames):
         """The shot as words of the command line, its paths mapped."""
         words = [self.mapped(self.GetPluginInfoEntry("Plate")), frames]
-        for entry in PATH_ENTRIES[1:]:
+        for entry, role in ROLES.items():
             path = self.GetPluginInfoEntryWithDefault(entry, "")
-            if path:
-                words.append(f"--{entry.lower()}={self.mapped(path)}")
+            if path and role != "plate":
+                words.append(f"--{role}={self.mapped(path)}")
         words.append("--out=" + self.mapped(self.GetPluginInfoEntry("Out")))
         for entry, flag in (("Engine", "engine"), ("Prompt", "prompt"), ("Seed", "seed"), ("Handles", "handles")):
             value = self.GetPluginInfoEntryWithDefault(entry, "")

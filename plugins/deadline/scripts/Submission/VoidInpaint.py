@@ -19,6 +19,8 @@ FIELDS = (
     ("Plate", "TextControl", "Plate", "", "plate.####.exr, or a folder"),
     ("Matte", "TextControl", "Matte", "", "matte.####.exr, 1 = remove"),
     ("Affected", "TextControl", "Affected matte", "", "Painted; empty: it is found"),
+    ("AffectedAdd", "TextControl", "Added to affected", "", "Painted on the frames where something was missed"),
+    ("AffectedSub", "TextControl", "Taken from affected", "", "Painted on the frames where too much was found"),
     ("Keep", "TextControl", "Keep matte", "", "What passes in front"),
     ("Reference", "TextControl", "Reference frames", "", "Painted or shot clean"),
     ("Out", "TextControl", "Output folder", "", "clean.####.exr are written here"),
@@ -28,6 +30,7 @@ FIELDS = (
     ("Prompt", "TextControl", "Scene after removal", "", "For engine void: a table with a cup on it"),
     ("Limits", "TextControl", "Limits", "", "Names, with commas between"),
 )
+OPTIONAL = ("Affected", "AffectedAdd", "AffectedSub", "Keep", "Reference")
 scriptDialog = None  # noqa: N816 - the Monitor's scripts all call it so
 
 
@@ -137,7 +140,7 @@ def described(values):
         "OutputFilename0": "clean.####.exr",
     }
     plugin = {"Plate": values["Plate"], "Matte": values["Matte"]}
-    plugin.update({name: values[name] for name in ("Affected", "Keep", "Reference") if values[name]})
+    plugin.update({name: values[name] for name in OPTIONAL if values[name]})
     plugin.update(
         Out=out,
         Engine=values["Engine"],
