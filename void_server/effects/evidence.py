@@ -65,18 +65,17 @@ def code(light: Array, gain: float) -> Array:
 
 
 def gather(plate: Array, matte: Array, behind: Array, coverage: Array, scatter: Array, gain: float) -> Evidence:
-    """One frame's evidence. plate, behind: float32 [H, W, 3], scene-linear; the others [H, W]; of any one size each."""
+    """One frame's evidence. plate, behind: float32 [H, W, 3], scene-linear; the others [H, W]; all of one size."""
     height, width = network_size(*plate.shape[:2])
+    shrinks = plate.shape[0] > height or plate.shape[1] > width
 
     def small(picture: Array) -> Array:
-        shrinks = picture.shape[0] > height
         resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return np.asarray(resized, np.float32)
 
     covered = (small(coverage) > 0.99).astype(np.float32)
-    light = small(behind)
-    coded = code(light, gain)
-    farther = code(light[..., 1] + small(scatter), gain)
+    coded = code(small(behind), gain)
+    farther = code(small(behind)[..., 1] + small(scatter), gain)
     return Evidence(
         np.ascontiguousarray(code(small(plate), gain).transpose(2, 0, 1)),
         np.ascontiguousarray((coded * covered[..., None]).transpose(2, 0, 1)),

@@ -152,6 +152,8 @@ class Behind:
     """[h, w], 1 where at least two views agree on what is there (one, where the camera rests), 0 where nothing is known."""
     scatter: Array
     """[h, w], light by which the views differ from `rgb`, their median deviation in green."""
+    clear: Array
+    """[h, w], 1 where every view that voted had its object elsewhere; 0 where the object's own shadow may be in `rgb`."""
 
 
 class Engine(Protocol):

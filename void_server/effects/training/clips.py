@@ -21,7 +21,7 @@ from void_server.effects.training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Cli
 from void_server.effects.training.scenes import PARTS
 
 SIZE = (HEIGHT, WIDTH)
-APPEARANCE, APPEARANCE_SURE = 0.018, 0.007
+APPEARANCE, APPEARANCE_SURE = 0.016, 0.007
 """Code differences above which the object changed how a place looks, and below which it did not; between them neither
 answer is held against the network. A shadow of 7 % less light on middle grey is 0.017."""
 PHYSICS, PHYSICS_SURE = 0.045, 0.02
@@ -161,7 +161,7 @@ def _drift(middle: Tensor, uniform: Any) -> Tensor:
 def _changed(a: Tensor, b: Tensor, wide: Tensor, much: float, little: float) -> tuple[Tensor, Tensor]:
     """(1 where two pictures differ, 1 where that is beyond doubt), at half size, outside the object."""
     apart = (a - b).abs().amax(2).reshape(-1, 1, *SIZE) * (1 - wide)
-    apart = F.avg_pool2d(gauss(apart, 1.2), 2)
+    apart = F.avg_pool2d(gauss(apart, 0.7), 2)
     yes = apart > much
     return yes.float(), (yes | (apart < little)).float()
 

@@ -49,7 +49,7 @@ def train(pictures: Pictures, out: Path, minutes: float, scene_count: int, worke
     torch.manual_seed(int(began))
     torch.backends.cudnn.benchmark = False  # its search never ended on depthwise bf16 (measured on an H100)
     torch.backends.cuda.matmul.allow_tf32 = True
-    network = Network(_imagenet()).to(device, memory_format=torch.channels_last)
+    network = Network(None if resume else _imagenet()).to(device, memory_format=torch.channels_last)
     if resume:
         network.load_state_dict({k: v.float() if v.is_floating_point() else v
                                  for k, v in torch.load(resume, weights_only=True).items()})  # fmt: skip

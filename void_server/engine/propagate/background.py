@@ -6,6 +6,8 @@ is quick rather than exact; the fill at plate resolution is made elsewhere.
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +20,15 @@ from void_server.engine.propagate.voting import masked_median, masked_scatter
 from void_server.wire.shot import Window
 
 STILL_FRAMES = 61
-MOVING_DONORS = 9
+MOVING_DONORS, CLEAR_DONORS = 9, 6
 WIDE = 40
 """A neighbourhood that moves as one is the picture's width over this."""
 KEPT = 96
 """Small frames that are held: donors lie within some 50 frames on either side."""
 
+SUSPECT = 0.7
+"""An object's own shadow is looked for this many times its size (root of its area) around it, and is no background."""
+COARSE = 4
 CELL_PX, CELLS = 8, 3
 """Drift of light is measured on cells of this size and taken as the median of so many on every side."""
 
@@ -37,6 +42,7 @@ class Background:
         self.shot, self.survey, self.camera = shot, looked, camera
         self._still: dict[tuple[int, Window, float], Behind] = {}
         self._held: dict[tuple[int, Window, float], tuple[Array, npt.NDArray[np.bool_]]] = {}
+        self._suspected: Survey | None = None
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def on(self, frame: int, crop: Window, scale: float) -> Behind:
@@ -53,8 +59,8 @@ class Background:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
         code, free = zip(*(self._small(index, crop, scale) for index in picks))
-        middle, count = masked_median(list(code), list(free))
-        scatter = masked_scatter(list(code), list(free), middle)
+        clear = [f & ~self._near(index, crop, f.shape) for index, f in zip(picks, free)]
+        middle, count, scatter, untouched = _voted(list(code), clear, list(free))
         rest = count == 0
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
@@ -62,13 +68,42 @@ class Background:
             bare = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
             second, seen = masked_median([c[rows, columns][None] for c in code], bare)
             middle[rows, columns], count[rows, columns] = second[0], seen[0]
-        return self._behind(middle, (count > 0).astype(np.float32), scatter)
+        return self._behind(middle, (count > 0).astype(np.float32), scatter, untouched)
 
-    def _behind(self, code: Array, coverage: Array, scatter: Array) -> Behind:
+    def _reach(self, index: int) -> int:
+        """How far beyond a frame's matte its object's shadow may lie, in plate pixels."""
+        matte = self.shot.matte(self.survey.frames[index], None, self.survey.scale / COARSE)
+        return round(SUSPECT * float(np.sqrt((matte > 0.5).sum())) * COARSE / self.survey.scale)
+
+    def _suspects(self) -> Survey:
+        """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
+        if self._suspected is None:
+            masks = []
+            for index, blocked in enumerate(self.survey.blocked):
+                height, width = (max(1, n // COARSE) for n in blocked.shape)
+                small = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_AREA)
+                side = 2 * round(self._reach(index) * self.survey.scale / COARSE) + 1
+                near = cv2.dilate((small > 8).astype(np.uint8), np.ones((side, side), np.uint8))
+                masks.append(np.asarray(near * 255, np.uint8))
+            self._suspected = dataclasses.replace(self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks)
+        return self._suspected
+
+    def _near(self, index: int, crop: Window, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """bool [h, w], where a frame's object may have cast a shadow that nobody has found yet."""
+        suspects = self._suspects()
+        place = np.linalg.inv(centred(suspects.scale, suspects.scale, 0, 0)) @ centred(
+            shape[1] / crop.width, shape[0] / crop.height, crop.x0, crop.y0
+        )
+        seen = cv2.warpPerspective(suspects.blocked[index], place, (shape[1], shape[0]),
+                                   flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=255)  # fmt: skip
+        return np.asarray(seen > 8, bool)
+
+    def _behind(self, code: Array, coverage: Array, scatter: Array, untouched: npt.NDArray[np.bool_]) -> Behind:
         """Back to light: the curve is steep in the dark, so a deviation is taken where its pixel is."""
         light = self.survey.light.light(code)
         farther = self.survey.light.light(np.ascontiguousarray(np.abs(code[..., 1]) + scatter))
-        return Behind(light, coverage, np.asarray(farther - np.abs(light[..., 1]), np.float32))
+        apart = np.asarray(farther - np.abs(light[..., 1]), np.float32)
+        return Behind(light, coverage, apart, untouched.astype(np.float32))
 
     def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
         frame = self.survey.frames[index]
@@ -112,21 +147,30 @@ class Background:
         height, width = own_free.shape
         hole = self.shot.hole(self.survey.frames[index])
         nothing = np.zeros((height, width), np.float32)
-        picks = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)[0] if hole else []
+        picks = self._donors(index, hole) if hole else []
         if not picks:
-            return Behind(np.zeros_like(own), nothing, nothing)
+            return Behind(np.zeros_like(own), nothing, nothing, nothing)
         to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
-        laid, seen = [], []
+        laid, seen, clear = [], [], []
         for other in picks:
             theirs, their_free = self._small(other, crop, scale)
             place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
             shown, valid = self._laid(own, own_free, theirs, their_free, place)
+            near = cv2.warpPerspective(self._near(other, crop, their_free.shape).astype(np.uint8), place, (width, height),
+                                       flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=1)  # fmt: skip
             laid.append(shown)
             seen.append(valid)
-        middle, count = masked_median(laid, seen)
+            clear.append(valid & (near == 0))
+        middle, count, scatter, untouched = _voted(laid, clear, seen)
         # One view alone can be anything that moves; two agree or show that they don't.
-        covered = (count >= min(2, len(picks))).astype(np.float32)
-        return self._behind(middle, covered, masked_scatter(laid, seen, middle))
+        return self._behind(middle, (count >= min(2, len(picks))).astype(np.float32), scatter, untouched)
+
+    def _donors(self, index: int, hole: Window) -> list[int]:
+        """Frames that see the hole, and among them some whose object has left its surroundings."""
+        around = hole.grow(self._reach(index))
+        clear = donors.choose(self._suspects(), self.camera, index, around, CLEAR_DONORS)[0]
+        others = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)[0]
+        return [*clear, *(other for other in others if other not in clear)][:MOVING_DONORS]
 
     def _laid(
         self,
@@ -157,6 +201,16 @@ class Background:
         grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
         shown = cv2.remap(shown, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(shown + _drift(own - shown, both), np.float32), valid
+
+
+def _voted(
+    code: list[Array], clear: list[npt.NDArray[np.bool_]], free: list[npt.NDArray[np.bool_]]
+) -> tuple[Array, npt.NDArray[np.int32], Array, npt.NDArray[np.bool_]]:
+    """(median, how many views, scatter, where beyond suspicion): of such views where there are two, else of all."""
+    thin = np.stack(clear).sum(axis=0) < 2
+    valid = [np.where(thin, f, c) for f, c in zip(free, clear)]
+    middle, count = masked_median(code, valid)
+    return middle, count, masked_scatter(code, valid, middle), ~thin
 
 
 def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:
