@@ -1,8 +1,7 @@
-"""Find what an object did to the scene by comparing the plate with the background behind it.
+"""Compare the plate with the background behind it: what differs, and what of it hangs together with the object.
 
-What comes in: per frame the plate, the matte and a recovered background, all at one reduced size. What goes out: per
-frame a matte of shadows, reflections and whatever else differs and hangs together with the object. It knows no engine
-and no file, and holds the whole shot only as one byte per reduced pixel.
+What comes in: per frame the plate, the matte and a recovered background, all at one reduced size. What goes out: a `Look`
+at each frame, and the pixels that are an effect by its own lights. It knows no network, no engine and no file.
 
 A pixel is affected when it deviates from the background by more than noise and misalignment explain, in one region with
 the object. Shadows darken and keep their colour, so they are believed at smaller deviations than anything else.
@@ -13,13 +12,11 @@ Prati et al., Detecting Moving Shadows, PAMI 2003, and Sanin et al., Pattern Rec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-
-from void_server.wire.report import Report
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -40,66 +37,38 @@ VOTE_FRAMES = 2
 
 
 @dataclasses.dataclass
-class _Look:
-    """What one frame shows: deviations as bytes in noise units (x 16), and where the object is."""
+class Look:
+    """What one frame shows, as bytes [h, w]: deviations in noise units (x 16), what is darkened, the matte (0 or 1)."""
 
     z: Bytes
     dark: Bytes
     matte: Bytes
     centre: tuple[float, float]
+    """Of the matte: (x, y)."""
+
+    @property
+    def deviates(self) -> Mask:
+        """Where the plate differs from its background by more than noise explains, outside the matte."""
+        z = self.z.astype(np.float32) / 16
+        return np.asarray(((z > WEAK) | ((self.dark > 0) & (z > SHADOW_WEAK))) & (self.matte == 0))
 
 
-def find_affected(
-    frames: Sequence[int],
-    plate: Callable[[int], Array],
-    matte: Callable[[int], Array],
-    background: Callable[[int], tuple[Array, Array] | None],
-    report: Report,
-) -> dict[int, Array]:
-    """Affected mattes of all `frames`: float32 [h, w] in [0, 1] by frame, 0 under the matte.
-
-    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w]; background: (rgb like plate, coverage [h, w])
-    or None. All of one size. Frames without matte or background map to zeros. Raises JobCancelledError.
-    """
-    looks: dict[int, _Look] = {}
-    shape = (0, 0)
-    toe = _toe(frames, plate)
-    for done, frame in enumerate(frames):
-        mask = matte(frame)
-        shape = (mask.shape[0], mask.shape[1])
-        report.progress("effects", done, len(frames), frame)
-        if not (mask > 0).any():
-            continue
-        behind = background(frame)
-        if behind is not None:
-            looks[frame] = _look(plate(frame), mask, *behind, toe)
-    found = {}
-    for frame in frames:
-        if frame not in looks:
-            found[frame] = np.zeros(shape, np.float32)
-            continue
-        report.check_cancelled()
-        found[frame] = _decide(frame, looks)
-    return found
-
-
-def _toe(frames: Sequence[int], plate: Callable[[int], Array]) -> float:
+def toe(plates: Iterable[Array]) -> float:
     """Light below which differences are those of noise, not of ratio: a tenth of the shot's median."""
-    picks = sorted({frames[0], frames[len(frames) // 2], frames[-1]}) if frames else []
-    light = np.concatenate([plate(f)[::4, ::4].ravel() for f in picks]) if picks else np.zeros(1, np.float32)
-    return max(float(np.median(np.maximum(light, 0))) / 10, 1e-6)
+    light = [np.maximum(plate[::4, ::4], 0).ravel() for plate in plates]
+    return max(float(np.median(np.concatenate(light))) / 10, 1e-6) if light else 1e-6
 
 
-def _log(light: Array, toe: float) -> Array:
-    return np.log(np.maximum(light, 0) + np.float32(toe))
+def _log(light: Array, low: float) -> Array:
+    return np.log(np.maximum(light, 0) + np.float32(low))
 
 
-def _look(plate: Array, matte: Array, behind: Array, coverage: Array, toe: float) -> _Look:
-    """Measure one frame's deviation from its background."""
+def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float) -> Look:
+    """Measure one frame's deviation from its background. low: what `toe` gave for the shot."""
     outside = matte <= 0.01
     seen = (coverage > 0.5) & outside
-    there = cv2.GaussianBlur(_log(behind, toe), (0, 0), 1.0)
-    difference = cv2.GaussianBlur(_log(plate, toe), (0, 0), 1.0) - there
+    there = cv2.GaussianBlur(_log(behind, low), (0, 0), 1.0)
+    difference = cv2.GaussianBlur(_log(plate, low), (0, 0), 1.0) - there
     slope = np.abs(np.dstack([cv2.Sobel(there, -1, 1, 0, scale=1 / 8), cv2.Sobel(there, -1, 0, 1, scale=1 / 8)]))
     slope = slope.reshape(*matte.shape, 2, 3).max((2, 3))
     slope = cv2.dilate(slope, np.ones((3, 3), np.uint8))
@@ -116,7 +85,7 @@ def _look(plate: Array, matte: Array, behind: Array, coverage: Array, toe: float
     dark = (mean < DARKENED) & (colour < 0.5 * np.abs(mean) + 2 * noise)
     z[~seen] = 0
     rows, columns = np.nonzero(~outside)
-    return _Look(
+    return Look(
         np.clip(z * 16, 0, 255).astype(np.uint8),
         (dark & seen).astype(np.uint8),
         (~outside).astype(np.uint8),
@@ -124,8 +93,8 @@ def _look(plate: Array, matte: Array, behind: Array, coverage: Array, toe: float
     )
 
 
-def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
-    """Hysteresis from the object outwards, on deviations that neighbouring frames confirm."""
+def attached(frame: int, looks: Mapping[int, Look]) -> Mask:
+    """bool [h, w]: hysteresis from the object outwards, on deviations that neighbouring frames confirm."""
     look = looks[frame]
     votes = [
         _carried(looks[other], look)
@@ -147,10 +116,10 @@ def _decide(frame: int, looks: Mapping[int, _Look]) -> Array:
     weak &= distance < max(12.0, REACH * _object_size(look.matte))
     kept = _touching(weak, strong, distance)
     closed = cv2.morphologyEx(kept.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    return np.asarray(closed & outside, np.float32)
+    return np.asarray(closed & outside, bool)
 
 
-def _carried(other: _Look, look: _Look) -> Bytes:
+def _carried(other: Look, look: Look) -> Bytes:
     """Another frame's deviations, moved by as much as the object moved."""
     move = np.array([[1, 0, look.centre[0] - other.centre[0]], [0, 1, look.centre[1] - other.centre[1]]], np.float64)
     size = (look.z.shape[1], look.z.shape[0])

@@ -28,6 +28,8 @@ KEPT = 96
 
 SUSPECT = 0.7
 """An object's own shadow is looked for this many times its size (root of its area) around it, and is no background."""
+MANY = 12
+"""Views that leave no doubt of what is behind: a camera at rest has them, a moving one does not."""
 COARSE = 4
 CELL_PX, CELLS = 8, 3
 """Drift of light is measured on cells of this size and taken as the median of so many on every side."""
@@ -98,12 +100,12 @@ class Background:
                                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=255)  # fmt: skip
         return np.asarray(seen > 8, bool)
 
-    def _behind(self, code: Array, coverage: Array, scatter: Array, untouched: npt.NDArray[np.bool_]) -> Behind:
+    def _behind(self, code: Array, coverage: Array, scatter: Array, untouched: Array) -> Behind:
         """Back to light: the curve is steep in the dark, so a deviation is taken where its pixel is."""
         light = self.survey.light.light(code)
         farther = self.survey.light.light(np.ascontiguousarray(np.abs(code[..., 1]) + scatter))
         apart = np.asarray(farther - np.abs(light[..., 1]), np.float32)
-        return Behind(light, coverage, apart, untouched.astype(np.float32))
+        return Behind(light, coverage, apart, untouched)
 
     def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
         frame = self.survey.frames[index]
@@ -205,12 +207,14 @@ class Background:
 
 def _voted(
     code: list[Array], clear: list[npt.NDArray[np.bool_]], free: list[npt.NDArray[np.bool_]]
-) -> tuple[Array, npt.NDArray[np.int32], Array, npt.NDArray[np.bool_]]:
-    """(median, how many views, scatter, where beyond suspicion): of such views where there are two, else of all."""
-    thin = np.stack(clear).sum(axis=0) < 2
+) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
+    """(median, how many views, scatter, clearness): of views beyond suspicion where there are two, else of all."""
+    beyond = np.stack(clear).sum(axis=0)
+    thin = beyond < 2
     valid = [np.where(thin, f, c) for f, c in zip(free, clear)]
     middle, count = masked_median(code, valid)
-    return middle, count, masked_scatter(code, valid, middle), ~thin
+    clearness = np.where(thin, 0, np.minimum(beyond / MANY, 1)).astype(np.float32)
+    return middle, count, masked_scatter(code, valid, middle), clearness
 
 
 def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:

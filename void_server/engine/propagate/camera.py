@@ -23,6 +23,8 @@ INLIER_PX = 1.0
 OVERLAP_KEPT = 0.6
 """An anchor serves until this share of its features has left: long enough that errors don't add up frame by frame."""
 INLIERS_LEAST = 16
+AT_REST = 0.6
+"""Share of a scene's frames that must be seen at rest for small movements of the others to be taken for errors."""
 
 
 @dataclasses.dataclass
@@ -81,7 +83,25 @@ def follow(survey: Survey, report: Report) -> Camera:
     # Centres of area-averaged pixels lie at +0.5, so the small grid's origin is not the large one's.
     zoom[0, 2] = zoom[1, 2] = (survey.scale - 1) / 2
     back = np.linalg.inv(zoom)
-    return Camera([_settled(back @ p @ zoom, survey) for p in positions], scenes, trust)
+    plate_positions = [_settled(back @ p @ zoom, survey) for p in positions]
+    return Camera(_locked_off(plate_positions, scenes, survey), scenes, trust)
+
+
+def _locked_off(positions: list[Matrix], scenes: list[int], survey: Survey) -> list[Matrix]:
+    """Scenes whose camera rests on most frames and strays by no more than a small pixel on the others rest throughout.
+
+    On highway:800:60, tracked from what large cars leave free, 9 of 60 frames stray by up to .53 pixels.
+    """
+    height, width = survey.grey[0].shape
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64) / survey.scale
+    out = list(positions)
+    for scene in set(scenes):
+        members = [i for i, s in enumerate(scenes) if s == scene]
+        strays = [float(np.abs(cv2.perspectiveTransform(corners, positions[i]) - corners).max()) for i in members]
+        if np.mean(np.array(strays) == 0) >= AT_REST and max(strays) <= 1 / survey.scale:
+            for i in members:
+                out[i] = np.eye(3)
+    return out
 
 
 def _settled(position: Matrix, survey: Survey) -> Matrix:
