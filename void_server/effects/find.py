@@ -1,0 +1,129 @@
+"""Find what an object did to the scene: measure, believe, decide, frame after frame.
+
+What comes in: plates, mattes and backgrounds of a shot by frame, at one reduced size, and a predictor. What goes out: two
+soft mattes a frame. It knows no engine and no file, and holds a dozen frames at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from void_server.effects import cues, decide, evidence
+from void_server.effects.evidence import Evidence
+from void_server.effects.predictor import FRAMES, Belief, Predictor
+from void_server.wire.report import Report
+
+Array = npt.NDArray[np.float32]
+
+SIDE = 256
+"""Short side at which effects are found, in pixels: a shadow's edge lands within two pixels of a 480-row plate's."""
+LOOKED_AT = 8
+"""Frames spread over the shot that its exposure is measured on."""
+
+
+class Behind(Protocol):
+    """What an engine recovered behind one frame; see `engine.Behind`."""
+
+    @property
+    def rgb(self) -> Array: ...
+    @property
+    def coverage(self) -> Array: ...
+    @property
+    def scatter(self) -> Array: ...
+    @property
+    def clear(self) -> Array: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Affected:
+    """float32 [h, w] in [0, 1], 0 under the matte."""
+
+    appearance: Array
+    """Shadow, reflection, ripple, splash, light: what would look different, at the same motion."""
+    physics: Array
+    """What would move differently: the thing that was held, hit or pressed on."""
+
+
+@dataclasses.dataclass
+class _Seen:
+    look: cues.Look
+    evidence: Evidence
+    clear: Array
+    belief: Belief | None = None
+
+
+def find_affected(
+    frames: Sequence[int],
+    plate: Callable[[int], Array],
+    matte: Callable[[int], Array],
+    background: Callable[[int], Behind | None],
+    predictor: Predictor,
+    report: Report,
+) -> dict[int, Affected]:
+    """Affected mattes of all `frames`.
+
+    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. Frames
+    without matte or background map to zeros. Raises JobCancelledError.
+    """
+    picks = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
+    some = [plate(frame) for frame in picks]
+    gain, low = evidence.exposure(some), cues.toe(some)
+    found: dict[int, Affected] = {}
+    held: dict[int, _Seen] = {}
+
+    def settle(upto: int | None) -> None:
+        """Decide on frames whose neighbours on both sides have been seen; let go of those no longer needed."""
+        for frame in [f for f in held if f not in found and (upto is None or f < upto)]:
+            report.check_cancelled()
+            found[frame] = _decided(frame, held)
+        for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
+            del held[frame]
+
+    for run in _in_rows(frames):
+        seen: dict[int, _Seen] = {}
+        for frame in run:
+            report.progress("effects", len(found) + len(held) + len(seen), len(frames), frame)
+            mask, behind = matte(frame), background(frame)
+            if (mask > 0).any() and behind is not None:
+                seen[frame] = _see(plate(frame), mask, behind, gain, low)
+            else:
+                found[frame] = _nothing(mask)
+        if seen:
+            for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
+                each.belief = belief
+        held |= seen
+        settle(run[-1] - cues.VOTE_FRAMES + 1)
+    settle(None)
+    return {frame: found[frame] for frame in frames}
+
+
+def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of FRAMES frames; the last may be shorter."""
+    for first in range(0, len(frames), FRAMES):
+        yield list(frames[first : first + FRAMES])
+
+
+def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float) -> _Seen:
+    return _Seen(
+        cues.look(plate, mask, behind.rgb, behind.coverage, low),
+        evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
+        np.where(behind.coverage > 0.5, behind.clear, 0).astype(np.float32),
+    )
+
+
+def _decided(frame: int, held: Mapping[int, _Seen]) -> Affected:
+    own = held[frame]
+    assert own.belief is not None
+    attached = cues.attached(frame, {f: s.look for f, s in held.items()})
+    near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
+    appearance, physics = decide.decide(own.look, attached, own.clear, own.belief, [b for b in near if b is not None])
+    return Affected(appearance, physics)
+
+
+def _nothing(mask: Array) -> Affected:
+    return Affected(np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32))
