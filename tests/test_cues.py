@@ -4,53 +4,73 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.effects.cues import find_affected
+from tests.fakes.effects import Believes, Seen, scene, sized
+from void_server.effects.find import Affected, find_affected
 from void_server.wire.report import Report
 
 Array = npt.NDArray[np.float32]
-SIZE = (90, 140)
 
 
-def _scene(count: int = 6) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array], Array]:
-    """(plates, mattes, true shadows, background): a box with a shadow at its foot, moving right."""
-    rng = np.random.default_rng(2)
-    behind = (0.4 + 0.02 * rng.standard_normal((*SIZE, 3))).astype(np.float32)
-    plates, mattes, shadows = {}, {}, {}
-    for t in range(count):
-        x = 20 + 6 * t
-        matte, shadow = np.zeros(SIZE, np.float32), np.zeros(SIZE, np.float32)
-        matte[30:60, x : x + 20] = 1
-        shadow[60:68, x : x + 34] = 1
-        plate = behind + 0.004 * rng.standard_normal(behind.shape)
-        plate = np.where(shadow[..., None] > 0, plate * 0.5, plate)
-        plates[1001 + t] = np.where(matte[..., None] > 0, 0.9, plate).astype(np.float32)
-        mattes[1001 + t], shadows[1001 + t] = matte, shadow
-    return plates, mattes, shadows, behind
+def _found(plates: dict[int, Array], mattes: dict[int, Array], behind: Array, chance: float) -> dict[int, Affected]:
+    seen = Seen(behind)
+    return find_affected(
+        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(chance), Report()
+    )
 
 
 def test_a_shadow_at_the_objects_foot_is_found_whole_and_nothing_four_pixels_away() -> None:
-    plates, mattes, shadows, behind = _scene()
-    seen = np.ones(SIZE, np.float32)
-    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: (behind, seen), Report())
-    for frame, matte in found.items():
+    plates, mattes, shadows, behind = scene()
+    for frame, found in _found(plates, mattes, behind, 0.3).items():
         true = shadows[frame] > 0
         near = cv2.dilate((true | (mattes[frame] > 0)).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        assert (matte > 0.5)[true & (mattes[frame] == 0)].mean() > 0.95
-        assert not ((matte > 0.5) & ~near).any()
-        assert matte[mattes[frame] > 0].max() == 0
+        assert (found.appearance > 0.5)[true & (mattes[frame] == 0)].mean() > 0.95
+        assert not ((found.appearance > 0.5) & ~near).any()
+        assert found.appearance[mattes[frame] > 0].max() == 0
 
 
 def test_darkness_away_from_the_object_is_not_its_doing() -> None:
-    plates, mattes, _, behind = _scene()
+    plates, mattes, _, behind = scene()
     for plate in plates.values():
         plate[5:15, 100:130] *= 0.4
-    seen = np.ones(SIZE, np.float32)
-    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: (behind, seen), Report())
-    assert all(matte[5:15, 100:130].max() == 0 for matte in found.values())
+    assert all(f.appearance[5:15, 100:130].max() == 0 for f in _found(plates, mattes, behind, 0.3).values())
+
+
+def test_a_shadow_that_the_network_rules_out_is_none_unless_the_camera_rests() -> None:
+    plates, mattes, shadows, behind = scene()
+    moving = Seen(behind, clear=0.5)
+    found = find_affected(
+        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: moving, Believes(0.0), Report()
+    )
+    assert all(f.appearance.max() == 0 for f in found.values())
+    at_rest = _found(plates, mattes, behind, 0.0)
+    assert all((f.appearance > 0.5)[(shadows[n] > 0) & (mattes[n] == 0)].mean() > 0.95 for n, f in at_rest.items())
+
+
+def test_what_would_move_is_told_apart_from_what_would_look_different() -> None:
+    plates, mattes, _, behind = scene()
+    seen = Seen(behind)
+    found = find_affected(
+        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(0.0, physics=0.9), Report()
+    )
+    for frame, each in found.items():
+        outside = mattes[frame] == 0
+        assert each.physics[outside].min() > 0.5
+        assert each.physics[~outside].max() == 0
 
 
 def test_without_a_background_nothing_is_claimed() -> None:
-    plates, mattes, _, _ = _scene()
-    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Report())
+    plates, mattes, _, _ = scene()
+    found = find_affected(
+        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report()
+    )
     assert list(found) == list(plates)
-    assert all(matte.max() == 0 for matte in found.values())
+    assert all(f.appearance.max() == 0 and f.physics.max() == 0 for f in found.values())
+
+
+def test_shots_of_any_length_are_seen_eight_frames_at_a_time_in_order() -> None:
+    plates, mattes, _, behind = scene(count=19)
+    believes, seen = Believes(0.3), Seen(behind)
+    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, believes, Report())
+    assert believes.asked == [8, 8, 3]
+    assert list(found) == list(plates)
+    assert sized(found) == behind.shape[:2]

@@ -83,7 +83,7 @@ def make_clean_plate(
                 warn(report, warnings, *_odd_samples(shot), *whole_frames(shot))
                 if settings.physics_prior and not files.affected:
                     with shot.uncorrected():
-                        find_affected(shot, engine, report)
+                        warn(report, warnings, *find_affected(shot, engine, report, physics=engine.needs.physics))
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
             colour = shot.engine_space.to_wire()
@@ -194,7 +194,7 @@ def _write_frame(
         header,
         {
             "change": fit.place(change, hole, own),
-            "affected": shot.affected(frame, own),
+            "affected": np.maximum(shot.affected(frame, own), shot.physics(frame, own)),
             "coverage": fit.place(coverage * (change > 0), hole, own),
             "confidence": fit.place(confidence * (change > 0), hole, own),
         },

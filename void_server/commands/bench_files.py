@@ -78,6 +78,10 @@ def read_clean(out: Path, count: int) -> Array:
 
 
 def read_affected(out: Path, count: int) -> Mask:
-    """bool [T, H, W]: where what was found counts as affected."""
-    headers = [exr.read_matte_header(out / f"affected.{FIRST + i:04d}.exr", "affected") for i in range(count)]
-    return np.stack([exr.read_matte(header) > 0.5 for header in headers])
+    """bool [T, H, W]: where what was found counts as affected, whether by its looks or by its motion."""
+
+    def of(channel: str) -> Mask:
+        paths = [out / f"affected.{FIRST + i:04d}.exr" for i in range(count)]
+        return np.stack([exr.read_matte(exr.read_matte_header(path, channel)) > 0.5 for path in paths])
+
+    return of("affected") | of("physics")

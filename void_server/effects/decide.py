@@ -29,16 +29,19 @@ SOFT_PX = 1.0
 
 
 def decide(
-    look: Look, attached: Mask, clear: Mask, belief: Belief, neighbours: Sequence[Belief]
+    look: Look, attached: Mask, clear: Array, belief: Belief, neighbours: Sequence[Belief]
 ) -> tuple[Array, Array]:
-    """(appearance, physics), float32 [h, w] in [0, 1], 0 under the matte."""
+    """(appearance, physics), float32 [h, w] in [0, 1], 0 under the matte.
+
+    clear: [h, w] in [0, 1], see `engine.Behind`: at 0 a lack of deviation proves nothing, at 1 the cues need no network.
+    """
     height, width = look.z.shape
     outside = look.matte == 0
     chance = _enlarged(_steady(belief.appearance, [b.appearance for b in neighbours]), height, width)
-    deviates = look.deviates | ~clear
+    deviates = look.deviates | (clear == 0)
     region = (chance > LIKELY) & deviates & outside
     kept = _holding(region, (chance > SURE) & outside)
-    kept |= attached & (cv2.dilate(chance, np.ones((7, 7), np.uint8)) > POSSIBLE)
+    kept |= attached & ((clear >= 1) | (cv2.dilate(chance, np.ones((7, 7), np.uint8)) > POSSIBLE))
     physics = _enlarged(_steady(belief.physics, [b.physics for b in neighbours]), height, width) > PHYSICS_SURE
     return _soft(kept & outside, outside), _soft(physics & outside, outside)
 

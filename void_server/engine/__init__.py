@@ -55,6 +55,8 @@ class Needs:
     memory_bytes: int = 1 << 30
     """Host memory it may need beyond what the shot's own cache takes, for any length of shot."""
     device_memory_bytes: int = 0
+    physics: bool = False
+    """Whether it can make things move as they would without the object. Else they stay as they are."""
 
 
 class Shot(Protocol):

@@ -20,7 +20,7 @@ BEAUTY_NAMES = ("rgba", "rgb", "beauty", "combined", "main", "master", "color", 
 """What renderers and hosts call the finished picture (Nuke rgba, Blender Combined, Arnold RGBA, Houdini C)."""
 MAX_VIEWS = 64
 """Views looked at; real files have two or three, a damaged one could claim any number."""
-MATTE_NAMES = ("matte", "mask", "alpha", "a", "roto", "holdout")
+MATTE_NAMES = ("matte", "mask", "alpha", "a", "roto", "holdout", "affected")
 
 _COMPONENTS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _ALPHAS = ("a", "alpha")

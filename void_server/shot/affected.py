@@ -1,7 +1,7 @@
 """Find what the object did to the scene, on a shot on disk: the seam between effects, engines and plates.
 
 What comes in: a surveyed shot, and an engine that recovers background. What goes out: the shot, with its affected
-region set. It does not know how the cues work or what becomes of what they find.
+region set. It does not know how effects are told from everything else, or what becomes of what is found.
 """
 
 from __future__ import annotations
@@ -9,38 +9,62 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
+
 from void_server import engine as engines
-from void_server.effects import cues
+from void_server.effects import find, predictor
 from void_server.engine import Colour, Engine
+from void_server.image import sequence
 from void_server.shot.check import CheckedShot
 from void_server.shot.shot_on_disk import ShotOnDisk
 from void_server.wire.report import Report
 
+MOVED_PX = 4
+"""A frame of the reduced size says that something would move differently from this many pixels on."""
+
 
 @contextlib.contextmanager
-def marked_shot(checked: CheckedShot, report: Report) -> Iterator[ShotOnDisk]:
+def marked_shot(checked: CheckedShot, report: Report, *, physics: bool) -> Iterator[ShotOnDisk]:
     """A surveyed shot with its affected region painted or found, and nothing removed: to look at before spending an
-    engine's time. Raises like `make_clean_plate`."""
+    engine's time. physics: as in `find_affected`. Raises like `make_clean_plate`."""
     engine = engines.load("propagate", None)
     with ShotOnDisk(checked, engine.needs.colour) as shot:
         shot.survey(report)
         if checked.settings.physics_prior and not checked.files.affected:
             with shot.uncorrected():
-                find_affected(shot, engine, report)
+                find_affected(shot, engine, report, physics=physics)
         yield shot
 
 
-def find_affected(shot: ShotOnDisk, engine: Engine, report: Report) -> None:
-    """Compare the plate with the background recovered around the hole, twice: what is found the first time spoils the
-    background it was compared with, so it is left out of the second."""
-    scale = shot.proxy_scale
+def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: bool) -> list[tuple[str, str]]:
+    """Find the affected region and set it; returns warnings.
+
+    Twice: what is found the first time spoils the background it was compared with, so it is left out of the second.
+    physics: whether what would move differently may change as well; an engine that can't move things would wipe it out.
+    """
+    scale = min(1.0, find.SIDE / min(shot.size))
     recover = engine if engine.name == "propagate" else engines.load("propagate", None)
+    found: dict[int, find.Affected] = {}
     for _ in range(2):
-        found = cues.find_affected(
+        found = find.find_affected(
             shot.frames,
             lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
             lambda frame: shot.matte(frame, None, scale),
             lambda frame: recover.background(shot, frame, shot.whole, scale, report),
+            predictor.shipped(),
             report,
         )
-        shot.find_affected(found)
+        shot.take_found(
+            {f: np.maximum(a.appearance, a.physics) if physics else a.appearance for f, a in found.items()},
+            {f: a.physics for f, a in found.items()},
+        )
+    moved = [f for f in shot.wanted if (found[f].physics > 0.5).sum() >= MOVED_PX]
+    return [] if physics or not moved else [_left_as_it_moves(moved)]
+
+
+def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:
+    text = (
+        f"On frames {sequence.spoken(frames)} something may move differently without the object; this engine leaves it as "
+        "it is. Engine void can move it; to wipe it out instead, paint it with --affected-add."
+    )
+    return "physics-left", text

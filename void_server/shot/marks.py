@@ -33,7 +33,7 @@ class Marks:
         self.whole = Window(0, 0, checked.canvas.width, checked.canvas.height)
         self._cache = FrameCache(CACHE_BYTES)
         self._holes: dict[int, Window | None] = {}
-        self._found: dict[int, Held] | None = None
+        self._found: dict[str, dict[int, Held]] = {}
         self._found_size = (0, 0)
         self._corrected = True
 
@@ -49,12 +49,13 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, maps: Mapping[int, Array]) -> None:
-        """Use what `effects` found, float32 [h, w] by frame at one reduced size, in place of a painted `affected`."""
-        self._found = {}
+    def take_found(self, role: str, maps: Mapping[int, Array]) -> None:
+        """Use what `effects` found, float32 [h, w] by frame at one reduced size, as "affected" (in place of a painted
+        one) or as "physics" (which is not painted, and changes nothing by itself)."""
+        self._found[role] = {}
         for frame, found in maps.items():
             self._found_size = (found.shape[0], found.shape[1])
-            self._found[frame] = _cropped(found, Window(0, 0, found.shape[1], found.shape[0]))
+            self._found[role][frame] = _cropped(found, Window(0, 0, found.shape[1], found.shape[0]))
         self._cache.clear()
         self._holes.clear()
 
@@ -83,6 +84,8 @@ class Marks:
                 held = self._change(frame)
             elif role == "affected":
                 held = self._affected(frame)
+            elif role == "physics":
+                held = self._scaled_up("physics", frame)
             else:
                 held = self._painted(role, frame)
             self._cache.put((role, frame), held)
@@ -98,10 +101,10 @@ class Marks:
 
     def _affected(self, frame: int) -> Held:
         """Painted, or found and scaled up, then corrected; without what lies under the matte, removed anyway."""
-        if self._found is None:
-            box, marked = self._painted("affected", frame)
+        if "affected" in self._found:
+            box, marked = self._scaled_up("affected", frame)
         else:
-            box, marked = self._scaled_up(frame)
+            box, marked = self._painted("affected", frame)
         if self._corrected:
             box, marked = self._with_corrections(frame, box, marked)
         if box.empty:
@@ -119,9 +122,9 @@ class Marks:
             marked = marked * (1 - self.on("affected_sub", frame, box))
         return box, marked
 
-    def _scaled_up(self, frame: int) -> Held:
+    def _scaled_up(self, role: str, frame: int) -> Held:
         """What was found, at the canvas's size; only where it lies, since a full 4K matte takes time to make."""
-        box, small = (self._found or {}).get(frame, NOTHING)
+        box, small = self._found.get(role, {}).get(frame, NOTHING)
         if box.empty:
             return NOTHING
         height, width = self._found_size

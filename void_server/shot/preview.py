@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
+from void_server import engine as engines
 from void_server.engine import Array, Colour
 from void_server.image import exr, fit, movie, overlay, sequence, sheet
 from void_server.shot.affected import marked_shot
@@ -36,14 +37,16 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
     shown = set(sheet.evenly(checked.wanted, 5))
     rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}
-    with marked_shot(checked, report) as shot, movie.writing(out / MOVIE) as film:
+    physics = engines.find(engines.choose(settings.engine, settings.device)[0]).needs.physics
+    with marked_shot(checked, report, physics=physics) as shot, movie.writing(out / MOVIE) as film:
         warn(report, warnings, *whole_frames(shot))
         for stale in (SHEET, MOVIE, MANIFEST):
             (out / stale).unlink(missing_ok=True)  # of other frames than those that follow
         for frame in checked.wanted:
             header = checked.plates[frame]
             own = fit.place(shot.affected(frame), checked.canvas, header.data_window)
-            exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own})
+            moved = fit.place(shot.physics(frame), checked.canvas, header.data_window)
+            exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own, "physics": moved})
             frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
             looked = _reduced(shot, frame)
             film.add(overlay.outlined(*looked, checked.space.chromaticities))

@@ -211,9 +211,17 @@ class ShotOnDisk:
         """Whether one role's matte marks every pixel of the canvas."""
         return self._marks.covers(role, frame)
 
-    def find_affected(self, maps: Mapping[int, Array]) -> None:
-        """Take what `effects` found, float32 [h, w] by frame at the proxies' size, in place of a painted `affected`."""
-        self._marks.take_found(maps)
+    def physics(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
+        """float32 [h, w] in [0, 1]: what would move differently without the object, as far as it was found; 0 else."""
+        return _scaled_soft(self._marks.on("physics", frame, crop or self.whole), scale)
+
+    def take_found(self, affected: Mapping[int, Array], physics: Mapping[int, Array]) -> None:
+        """Take what `effects` found, float32 [h, w] by frame, all of one reduced size, in place of a painted `affected`.
+
+        affected is what may change; physics is told to people and changes nothing by itself.
+        """
+        self._marks.take_found("affected", affected)
+        self._marks.take_found("physics", physics)
 
     @contextlib.contextmanager
     def uncorrected(self) -> Iterator[None]:

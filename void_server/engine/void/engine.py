@@ -64,6 +64,7 @@ class VoidEngine:
         size_multiple=fitting.MULTIPLE,
         memory_bytes=16 << 30,
         device_memory_bytes=6 << 30,
+        physics=True,
     )
 
     def __init__(self, device: str | None = None) -> None:
