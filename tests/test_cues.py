@@ -37,7 +37,7 @@ def test_darkness_away_from_the_object_is_not_its_doing() -> None:
 
 def test_a_shadow_that_the_network_rules_out_is_none_unless_the_camera_rests() -> None:
     plates, mattes, shadows, behind = scene()
-    moving = Seen(behind, clear=0.5)
+    moving = Seen(behind, at_rest=False)
     found = find_affected(
         list(plates), plates.__getitem__, mattes.__getitem__, lambda _: moving, Believes(0.0), Report()
     )

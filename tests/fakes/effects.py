@@ -39,13 +39,14 @@ class Believes:
 
 
 class Seen:
-    """The same background behind every frame. clear: 1 as from a camera at rest."""
+    """The same background behind every frame, beyond suspicion."""
 
-    def __init__(self, rgb: Array, clear: float = 1.0) -> None:
+    def __init__(self, rgb: Array, at_rest: bool = True) -> None:
         self.rgb = rgb
         self.coverage = np.ones(rgb.shape[:2], np.float32)
         self.scatter = np.full(rgb.shape[:2], 0.005, np.float32)
-        self.clear = np.full(rgb.shape[:2], clear, np.float32)
+        self.clear = np.ones(rgb.shape[:2], np.float32)
+        self.at_rest = at_rest
 
 
 def scene(count: int = 6) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array], Array]:

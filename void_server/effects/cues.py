@@ -24,7 +24,7 @@ Bytes = npt.NDArray[np.uint8]
 
 MISALIGNED_PX = 0.45
 """How far background and plate may lie apart: the slope of the picture times this counts as noise."""
-WEAK, STRONG = 3.0, 10.0
+WEAK, STRONG = 3.0, 13.0
 """Deviations, in noise units: a region of weak ones counts where it holds strong ones and touches the object."""
 SHADOW_WEAK = 2.0
 """A darkening that keeps its colour is believed sooner."""

@@ -22,6 +22,8 @@ Array = npt.NDArray[np.float32]
 
 SIDE = 256
 """Short side at which effects are found, in pixels: a shadow's edge lands within two pixels of a 480-row plate's."""
+STAYS = 0.5
+"""Share of all that its matte ever covers which an object must cover always, to count as staying where it is."""
 LOOKED_AT = 8
 """Frames spread over the shot that its exposure is measured on."""
 
@@ -37,6 +39,8 @@ class Behind(Protocol):
     def scatter(self) -> Array: ...
     @property
     def clear(self) -> Array: ...
+    @property
+    def at_rest(self) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +57,9 @@ class Affected:
 class _Seen:
     look: cues.Look
     evidence: Evidence
-    clear: Array
+    known: npt.NDArray[np.bool_]
+    """Where the background shows no effect of the object."""
+    at_rest: bool
     belief: Belief | None = None
 
 
@@ -72,7 +78,7 @@ def find_affected(
     """
     picks = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
     some = [plate(frame) for frame in picks]
-    gain, low = evidence.exposure(some), cues.toe(some)
+    gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
     found: dict[int, Affected] = {}
     held: dict[int, _Seen] = {}
 
@@ -90,7 +96,7 @@ def find_affected(
             report.progress("effects", len(found) + len(held) + len(seen), len(frames), frame)
             mask, behind = matte(frame), background(frame)
             if (mask > 0).any() and behind is not None:
-                seen[frame] = _see(plate(frame), mask, behind, gain, low)
+                seen[frame] = _see(plate(frame), mask, behind, gain, low, stays)
             else:
                 found[frame] = _nothing(mask)
         if seen:
@@ -108,11 +114,20 @@ def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
         yield list(frames[first : first + FRAMES])
 
 
-def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float) -> _Seen:
+def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
+    """Whether the object hardly moves in the picture. Before a camera at rest, its effect is then in the background too."""
+    marked = [m for m in mattes if m.any()]
+    if not marked:
+        return False
+    return bool(np.logical_and.reduce(marked).sum() > STAYS * np.logical_or.reduce(marked).sum())
+
+
+def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float, stays: bool) -> _Seen:
     return _Seen(
         cues.look(plate, mask, behind.rgb, behind.coverage, low),
         evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
-        np.where(behind.coverage > 0.5, behind.clear, 0).astype(np.float32),
+        (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not stays)),
+        behind.at_rest,
     )
 
 
@@ -121,7 +136,8 @@ def _decided(frame: int, held: Mapping[int, _Seen]) -> Affected:
     assert own.belief is not None
     attached = cues.attached(frame, {f: s.look for f, s in held.items()})
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
-    appearance, physics = decide.decide(own.look, attached, own.clear, own.belief, [b for b in near if b is not None])
+    beliefs = [b for b in near if b is not None]
+    appearance, physics = decide.decide(own.look, attached, own.known, own.at_rest, own.belief, beliefs)
     return Affected(appearance, physics)
 
 

@@ -155,8 +155,9 @@ class Behind:
     scatter: Array
     """[h, w], light by which the views differ from `rgb`, their median deviation in green."""
     clear: Array
-    """[h, w], 0 where the object's own shadow may be in `rgb`; above, every view that voted had its object elsewhere; 1
-    where those were so many, from a camera at rest, that any deviation of the plate is real."""
+    """[h, w], 1 where every view that voted had its object elsewhere; 0 where the object's own shadow may be in `rgb`."""
+    at_rest: bool
+    """Whether the camera rests, so that plate and `rgb` lie pixel on pixel and any deviation is one of light."""
 
 
 class Engine(Protocol):

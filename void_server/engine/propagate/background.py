@@ -28,8 +28,6 @@ KEPT = 96
 
 SUSPECT = 0.7
 """An object's own shadow is looked for this many times its size (root of its area) around it, and is no background."""
-MANY = 12
-"""Views that leave no doubt of what is behind: a camera at rest has them, a moving one does not."""
 COARSE = 4
 CELL_PX, CELLS = 8, 3
 """Drift of light is measured on cells of this size and taken as the median of so many on every side."""
@@ -73,9 +71,12 @@ class Background:
         return self._behind(middle, (count > 0).astype(np.float32), scatter, untouched)
 
     def _reach(self, index: int) -> int:
-        """How far beyond a frame's matte its object's shadow may lie, in plate pixels."""
-        matte = self.shot.matte(self.survey.frames[index], None, self.survey.scale / COARSE)
-        return round(SUSPECT * float(np.sqrt((matte > 0.5).sum())) * COARSE / self.survey.scale)
+        """How far beyond a frame's matte the shadow of one of its parts may lie, in plate pixels."""
+        scale = self.survey.scale / COARSE
+        matte = (self.shot.matte(self.survey.frames[index], None, scale) > 0.5).astype(np.uint8)
+        areas = cv2.connectedComponentsWithStats(matte, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
+        sizes = np.sqrt(areas[areas > 0.1 * areas.max()]) if len(areas) else np.zeros(1)
+        return round(SUSPECT * float(sizes.mean()) / scale)
 
     def _suspects(self) -> Survey:
         """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
@@ -105,7 +106,7 @@ class Background:
         light = self.survey.light.light(code)
         farther = self.survey.light.light(np.ascontiguousarray(np.abs(code[..., 1]) + scatter))
         apart = np.asarray(farther - np.abs(light[..., 1]), np.float32)
-        return Behind(light, coverage, apart, untouched)
+        return Behind(light, coverage, apart, untouched, self.camera.still)
 
     def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
         frame = self.survey.frames[index]
@@ -151,7 +152,7 @@ class Background:
         nothing = np.zeros((height, width), np.float32)
         picks = self._donors(index, hole) if hole else []
         if not picks:
-            return Behind(np.zeros_like(own), nothing, nothing, nothing)
+            return Behind(np.zeros_like(own), nothing, nothing, nothing, False)
         to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
         laid, seen, clear = [], [], []
         for other in picks:
@@ -208,13 +209,11 @@ class Background:
 def _voted(
     code: list[Array], clear: list[npt.NDArray[np.bool_]], free: list[npt.NDArray[np.bool_]]
 ) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
-    """(median, how many views, scatter, clearness): of views beyond suspicion where there are two, else of all."""
-    beyond = np.stack(clear).sum(axis=0)
-    thin = beyond < 2
+    """(median, how many views, scatter, where beyond suspicion): of such views where there are two, else of all."""
+    thin = np.stack(clear).sum(axis=0) < 2
     valid = [np.where(thin, f, c) for f, c in zip(free, clear)]
     middle, count = masked_median(code, valid)
-    clearness = np.where(thin, 0, np.minimum(beyond / MANY, 1)).astype(np.float32)
-    return middle, count, masked_scatter(code, valid, middle), clearness
+    return middle, count, masked_scatter(code, valid, middle), (~thin).astype(np.float32)
 
 
 def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:
