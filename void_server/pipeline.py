@@ -194,7 +194,8 @@ def _write_frame(
         header,
         {
             "change": fit.place(change, hole, own),
-            "affected": np.maximum(shot.affected(frame, own), shot.physics(frame, own)),
+            "affected": shot.affected(frame, own),
+            "physics": shot.physics(frame, own),
             "coverage": fit.place(coverage * (change > 0), hole, own),
             "confidence": fit.place(confidence * (change > 0), hole, own),
         },

@@ -28,7 +28,7 @@ from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
 
-AOVS = ("change", "affected", "coverage", "confidence")
+AOVS = ("change", "affected", "physics", "coverage", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _faded(
 def facts_of(aovs: Mapping[str, Array]) -> dict[str, Any]:
     """What the manifest says of a frame, from its AOVs, float [H, W] each."""
     touched = aovs["change"] > 0
-    mean = {name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None for name in AOVS[2:]}
+    mean = {name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None for name in ("coverage", "confidence")}
     return {"changed": round(float(touched.mean()), 6), **mean}
 
 
