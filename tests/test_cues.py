@@ -60,9 +60,7 @@ def test_what_would_move_is_told_apart_from_what_would_look_different() -> None:
 
 def test_without_a_background_nothing_is_claimed() -> None:
     plates, mattes, _, _ = scene()
-    found = find_affected(
-        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report()
-    )
+    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report())
     assert list(found) == list(plates)
     assert all(f.appearance.max() == 0 and f.physics.max() == 0 for f in found.values())
 

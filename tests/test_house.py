@@ -101,6 +101,9 @@ def test_each_room_keeps_to_its_libraries(path):
         assert not used & {"torch", "diffusers", "transformers"}
     if room in ROOMS and room != "image":
         assert "OpenEXR" not in used
+    if "training" not in place(path):
+        assert not used & {"mujoco", "onnx", "skimage", "sklearn", "efficientnet_lite_pytorch"}
+        assert not any(name.startswith("effects.training") for name in imports(path)), "shots need no training"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)

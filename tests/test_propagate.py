@@ -193,8 +193,10 @@ def test_background_is_recovered_around_the_hole_too_and_without_the_object() ->
     shot = MemoryShot(plate, matte)
     found = Propagate().background(shot, 1006, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
     assert found is not None
-    rgb, coverage = found
-    seen = coverage > 0.5
+    rgb, seen = found.rgb, found.coverage > 0.5
+    assert not found.at_rest
+    assert (found.clear <= found.coverage).all()
+    assert found.scatter.shape == seen.shape and found.scatter.min() >= 0
     assert seen[matte[5] > 0].mean() > 0.9
     assert seen[30:80, 40:130].mean() > 0.9
     assert np.median(np.abs(rgb[seen] - truth[5][seen]) / (truth[5][seen] + 0.05)) < 0.04
@@ -210,7 +212,18 @@ def test_background_follows_when_what_is_affected_changes() -> None:
     shot._affected, shot._change = marked._affected, marked._change
     again = engine.background(shot, 1001, whole, 1.0, Report())
     assert again is not None
-    assert np.abs(again[0] - truth[0])[again[1] > 0].max() < 1e-3
+    assert again.at_rest
+    assert np.abs(again.rgb - truth[0])[again.coverage > 0].max() < 1e-3
+
+
+def test_a_shadow_that_travels_with_the_object_is_not_in_the_background() -> None:
+    plate, matte, truth = _clip(count=24, pan=0)
+    shadow = np.roll(matte, 8, axis=1) * (matte == 0)
+    plate = np.where(shadow[..., None] > 0, plate * 0.4, plate).astype(np.float32)
+    found = Propagate().background(MemoryShot(plate, matte), 1012, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
+    beyond = (shadow[11] > 0) & (found.clear > 0.5)
+    assert beyond.sum() > 0.5 * (shadow[11] > 0).sum()
+    assert np.abs(found.rgb - truth[11])[beyond].max() < 1e-2
 
 
 def test_cancel_is_heard_between_frames() -> None:

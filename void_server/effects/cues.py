@@ -1,7 +1,7 @@
 """Compare the plate with the background behind it: what differs, and what of it hangs together with the object.
 
-What comes in: per frame the plate, the matte and a recovered background, all at one reduced size. What goes out: a `Look`
-at each frame, and the pixels that are an effect by its own lights. It knows no network, no engine and no file.
+What comes in: per frame the plate, the matte and a recovered background, all at one reduced size. What goes out: a
+`Look` at each frame, and the pixels that are an effect by its own lights. It knows no network, no engine and no file.
 
 A pixel is affected when it deviates from the background by more than noise and misalignment explain, in one region with
 the object. Shadows darken and keep their colour, so they are believed at smaller deviations than anything else.

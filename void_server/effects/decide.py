@@ -1,7 +1,7 @@
 """Decide, pixel by pixel, from what was measured and what the network believes.
 
-What comes in: one frame's look, the region that classical cues find, where the background is beyond suspicion, beliefs. What
-goes out: soft mattes of appearance and physics at the look's size. It knows no other frame's pixels.
+What comes in: one frame's look, the region that classical cues find, where the background is beyond suspicion,
+beliefs. What goes out: soft mattes of appearance and physics at the look's size. It knows no other frame's pixels.
 
 The network tells what belongs to the object, but sees at half of 192 rows; the look is exact to the pixel, but takes a
 passer-by's shadow or an error of registration for the object's. So each is believed where it is good.
@@ -22,7 +22,8 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 LIKELY, SURE = 0.8, 0.9
-"""Chances of appearance: a region is made of likely pixels and holds a sure one. High, since training pays more for what
+"""Chances of appearance: a region is made of likely pixels and holds a sure one. High, since training pays more for
+what
 is missed than for what is too much, which makes regions wide: measured on eight pasted clips, .5 gives a mean overlap
 of .588, .8 .659, .9 .649."""
 PHYSICS_SURE = 0.5

@@ -1,7 +1,7 @@
 """Find what an object did to the scene: measure, believe, decide, frame after frame.
 
-What comes in: plates, mattes and backgrounds of a shot by frame, at one reduced size, and a predictor. What goes out: two
-soft mattes a frame. It knows no engine and no file, and holds a dozen frames at a time.
+What comes in: plates, mattes and backgrounds of a shot by frame, at one reduced size, and a predictor. What goes out:
+two soft mattes a frame. It knows no engine and no file, and holds a dozen frames at a time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def find_affected(
     plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. Frames
     without matte or background map to zeros. Raises JobCancelledError.
     """
-    picks = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
+    picks = (
+        [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
+    )
     some = [plate(frame) for frame in picks]
     gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
     found: dict[int, Affected] = {}
@@ -115,7 +117,8 @@ def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
-    """Whether the object hardly moves in the picture. Before a camera at rest, its effect is then in the background too."""
+    """Whether the object hardly moves in the picture. Before a camera at rest, its effect is then in the background
+    too."""
     marked = [m for m in mattes if m.any()]
     if not marked:
         return False

@@ -1,7 +1,7 @@
 """The learned half: a small network, run by ONNX Runtime, that tells an object's effects from everything else.
 
-What comes in: the evidence of eight frames in a row. What goes out: what the network believes of each. How it was trained,
-and where it fails: MODEL_CARD.md beside this file. It decides nothing.
+What comes in: the evidence of eight frames in a row. What goes out: what the network believes of each. How it was
+trained, and where it fails: MODEL_CARD.md beside this file. It decides nothing.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ class OnnxPredictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
         options.log_severity_level = 3
-        wanted = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in onnxruntime.get_available_providers()]
+        wanted = [
+            p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in onnxruntime.get_available_providers()
+        ]
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=wanted)
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common base
-            raise EngineError(f"{FILE} can't be loaded: {error}.", "Install void-server again: the file is damaged.") from error
+        except Exception as error:
+            raise EngineError(
+                f"{FILE} can't be loaded: {error}.", "Install void-server again: the file is damaged."
+            ) from error
 
     def look(self, evidence: Sequence[Evidence]) -> list[Belief]:
         frames = [*evidence, *[evidence[-1]] * (FRAMES - len(evidence))]

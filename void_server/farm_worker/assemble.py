@@ -229,7 +229,10 @@ def _faded(
 def facts_of(aovs: Mapping[str, Array]) -> dict[str, Any]:
     """What the manifest says of a frame, from its AOVs, float [H, W] each."""
     touched = aovs["change"] > 0
-    mean = {name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None for name in ("coverage", "confidence")}
+    mean = {
+        name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None
+        for name in ("coverage", "confidence")
+    }
     return {"changed": round(float(touched.mean()), 6), **mean}
 
 

@@ -64,7 +64,7 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
 
 def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:
     text = (
-        f"On frames {sequence.spoken(frames)} something may move differently without the object; this engine leaves it as "
-        "it is. Engine void can move it; to wipe it out instead, paint it with --affected-add."
+        f"On frames {sequence.spoken(frames)} something may move differently without the object; this engine leaves it "
+        "as it is. Engine void can move it; to wipe it out instead, paint it with --affected-add."
     )
     return "physics-left", text

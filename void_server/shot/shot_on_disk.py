@@ -216,7 +216,8 @@ class ShotOnDisk:
         return _scaled_soft(self._marks.on("physics", frame, crop or self.whole), scale)
 
     def take_found(self, affected: Mapping[int, Array], physics: Mapping[int, Array]) -> None:
-        """Take what `effects` found, float32 [h, w] by frame, all of one reduced size, in place of a painted `affected`.
+        """Take what `effects` found, float32 [h, w] by frame, all of one reduced size, in place of a painted
+        `affected`.
 
         affected is what may change; physics is told to people and changes nothing by itself.
         """

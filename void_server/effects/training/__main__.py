@@ -1,8 +1,10 @@
 """Make the predictor anew: `python -m void_server.effects.training --help`.
 
-    python -m void_server.effects.training pictures --photographs DIR --out pictures.npz
-    python -m void_server.effects.training train --pictures pictures.npz --out runs/one --minutes 22
-    python -m void_server.effects.training export runs/one/mean-last.pt --out void_server/effects/predictor.onnx
+What comes in: words on the command line. What goes out: a file of pictures, checkpoints, or the ONNX file of the wheel.
+
+python -m void_server.effects.training pictures --photographs DIR --out pictures.npz
+python -m void_server.effects.training train --pictures pictures.npz --out runs/one --minutes 22
+python -m void_server.effects.training export runs/one/mean-last.pt --out void_server/effects/predictor.onnx
 """
 
 from __future__ import annotations
@@ -13,11 +15,16 @@ from pathlib import Path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m void_server.effects.training", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m void_server.effects.training",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     collect = commands.add_parser("pictures", help="gather photographs and made-up textures into one file")
-    collect.add_argument("--photographs", type=Path, metavar="DIR", help="the pictures of Debian's lomiri-wallpapers-16.04")
+    collect.add_argument(
+        "--photographs", type=Path, metavar="DIR", help="the pictures of Debian's lomiri-wallpapers-16.04"
+    )
     collect.add_argument("--out", type=Path, required=True)
     learn = commands.add_parser("train", help="train on one GPU; a run of the shipped length takes 20 to 25 minutes")
     learn.add_argument("--pictures", type=Path, required=True)
@@ -40,13 +47,23 @@ def main() -> None:
         from void_server.effects.training import train
         from void_server.effects.training.pictures import Pictures
 
-        train.train(Pictures.load(args.pictures), args.out, args.minutes, args.scenes, args.workers, args.save_every_s,
-                    args.resume, args.first_share)  # fmt: skip
+        train.train(
+            Pictures.load(args.pictures),
+            args.out,
+            args.minutes,
+            args.scenes,
+            args.workers,
+            args.save_every_s,
+            args.resume,
+            args.first_share,
+        )
     else:
         from void_server.effects.training import export
 
         apart = export.export(export.load(args.checkpoints), args.out)
-        print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB; torch and onnxruntime differ by at most {apart:.1e}")
+        print(
+            f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB; torch and onnxruntime differ by at most {apart:.1e}"
+        )
 
 
 if __name__ == "__main__":

@@ -66,9 +66,13 @@ def stacked(clips: Sequence[Clip]) -> dict[str, Any]:
 
 @torch.no_grad()
 def make(
-    batch: dict[str, Any], atlas: Tensor, plates: Tensor, on_photographs: int, generator: torch.Generator,
+    batch: dict[str, Any],
+    atlas: Tensor,
+    plates: Tensor,
+    on_photographs: int,
+    generator: torch.Generator,
     rays: tuple[int, int] = (10, 6),
-) -> Example:  # fmt: skip
+) -> Example:
     """Draw a batch. The first `on_photographs` clips become cut-outs on photographs, the rest stay ray-cast scenes."""
     device = raycaster.device()
     records = {name: batch[name] for name in ("primitives", "poses", "world", "views")}
@@ -79,8 +83,16 @@ def make(
         light, first = _drawn({k: v[:on_photographs] for k, v in records.items()}, slice(0, TAKES), atlas, (3, 2))
         body = _looked_up(cut["body"].to(device), first)
         made = pasted.lay(light, body, cut, plates, generator)
-        parts.append((made["with_object"], made["without"], made["without"], made["object"], made["to_view"],
-                      torch.ones(on_photographs, device=device)))  # fmt: skip
+        parts.append(
+            (
+                made["with_object"],
+                made["without"],
+                made["without"],
+                made["object"],
+                made["to_view"],
+                torch.ones(on_photographs, device=device),
+            )
+        )
     if on_photographs < len(batch["kind"]):
         rest = {k: v[on_photographs:].copy() for k, v in records.items()}
         rest["views"]["scene"] -= on_photographs
@@ -90,9 +102,16 @@ def make(
         never, _ = _drawn(rest, slice(TAKES + WINDOW, TAKES + 2 * WINDOW), atlas, rays)
         hit = torch.cat([first, first_donors], 1)
         is_object = _looked_up(batch["object"][on_photographs:].to(device).long(), hit) > 0
-        parts.append((torch.cat([window, donors], 1), alone, never, is_object,
-                      batch["to_view"][on_photographs:].to(device).float(),
-                      batch["physics_known"][on_photographs:].to(device).float()))  # fmt: skip
+        parts.append(
+            (
+                torch.cat([window, donors], 1),
+                alone,
+                never,
+                is_object,
+                batch["to_view"][on_photographs:].to(device).float(),
+                batch["physics_known"][on_photographs:].to(device).float(),
+            )
+        )
     whole, alone, never, is_object, to_view, known = (torch.cat(p) for p in zip(*parts))
     return _example(whole, alone, never, is_object.float(), to_view, known, generator)
 
@@ -101,9 +120,14 @@ def _drawn(records: dict[str, Any], pictures: slice, atlas: Tensor, rays: tuple[
     poses, views = (raycaster.on_device(records[name][:, pictures]) for name in ("poses", "views"))
     count = views.shape[1]
     light, first = raycaster.render(
-        raycaster.on_device(records["primitives"]), poses.reshape(-1, PARTS, poses.shape[-1]),
-        raycaster.on_device(records["world"]), views.reshape(-1, views.shape[-1]), atlas, SIZE, *rays,
-    )  # fmt: skip
+        raycaster.on_device(records["primitives"]),
+        poses.reshape(-1, PARTS, poses.shape[-1]),
+        raycaster.on_device(records["world"]),
+        views.reshape(-1, views.shape[-1]),
+        atlas,
+        SIZE,
+        *rays,
+    )
     return light.reshape(-1, count, 3, *SIZE), first.reshape(-1, count, *SIZE)
 
 
@@ -112,8 +136,15 @@ def _looked_up(table: Tensor, first: Tensor) -> Tensor:
     return torch.gather(table, 1, first.clamp_min(0).reshape(len(first), -1)).reshape(first.shape)
 
 
-def _example(whole: Tensor, alone: Tensor, never: Tensor, is_object: Tensor, to_view: Tensor, known: Tensor,
-             generator: torch.Generator) -> Example:  # fmt: skip
+def _example(
+    whole: Tensor,
+    alone: Tensor,
+    never: Tensor,
+    is_object: Tensor,
+    to_view: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+) -> Example:
     count, device = len(whole), whole.device
 
     def uniform(low: float, high: float) -> Tensor:
@@ -144,15 +175,23 @@ def _example(whole: Tensor, alone: Tensor, never: Tensor, is_object: Tensor, to_
     area = solid.mean((1, 2, 3), keepdim=True)
     valid = ((area > 0.001) & (area < 0.6)).float()
     return Example(
-        plates[:, :WINDOW].reshape(-1, 3, *SIZE), middle, matte, coverage, scatter,
-        appearance * outside, sure * outside * valid, physics * outside,
+        plates[:, :WINDOW].reshape(-1, 3, *SIZE),
+        middle,
+        matte,
+        coverage,
+        scatter,
+        appearance * outside,
+        sure * outside * valid,
+        physics * outside,
         physics_sure * outside * valid * known.repeat_interleave(WINDOW).view(-1, 1, 1, 1),
-        F.avg_pool2d(attenuation.clamp(-1.5, 1.5), 2), valid,
-    )  # fmt: skip
+        F.avg_pool2d(attenuation.clamp(-1.5, 1.5), 2),
+        valid,
+    )
 
 
 def _drift(middle: Tensor, uniform: Any) -> Tensor:
-    """What is left of exposure, lens shading and passing clouds once donors are brought to one level: up to some percent."""
+    """What is left of exposure, lens shading and passing clouds once donors are brought to one level: up to some
+    percent."""
     coarse = torch.randn(len(middle), 1, 4, 7, device=middle.device)
     field = F.interpolate(coarse, SIZE, mode="bicubic", align_corners=False)
     return torch.exp(field * (uniform(-0.02, 0.035).clamp_min(0) / 2.2).view(-1, 1, 1, 1))

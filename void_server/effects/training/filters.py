@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 
 def gauss(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, edges repeated. Shifted copies are added up: four times as quick on a GPU as a convolution of planes."""
+    """Gaussian blur, edges repeated. Shifted copies are added up: four times as quick on a GPU as a convolution of
+    planes."""
     weights = kernel(sigma)
     reach, height, width = len(weights) // 2, x.shape[-2], x.shape[-1]
     wide = F.pad(x, (reach, reach, 0, 0), mode="replicate")
     across = sum((wide[..., i : i + width] * w for i, w in enumerate(weights)), start=torch.zeros((), device=x.device))
     tall = F.pad(across, (0, 0, reach, reach), mode="replicate")
-    return sum((tall[..., i : i + height, :] * w for i, w in enumerate(weights)), start=torch.zeros((), device=x.device))
+    return sum(
+        (tall[..., i : i + height, :] * w for i, w in enumerate(weights)), start=torch.zeros((), device=x.device)
+    )
 
 
 def kernel(sigma: float) -> list[float]:
@@ -43,8 +46,11 @@ class Blur(nn.Module):
 
 def grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(x, y) of pixel centres, each [h, w]."""
-    y, x = torch.meshgrid(torch.arange(height, device=device, dtype=torch.float32),
-                          torch.arange(width, device=device, dtype=torch.float32), indexing="ij")  # fmt: skip
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
     return x, y
 
 
@@ -55,7 +61,9 @@ def sample(x: Tensor, u: Tensor, v: Tensor, outside: str = "border") -> Tensor:
     return F.grid_sample(x, at, mode="bilinear", padding_mode=outside, align_corners=True)
 
 
-def through(x: Tensor, place: Tensor, size: tuple[int, int] | None = None, outside: str = "border") -> tuple[Tensor, Tensor]:
+def through(
+    x: Tensor, place: Tensor, size: tuple[int, int] | None = None, outside: str = "border"
+) -> tuple[Tensor, Tensor]:
     """x seen through homographies [N, 3, 3] from result pixels to x's: (picture, 1 where x has such a pixel)."""
     height, width = size or (x.shape[-2], x.shape[-1])
     column, row = grid(height, width, x.device)

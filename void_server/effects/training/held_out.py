@@ -1,7 +1,7 @@
 """Score a network on scenes kept from training: unseen shapes, textures and light rigs.
 
-What comes in: a network. What goes out: intersection over union of appearance pixels, physics cells and all cells, and how
-much is marked beside objects that do nothing.
+What comes in: a network. What goes out: intersection over union of appearance pixels, physics cells and all cells,
+and how much is marked beside objects that do nothing.
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ def score(network: Network, scenes: dict[str, Any], pictures: Pictures, photogra
         _count(counts["cells"], told.any(1)[keep], truth.any(1)[keep].float())
         known = torch.from_numpy(batch["physics_known"]).to(device).repeat_interleave(looks.WINDOW) & keep
         _count(counts["physics cells"], told[known, 1], truth[known, 1].float())
-        _count(counts["physics"], physics > 0, torch.nn.functional.max_pool2d(example.physics, 2),
-               torch.nn.functional.avg_pool2d(example.physics_weight, 2))  # fmt: skip
+        _count(
+            counts["physics"],
+            physics > 0,
+            torch.nn.functional.max_pool2d(example.physics, 2),
+            torch.nn.functional.avg_pool2d(example.physics_weight, 2),
+        )
         nothing = torch.from_numpy(batch["no_effect"]).to(device).repeat_interleave(looks.WINDOW)
         nothing[: round(photographs * BATCH) * looks.WINDOW] = False
         if nothing.any():

@@ -1,9 +1,10 @@
 """Dress a scene: materials, lights, camera move, splashes, and which bodies are the object.
 
-What comes in: one scene's poses and a random generator. What goes out: records for the ray caster for every picture of a
-clip, and the homographies between them. It draws nothing.
+What comes in: one scene's poses and a random generator. What goes out: records for the ray caster for every picture
+of a clip, and the homographies between them. It draws nothing.
 
-A clip is 8 frames in a row and 8 donor frames of the same shot. They are drawn three times over: as photographed (A, all
+A clip is 8 frames in a row and 8 donor frames of the same shot. They are drawn three times over: as photographed (A,
+all
 16), with the object invisible (C, the 8) and with the object never there (B, the 8). A against C is what the object did
 to the light, C against B is what it did to other things.
 """
@@ -73,8 +74,11 @@ def dress(scenes: Mapping[str, Any], index: int, rng: Random, textures: Textures
     start = int(rng.integers(0, FRAMES - WINDOW * step + step))
     window = start + step * np.arange(WINDOW)
     rest = np.setdiff1d(np.arange(FRAMES), window)
-    donors = np.sort(rng.choice(rest, DONORS, replace=False)) if rng.random() < 0.75 else \
-        np.clip(start + rng.integers(-10, WINDOW * step + 10, DONORS), 0, FRAMES - 1)  # fmt: skip
+    donors = (
+        np.sort(rng.choice(rest, DONORS, replace=False))
+        if rng.random() < 0.75
+        else np.clip(start + rng.integers(-10, WINDOW * step + 10, DONORS), 0, FRAMES - 1)
+    )
     takes = np.concatenate([window, donors])
     pick = {key: value[index] for key, value in scenes.items()}
     kind = list(KINDS)[int(pick["kind"])]
@@ -112,11 +116,21 @@ def dress(scenes: Mapping[str, Any], index: int, rng: Random, textures: Textures
     layers = np.array([*movers, *[-1] * LAYERS][:LAYERS])
     body = np.where(primitives["type"] >= 0, pick["body"], -1)
     return Clip(
-        primitives, poses, world, views, to_view,
+        primitives,
+        poses,
+        world,
+        views,
+        to_view,
         np.concatenate([[False], is_object]),
-        takes, np.concatenate([[-1], body]).astype(np.int64), layers, np.isin(layers, list(targets)),
-        len(targets) == 1, int(pick["kind"]), camera["mode"] != "static", no_effect,
-    )  # fmt: skip
+        takes,
+        np.concatenate([[-1], body]).astype(np.int64),
+        layers,
+        np.isin(layers, list(targets)),
+        len(targets) == 1,
+        int(pick["kind"]),
+        camera["mode"] != "static",
+        no_effect,
+    )
 
 
 def colour(rng: Random, low: float = 0.03, high: float = 0.9) -> Matrix:
@@ -142,11 +156,17 @@ def _materials(pick: Mapping[str, Any], rng: Random, textures: Textures) -> Reco
 
 def _material(rng: Random, textures: Textures) -> dict[str, Any]:
     return {
-        "colour": colour(rng), "tile": rng.integers(textures.all), "tile_scale": rng.uniform(0.2, 3),
-        "tile_mix": rng.choice([0, 0.2, 0.6, 1]), "mirror": rng.choice([0, 0.04, 0.2, 0.5], p=[0.6, 0.2, 0.1, 0.1]),
-        "rough": rng.choice([0, 0.05, 0.15]), "pattern": rng.choice([0, 0, 0, 0, 1, 2, 3]),
-        "pattern_scale": rng.uniform(1, 8), "colour2": colour(rng), "shift": rng.uniform(0, 5, 2),
-    }  # fmt: skip
+        "colour": colour(rng),
+        "tile": rng.integers(textures.all),
+        "tile_scale": rng.uniform(0.2, 3),
+        "tile_mix": rng.choice([0, 0.2, 0.6, 1]),
+        "mirror": rng.choice([0, 0.04, 0.2, 0.5], p=[0.6, 0.2, 0.1, 0.1]),
+        "rough": rng.choice([0, 0.05, 0.15]),
+        "pattern": rng.choice([0, 0, 0, 0, 1, 2, 3]),
+        "pattern_scale": rng.uniform(1, 8),
+        "colour2": colour(rng),
+        "shift": rng.uniform(0, 5, 2),
+    }
 
 
 def _world(rng: Random, textures: Textures, water: bool, held_out: bool) -> Records:
@@ -154,7 +174,10 @@ def _world(rng: Random, textures: Textures, water: bool, held_out: bool) -> Reco
     w["tile"] = rng.integers(textures.photographs if rng.random() < 0.5 else textures.all)
     w["tile_scale"], w["tile_mix"] = np.exp(rng.uniform(np.log(0.08), np.log(1.2))), rng.uniform(0.2, 1)
     w["colour"] = colour(rng, 0.15, 0.9)
-    w["mirror"], w["rough"] = rng.choice([0, 0.03, rng.uniform(0.05, 0.5)], p=[0.55, 0.2, 0.25]), rng.choice([0, 0.03, 0.1])
+    w["mirror"], w["rough"] = (
+        rng.choice([0, 0.03, rng.uniform(0.05, 0.5)], p=[0.55, 0.2, 0.25]),
+        rng.choice([0, 0.03, 0.1]),
+    )
     w["fresnel_gain"] = rng.uniform(0.5, 1)
     if rng.random() < 0.25:
         w["pattern"], w["pattern_scale"], w["colour2"] = rng.integers(1, 4), rng.uniform(0.4, 3), colour(rng)
@@ -173,8 +196,11 @@ def _world(rng: Random, textures: Textures, water: bool, held_out: bool) -> Reco
         tint = 0.35 if held_out else 0.15
         strength = np.exp(rng.uniform(np.log(0.4), np.log(3.5))) * (1 if k == 0 else 0.5)
         light["colour"] = strength * (1 + rng.uniform(-tint, tint, 3))
-    w["zenith"] = np.array([0.7, 0.85, 1]) * (1 - rng.uniform() * np.array([0.4, 0.3, 0])) if rng.random() < 0.7 else \
-        colour(rng, 0.3, 1)  # fmt: skip
+    w["zenith"] = (
+        np.array([0.7, 0.85, 1]) * (1 - rng.uniform() * np.array([0.4, 0.3, 0]))
+        if rng.random() < 0.7
+        else colour(rng, 0.3, 1)
+    )
     w["horizon"] = colour(rng, 0.4, 1) if rng.random() < 0.4 else (0.85, 0.88, 0.9)
     w["sky_tile"] = rng.integers(textures.photographs if rng.random() < 0.8 else textures.all)
     w["sky_mix"], w["sky_scale"], w["sky_fade"] = rng.choice([0, 0.6, 1]), rng.uniform(0.2, 0.7), rng.uniform(0, 2)
@@ -218,8 +244,15 @@ def _camera(pick: Mapping[str, Any], rng: Random, window: npt.NDArray[np.int64],
     roll = np.radians(rng.normal() * 2)
     right, up = right * np.cos(roll) + up * np.sin(roll), up * np.cos(roll) - right * np.sin(roll)
     tan_y = np.tan(field / 2)
-    return {"mode": mode, "eye": eyes, "right": right, "up": up, "forward": forward, "tan": (tan_y * WIDTH / HEIGHT, tan_y),
-            "middle": middle}  # fmt: skip
+    return {
+        "mode": mode,
+        "eye": eyes,
+        "right": right,
+        "up": up,
+        "forward": forward,
+        "tan": (tan_y * WIDTH / HEIGHT, tan_y),
+        "middle": middle,
+    }
 
 
 def _clear_the_view(pick: Mapping[str, Any], primitives: Records, camera: Mapping[str, Any], window: Any) -> None:
@@ -237,9 +270,17 @@ def _clear_the_view(pick: Mapping[str, Any], primitives: Records, camera: Mappin
 def rotation_matrix(q: Any) -> Matrix:
     """[..., 3, 3] of quaternions (w, x, y, z) [..., 4]."""
     w, x, y, z = np.moveaxis(np.asarray(q, float), -1, 0)
-    rows = [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)]  # fmt: skip
+    rows = [
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return np.stack(rows, -1).reshape(*np.shape(w), 3, 3)
 
 
@@ -278,8 +319,9 @@ def _ripples(pick: Mapping[str, Any], rng: Random, views: Records, takes: Any, s
         views["ripples"][:, 1] = second
 
 
-def _throw(pick: Mapping[str, Any], rng: Random, primitives: Records, poses: Records, takes: Any, size: float,
-           water: bool) -> None:  # fmt: skip
+def _throw(
+    pick: Mapping[str, Any], rng: Random, primitives: Records, poses: Records, takes: Any, size: float, water: bool
+) -> None:
     """Drops or dust thrown up by the object: small balls in the A pictures alone."""
     spare = np.flatnonzero(primitives["type"] < 0)[:4]
     spread, up = rng.normal(size=(4, 2)) * size * 1.5, rng.uniform(0.8, 3, 4) * np.sqrt(size * 3)

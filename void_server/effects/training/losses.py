@@ -1,4 +1,5 @@
-"""How wrong the network's answers are. What comes in: its logits and an `Example`. What goes out: one number and its parts."""
+"""How wrong the network's answers are. What comes in: its logits and an `Example`. What goes out: one number and its
+parts."""
 
 from __future__ import annotations
 
@@ -34,14 +35,17 @@ def loss(example: Example, outputs: tuple[Tensor, ...]) -> tuple[Tensor, dict[st
 
 def cell_labels(example: Example) -> Tensor:
     """[N, 2, h/24, w/24]: cells that hold any pixel of either kind."""
-    pooled = [F.max_pool2d(x * w, CELL_PX // 2, ceil_mode=True)
-              for x, w in ((example.appearance, example.appearance_weight), (example.physics, example.physics_weight))]  # fmt: skip
+    pooled = [
+        F.max_pool2d(x * w, CELL_PX // 2, ceil_mode=True)
+        for x, w in ((example.appearance, example.appearance_weight), (example.physics, example.physics_weight))
+    ]
     return torch.cat(pooled, 1)
 
 
 def _cross(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    each = F.binary_cross_entropy_with_logits(logits, truth, pos_weight=torch.tensor(2.0, device=logits.device),
-                                              reduction="none")  # fmt: skip
+    each = F.binary_cross_entropy_with_logits(
+        logits, truth, pos_weight=torch.tensor(2.0, device=logits.device), reduction="none"
+    )
     weight = weight.expand_as(each)
     return (each * weight).sum() / weight.sum().clamp_min(1)
 

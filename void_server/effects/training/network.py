@@ -46,10 +46,22 @@ class Evidence(nn.Module):
         size = [plate.shape[-2], plate.shape[-1]]
         near = F.interpolate(self.near(quarter), size, mode="bilinear", align_corners=False)
         far = F.interpolate(self.far(eighth), size, mode="bilinear", align_corners=False)
-        return torch.cat([
-            (plate - 0.45) * 4, (behind - 0.45) * 4, matte * 2 - 1, near * 3, far * 6, ratio * 3, (ratio - before) * 4,
-            hue * 10, self._texture(plate, behind) * 2 - 1, coverage * 2 - 1, (scatter * 15).clamp(0, 3),
-        ], 1)  # fmt: skip
+        return torch.cat(
+            [
+                (plate - 0.45) * 4,
+                (behind - 0.45) * 4,
+                matte * 2 - 1,
+                near * 3,
+                far * 6,
+                ratio * 3,
+                (ratio - before) * 4,
+                hue * 10,
+                self._texture(plate, behind) * 2 - 1,
+                coverage * 2 - 1,
+                (scatter * 15).clamp(0, 3),
+            ],
+            1,
+        )
 
     def _log(self, code: Tensor) -> Tensor:
         return torch.log(self.fine((code * self.luminance).sum(1, keepdim=True)) + 0.04)
@@ -79,7 +91,8 @@ def _chroma(code: Tensor) -> Tensor:
 
 
 def shifted(x: Tensor) -> Tensor:
-    """An eighth of the channels from the next frame, an eighth from the one before; ends repeat. x: [N * 8, C, h, w]."""
+    """An eighth of the channels from the next frame, an eighth from the one before; ends repeat. x: [N * 8, C, h,
+    w]."""
     _, channels, height, width = x.shape
     share = channels // 8
     x = x.reshape(-1, FRAMES, channels, height, width)
@@ -90,7 +103,9 @@ def shifted(x: Tensor) -> Tensor:
 
 class _Conv(nn.Sequential):
     def __init__(self, before: int, after: int, size: int = 3) -> None:
-        super().__init__(nn.Conv2d(before, after, size, padding=size // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU6())
+        super().__init__(
+            nn.Conv2d(before, after, size, padding=size // 2, bias=False), nn.BatchNorm2d(after), nn.ReLU6()
+        )
 
 
 class Network(nn.Module):
@@ -122,7 +137,8 @@ class Network(nn.Module):
     def forward(
         self, plate: Tensor, behind: Tensor, matte: Tensor, coverage: Tensor, scatter: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(appearance [N, 1, h/2, w/2], log attenuation likewise, physics [N, 1, h/4, w/4], cells [N, 2, h/24, w/24])."""
+        """(appearance [N, 1, h/2, w/2], log attenuation likewise, physics [N, 1, h/4, w/4], cells [N, 2, h/24,
+        w/24])."""
         with torch.autocast(plate.device.type, enabled=False):
             seen = self.evidence(plate, behind, matte, coverage, scatter)
         if seen.is_cuda:
@@ -149,8 +165,18 @@ class Network(nn.Module):
         looks, physics = self.appearance(y2), self.physics(y4)
         coarse = F.avg_pool2d(looks[:, :1], 2)
         cell = {"kernel_size": CELL_PX // 4, "ceil_mode": True}
-        cells = self.cells(torch.cat([F.max_pool2d(y4, **cell), F.avg_pool2d(y4, **cell), F.max_pool2d(coarse, **cell),
-                                      F.max_pool2d(physics, **cell), F.avg_pool2d(coarse, **cell)], 1))  # fmt: skip
+        cells = self.cells(
+            torch.cat(
+                [
+                    F.max_pool2d(y4, **cell),
+                    F.avg_pool2d(y4, **cell),
+                    F.max_pool2d(coarse, **cell),
+                    F.max_pool2d(physics, **cell),
+                    F.avg_pool2d(coarse, **cell),
+                ],
+                1,
+            )
+        )
         return looks[:, :1], looks[:, 1:], physics, cells
 
 
@@ -165,6 +191,8 @@ class Deployed(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, plate: Tensor, behind: Tensor, matte: Tensor, coverage: Tensor, scatter: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, plate: Tensor, behind: Tensor, matte: Tensor, coverage: Tensor, scatter: Tensor
+    ) -> tuple[Tensor, ...]:
         looks, attenuation, physics, cells = self.network(plate, behind, matte, coverage, scatter)
         return torch.sigmoid(looks), attenuation, torch.sigmoid(physics), torch.sigmoid(cells)

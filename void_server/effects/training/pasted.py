@@ -23,7 +23,9 @@ GAMMA = 2.2
 BLURS = (0.4, 1.0, 2.0, 3.2, 5.0)
 
 
-def lay(light: Tensor, body: Tensor, batch: dict[str, Any], plates: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def lay(
+    light: Tensor, body: Tensor, batch: dict[str, Any], plates: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
     """light [N, T, 3, h, w] and body [N, T, h, w] (which body each pixel shows) of the first T takes of N clips.
 
     Returns with_object [N, T, 3, h, w], without [N, WINDOW, 3, h, w], object [N, T, h, w] bool, to_view [N, T, 3, 3]:
@@ -53,16 +55,17 @@ def lay(light: Tensor, body: Tensor, batch: dict[str, Any], plates: Tensor, gene
         layers.append((mask, own))
         dark, glow, glow_share = _effects(mask, tinted, uniform, chance)
         on = 1 - nothing * own  # an object with no effect at all: passers-by keep theirs
-        for target, part in ((shown, on), (bare, on * (1 - own))):
+        for picture, part in ((shown, on), (bare, on * (1 - own))):
             share = part.view(-1, 1, 1, 1, 1)
-            target *= 1 - share * dark
-            target.lerp_(glow, share * glow_share)
+            picture.mul_(1 - share * dark)
+            picture.lerp_(glow, share * glow_share)
     for mask, own in reversed(layers):
         soft = gauss(mask.reshape(-1, 1, height, width), 0.7).reshape(count, takes, 1, height, width)
         shown.lerp_(tinted, soft)
         bare.lerp_(tinted, soft * (1 - own.view(-1, 1, 1, 1, 1)))
-        is_object = torch.maximum(is_object * (1 - (mask > 0).float() * (1 - own.view(-1, 1, 1, 1))),
-                                  mask * own.view(-1, 1, 1, 1))  # fmt: skip
+        is_object = torch.maximum(
+            is_object * (1 - (mask > 0).float() * (1 - own.view(-1, 1, 1, 1))), mask * own.view(-1, 1, 1, 1)
+        )
     return {"with_object": shown, "without": bare[:, :WINDOW], "object": is_object > 0.5, "to_view": to_view}
 
 
@@ -102,7 +105,8 @@ def _scenery(plates: Tensor, when: Tensor, uniform: Any, chance: Any, size: tupl
 
 
 def _path(since: Tensor, uniform: Any, size: tuple[int, int]) -> Tensor:
-    """[N, T, 3, 3] from picture pixels to plate pixels: pan, tilt, zoom and roll at a steady rate, and a shaking hand."""
+    """[N, T, 3, 3] from picture pixels to plate pixels: pan, tilt, zoom and roll at a steady rate, and a shaking
+    hand."""
     count, takes = since.shape
     height, width = size
     scale = uniform(0.75, 1.7, 1) * (1 + 0.006 * uniform(-1, 1, 1) * since)
@@ -113,8 +117,17 @@ def _path(since: Tensor, uniform: Any, size: tuple[int, int]) -> Tensor:
     c, s = torch.cos(angle) * scale, torch.sin(angle) * scale
     x0, y0 = (width - 1) / 2, (height - 1) / 2
     zero, one = torch.zeros_like(c), torch.ones_like(c)
-    rows = [c, -s, centre[..., 0] - c * x0 + s * y0, s, c, centre[..., 1] - s * x0 - c * y0,
-            zero + 2e-5 * uniform(-1, 1, 1), zero, one]  # fmt: skip
+    rows = [
+        c,
+        -s,
+        centre[..., 0] - c * x0 + s * y0,
+        s,
+        c,
+        centre[..., 1] - s * x0 - c * y0,
+        zero + 2e-5 * uniform(-1, 1, 1),
+        zero,
+        one,
+    ]
     return torch.stack(rows, -1).reshape(count, takes, 3, 3)
 
 
@@ -155,17 +168,29 @@ def _effects(mask: Tensor, tinted: Tensor, uniform: Any, chance: Any) -> tuple[T
     contact = contact * (has["contact"] * uniform(0.2, 0.8)).view(-1, 1, 1, 1, 1)
     hue = torch.stack([uniform(0.98, 1.05), uniform(0.9, 1.0), uniform(0.75, 1.0)], 1).view(-1, 1, 3, 1, 1)
     dark = (torch.maximum(cast, contact) * hue).clamp(0, 0.97)
-    image = _fallen(torch.cat([mask[:, :, None], tinted * mask[:, :, None]], 2), feet, uniform(0.7, 1.05),
-                    torch.zeros(count, device=mask.device), lifted * 0, uniform(0, 3), uniform(0.05, 0.4))  # fmt: skip
+    image = _fallen(
+        torch.cat([mask[:, :, None], tinted * mask[:, :, None]], 2),
+        feet,
+        uniform(0.7, 1.05),
+        torch.zeros(count, device=mask.device),
+        lifted * 0,
+        uniform(0, 3),
+        uniform(0.05, 0.4),
+    )
     image = gauss(image.reshape(-1, 4, height, width), 0.8).reshape(count, takes, 4, height, width)
     share = image[:, :, :1] * (has["mirror"] * uniform(0.1, 0.65)).view(-1, 1, 1, 1, 1)
     return dark, image[:, :, 1:] / image[:, :, :1].clamp_min(0.05) * uniform(0.5, 1.0, 1, 1, 1, 1), share
 
 
 def _fallen(
-    layer: Tensor, feet: Tensor, squash: Tensor, shear: Tensor, lifted: Tensor,
-    ripple: Tensor | None = None, wave: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+    layer: Tensor,
+    feet: Tensor,
+    squash: Tensor,
+    shear: Tensor,
+    lifted: Tensor,
+    ripple: Tensor | None = None,
+    wave: Tensor | None = None,
+) -> Tensor:
     """layer [N, T, C, h, w] turned over about the row of its feet, squashed, sheared and moved down by `lifted`."""
     count, takes, channels, height, width = layer.shape
     x, y = grid(height, width, layer.device)
@@ -180,8 +205,12 @@ def _fallen(
         beat = torch.arange(takes, device=layer.device).view(1, -1, 1, 1)
         u = u + each(ripple) * torch.sin(each(wave) * y * 6.28 / 2 + beat * 0.9)
     v = each(feet) - above
-    out = sample(layer.reshape(-1, channels, height, width), u.expand(count, takes, height, width).reshape(-1, height, width),
-                 v.reshape(-1, height, width), "zeros")  # fmt: skip
+    out = sample(
+        layer.reshape(-1, channels, height, width),
+        u.expand(count, takes, height, width).reshape(-1, height, width),
+        v.reshape(-1, height, width),
+        "zeros",
+    )
     there = (above > -1).float().reshape(-1, 1, height, width)
     return (out * there).reshape(layer.shape)
 

@@ -1,6 +1,7 @@
 """Photographs and made-up patterns that training pictures are covered with.
 
-What comes in: photographs that came with installed packages, or lie in a folder. What goes out: an atlas of tiles for the
+What comes in: photographs that came with installed packages, or lie in a folder. What goes out: an atlas of tiles for
+the
 ray caster, and whole plates to paste cut-outs on. Only photographs in the public domain or under CC0 or CC BY are named
 here; the model card lists them.
 """
@@ -22,16 +23,33 @@ Bytes = npt.NDArray[np.uint8]
 
 PACKAGED = {
     # scikit-image's data/README and docstrings give public domain or CC0 for each of these.
-    "skimage/data": ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "gravel.png", "rocket.jpg",
-                     "hubble_deep_field.jpg", "coins.png"),
+    "skimage/data": (
+        "astronaut.png",
+        "brick.png",
+        "chelsea.png",
+        "coffee.png",
+        "grass.png",
+        "gravel.png",
+        "rocket.jpg",
+        "hubble_deep_field.jpg",
+        "coins.png",
+    ),
     # scikit-learn's datasets/images/README: CC BY.
     "sklearn/datasets": ("images/china.jpg", "images/flower.jpg"),
-}  # fmt: skip
-LOMIRI = ("Picture_0B_by_freespace.jpg", "Picture_1A_by_freespace.jpg", "Wine_by_Jakkub_Mede.jpg",
-          "aitzgorri_by_Aitzol_Berasategi.jpg", "friends_by_Aitzol_Berasategi.jpg", "life_by_Aitzol_Berasategi.jpg",
-          "picosdeeuropa_by_Aitzol_Berasategi.jpg", "seeding_by_Clements_Engelhardt.jpg",
-          "sunset_by_Aitzol_Berasategi.jpg")  # fmt: skip
-"""CC BY 4.0 and CC0 photographs of Debian's lomiri-wallpapers-16.04, by its copyright file; the others there are CC BY-SA."""
+}
+LOMIRI = (
+    "Picture_0B_by_freespace.jpg",
+    "Picture_1A_by_freespace.jpg",
+    "Wine_by_Jakkub_Mede.jpg",
+    "aitzgorri_by_Aitzol_Berasategi.jpg",
+    "friends_by_Aitzol_Berasategi.jpg",
+    "life_by_Aitzol_Berasategi.jpg",
+    "picosdeeuropa_by_Aitzol_Berasategi.jpg",
+    "seeding_by_Clements_Engelhardt.jpg",
+    "sunset_by_Aitzol_Berasategi.jpg",
+)
+"""CC BY 4.0 and CC0 photographs of Debian's lomiri-wallpapers-16.04, by its copyright file; the others there are CC
+BY-SA."""
 
 CROPS, MADE = 4, 112
 
@@ -43,7 +61,9 @@ def collect(folder: Path | None, seed: int = 0) -> Pictures:
     crops = [_crop(rng, p) for p in found for _ in range(CROPS)]
     made = [_made(rng) for _ in range(MADE)]
     plates = [_plate(rng, p) for p in found if min(p.shape[:2]) >= 300]
-    return Pictures(np.stack([_mipmaps(t) for t in [*crops, *made]]), len(crops), np.stack(plates).transpose(0, 3, 1, 2))
+    return Pictures(
+        np.stack([_mipmaps(t) for t in [*crops, *made]]), len(crops), np.stack(plates).transpose(0, 3, 1, 2)
+    )
 
 
 def _packaged() -> list[Bytes]:

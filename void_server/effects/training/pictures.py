@@ -1,7 +1,7 @@
 """The pictures that training scenes are covered with, as one file.
 
-What comes in and goes out: tiles for the ray caster's surfaces, whole plates to paste on. It does not know where they came
-from; `photographs` makes them.
+What comes in and goes out: tiles for the ray caster's surfaces, whole plates to paste on. It does not know where they
+came from; `photographs` makes them.
 """
 
 from __future__ import annotations

@@ -25,21 +25,71 @@ SOURCE = Path(__file__).with_name("raycaster.cu")
 
 
 def _record(*fields: Any) -> np.dtype[Any]:
-    return np.dtype([(f, "f4") if isinstance(f, str) else (f[0], *f[1:]) if len(f) > 2 else (f[0], "f4", f[1])
-                     for f in fields])  # fmt: skip
+    return np.dtype(
+        [(f, "f4") if isinstance(f, str) else (f[0], *f[1:]) if len(f) > 2 else (f[0], "f4", f[1]) for f in fields]
+    )
 
 
-PRIMITIVE = _record("type", ("half", 3), "tile", "tile_scale", "tile_mix", ("colour", 3), "mirror", "rough", "ghost",
-                    "pattern", "pattern_scale", ("colour2", 3), ("shift", 2))  # fmt: skip
+PRIMITIVE = _record(
+    "type",
+    ("half", 3),
+    "tile",
+    "tile_scale",
+    "tile_mix",
+    ("colour", 3),
+    "mirror",
+    "rough",
+    "ghost",
+    "pattern",
+    "pattern_scale",
+    ("colour2", 3),
+    ("shift", 2),
+)
 POSE = _record(("rotation", 9), ("centre", 3), "present")
 LIGHT = _record(("direction", 3), "radius", ("colour", 3))
-WORLD = _record("tile", "tile_scale", "tile_mix", ("colour", 3), "mirror", "rough", "pattern", "pattern_scale",
-                ("colour2", 3), "stain", "stain_scale", "stain_mix", "fog", "angle", "water", "wave_height",
-                "wave_frequency", "wave_speed", "fresnel_gain", ("lights", LIGHT, LIGHTS), ("zenith", 3), ("horizon", 3),
-                "sky_tile", "sky_mix", "sky_scale", "sky_fade", "ambient", "occluded")  # fmt: skip
+WORLD = _record(
+    "tile",
+    "tile_scale",
+    "tile_mix",
+    ("colour", 3),
+    "mirror",
+    "rough",
+    "pattern",
+    "pattern_scale",
+    ("colour2", 3),
+    "stain",
+    "stain_scale",
+    "stain_mix",
+    "fog",
+    "angle",
+    "water",
+    "wave_height",
+    "wave_frequency",
+    "wave_speed",
+    "fresnel_gain",
+    ("lights", LIGHT, LIGHTS),
+    ("zenith", 3),
+    ("horizon", 3),
+    "sky_tile",
+    "sky_mix",
+    "sky_scale",
+    "sky_fade",
+    "ambient",
+    "occluded",
+)
 RIPPLE = _record("x", "y", "height", "frequency", "phase", "decay")
-VIEW = _record(("eye", 3), ("right", 3), ("up", 3), ("forward", 3), "tan_x", "tan_y", "time", "seed", "scene",
-               ("ripples", RIPPLE, RIPPLES))  # fmt: skip
+VIEW = _record(
+    ("eye", 3),
+    ("right", 3),
+    ("up", 3),
+    ("forward", 3),
+    "tan_x",
+    "tan_y",
+    "time",
+    "seed",
+    "scene",
+    ("ripples", RIPPLE, RIPPLES),
+)
 """The structs of raycaster.cu, field for field; all floats, so nothing is padded."""
 
 
@@ -56,11 +106,17 @@ def _library() -> ctypes.CDLL:
     gpu = device().type == "cuda"
     compiler = shutil.which("nvcc" if gpu else "g++")
     if compiler is None:
-        raise EngineError(f"{'nvcc' if gpu else 'g++'} was not found.", "Install CUDA's compiler, or g++ without a GPU.")
-    words = ["-O3", "--use_fast_math", "-arch=native", "-Xcompiler", "-fPIC"] if gpu else \
-            ["-O3", "-ffast-math", "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]  # fmt: skip
-    done = subprocess.run([compiler, *words, "-shared", str(SOURCE), "-o", str(library)], capture_output=True, text=True,
-                          check=False)  # fmt: skip
+        raise EngineError(
+            f"{'nvcc' if gpu else 'g++'} was not found.", "Install CUDA's compiler, or g++ without a GPU."
+        )
+    words = (
+        ["-O3", "--use_fast_math", "-arch=native", "-Xcompiler", "-fPIC"]
+        if gpu
+        else ["-O3", "-ffast-math", "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
+    )
+    done = subprocess.run(
+        [compiler, *words, "-shared", str(SOURCE), "-o", str(library)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise EngineError(f"raycaster.cu does not compile: {done.stderr.strip()[:300]}", "See the compiler's message.")
     return ctypes.CDLL(str(library))
@@ -84,13 +140,21 @@ def _stream() -> ctypes.c_void_p:
 def _check() -> None:
     code = _library().last_error()
     if code:
-        raise EngineError(f"The ray caster's launch failed with CUDA error {code}.", "Report this with the card's name.")
+        raise EngineError(
+            f"The ray caster's launch failed with CUDA error {code}.", "Report this with the card's name."
+        )
 
 
 def render(
-    primitives: torch.Tensor, poses: torch.Tensor, worlds: torch.Tensor, views: torch.Tensor, atlas: torch.Tensor,
-    size: tuple[int, int], light_rays: int, sky_rays: int,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    primitives: torch.Tensor,
+    poses: torch.Tensor,
+    worlds: torch.Tensor,
+    views: torch.Tensor,
+    atlas: torch.Tensor,
+    size: tuple[int, int],
+    light_rays: int,
+    sky_rays: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(light float32 [P, 3, h, w], first hit int64 [P, h, w]: -1 sky, 0 ground, i + 1 part i) of P pictures.
 
     primitives [S, PARTS, .], worlds [S, .] by scene; poses [P, PARTS, .], views [P, .] by picture, as `on_device` makes
@@ -101,8 +165,22 @@ def render(
     assert poses.shape[:2] == (count, PARTS)
     light = torch.empty(count, height, width, 3, device=device())
     first = torch.empty(count, height, width, dtype=torch.int8, device=device())
-    _library().render(_at(primitives), _at(poses), _at(worlds), _at(views), _at(atlas), atlas.shape[1], count, width,
-                      height, light_rays, sky_rays, _at(light), _at(first), _stream())  # fmt: skip
+    _library().render(
+        _at(primitives),
+        _at(poses),
+        _at(worlds),
+        _at(views),
+        _at(atlas),
+        atlas.shape[1],
+        count,
+        width,
+        height,
+        light_rays,
+        sky_rays,
+        _at(light),
+        _at(first),
+        _stream(),
+    )
     _check()
     return light.permute(0, 3, 1, 2), first.long()
 
@@ -121,7 +199,18 @@ def masked_median(
     coverage = torch.empty(clips, height, width, device=device())
     scatter = torch.empty_like(coverage)
     taken, to_view = taken.float().contiguous(), to_view.float().contiguous()
-    _library().masked_median(_at(seen), _at(taken), _at(to_view), clips, count, width, height, _at(middle), _at(coverage),
-                             _at(scatter), _stream())  # fmt: skip
+    _library().masked_median(
+        _at(seen),
+        _at(taken),
+        _at(to_view),
+        clips,
+        count,
+        width,
+        height,
+        _at(middle),
+        _at(coverage),
+        _at(scatter),
+        _stream(),
+    )
     _check()
     return middle.permute(0, 3, 1, 2), coverage[:, None], scatter[:, None]

@@ -3,12 +3,14 @@
 What comes in: a seed. What goes out: the parts, and where every body is on each of 40 frames, once with the object
 (body 0) and once simulated again without it. Poses alone: MuJoCo draws nothing here.
 
-The kinds are those in which an object does something to others: it hits, carries, holds up, presses on, floats beside, or
+The kinds are those in which an object does something to others: it hits, carries, holds up, presses on, floats
+beside, or
 merely passes. Source of the idea, full scene against re-simulated scene: VOID's training pairs (arXiv 2604.02296).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -29,8 +31,17 @@ SPARE_PARTS = 4
 """Left free for what `looks` throws in: splashes, dust."""
 WORLD = BODIES - 1
 """The body of walls and whatever else never moves."""
-KINDS = {"roll": 0.12, "drop": 0.09, "support": 0.13, "static": 0.12, "mover": 0.27, "fly": 0.05, "float": 0.11,
-         "carry": 0.06, "sit": 0.05}  # fmt: skip
+KINDS = {
+    "roll": 0.12,
+    "drop": 0.09,
+    "support": 0.13,
+    "static": 0.12,
+    "mover": 0.27,
+    "fly": 0.05,
+    "float": 0.11,
+    "carry": 0.06,
+    "sit": 0.05,
+}
 
 
 @dataclasses.dataclass
@@ -93,10 +104,8 @@ def _some(job: tuple[int, int, bool]) -> dict[str, Any]:
     seed, count, held_out = job
     found: list[dict[str, Any]] = []
     while len(found) < count:
-        try:
+        with contextlib.suppress(ValueError):  # what MuJoCo raises for a scene it can't build
             found.append(make(seed, held_out))
-        except ValueError:  # what MuJoCo raises for a scene it can't build
-            pass
         seed += 1
     return {key: np.stack([f[key] for f in found]) for key in found[0]}
 
@@ -106,9 +115,16 @@ def _invent(rng: Random, held_out: bool) -> Scene:
     movers = ("animal", "duck") if held_out else shapes.MOVERS
     things = ("duck", "lump") if held_out else shapes.THINGS
     bodies = {
-        "roll": _roll, "drop": _drop, "support": _support, "static": _static, "sit": _sit,
-        "mover": _mover, "carry": _carry, "fly": _fly, "float": _float,
-    }[kind](rng, movers, things)  # fmt: skip
+        "roll": _roll,
+        "drop": _drop,
+        "support": _support,
+        "static": _static,
+        "sit": _sit,
+        "mover": _mover,
+        "carry": _carry,
+        "fly": _fly,
+        "float": _float,
+    }[kind](rng, movers, things)
     _add_others(rng, bodies, floating=kind == "float")
     return Scene(kind, bodies, _walls(rng))
 
@@ -152,16 +168,32 @@ def _roll(rng: Random, movers: Any, things: Any) -> list[Body]:
     angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(1.5, 6)
     way = np.array([np.cos(angle), np.sin(angle)])
     at = -way * rng.uniform(0.6, 2.2) + _flat(rng, 0.3)
-    return [Body(parts, _on(at, height + 0.02), _heading(rng), speed=_on(way * speed, 0),
-                 spin=np.array([-way[1], way[0], 0]) * speed / size, density=rng.uniform(400, 1500))]  # fmt: skip
+    return [
+        Body(
+            parts,
+            _on(at, height + 0.02),
+            _heading(rng),
+            speed=_on(way * speed, 0),
+            spin=np.array([-way[1], way[0], 0]) * speed / size,
+            density=rng.uniform(400, 1500),
+        )
+    ]
 
 
 def _drop(rng: Random, movers: Any, things: Any) -> list[Body]:
     del movers
     parts, height, _ = _thing(rng, things, 0.15, 0.55)
     at = _on(_flat(rng, 0.4), height + rng.uniform(0.3, 2.2))
-    return [Body(parts, at, shapes.after(_heading(rng), shapes.spun(rng, 1.5)), speed=_on(_flat(rng, 1), -rng.uniform(0, 2)),
-                 spin=rng.normal(size=3) * 2, density=rng.uniform(400, 1500))]  # fmt: skip
+    return [
+        Body(
+            parts,
+            at,
+            shapes.after(_heading(rng), shapes.spun(rng, 1.5)),
+            speed=_on(_flat(rng, 1), -rng.uniform(0, 2)),
+            spin=rng.normal(size=3) * 2,
+            density=rng.uniform(400, 1500),
+        )
+    ]
 
 
 def _static(rng: Random, movers: Any, things: Any) -> list[Body]:
@@ -220,7 +252,9 @@ def _carry(rng: Random, movers: Any, things: Any) -> list[Body]:
 
 def _fly(rng: Random, movers: Any, things: Any) -> list[Body]:
     parts, _, _ = _thing(rng, [*things, movers[-1]], 0.15, 0.55)
-    path = _walked(rng, _flat(rng, 1), rng.uniform(0, 3), rng.uniform(0, 6.28), rng.uniform(0.6, 2.5), rng.uniform(0, 0.2))
+    path = _walked(
+        rng, _flat(rng, 1), rng.uniform(0, 3), rng.uniform(0, 6.28), rng.uniform(0.6, 2.5), rng.uniform(0, 0.2)
+    )
     return [Body(parts, path[0, :3], path[0, 3:], path)]
 
 
@@ -233,7 +267,8 @@ def _float(rng: Random, movers: Any, things: Any) -> list[Body]:
 
 
 def _add_others(rng: Random, bodies: list[Body], floating: bool) -> None:
-    """Neighbours that may be hit, and passers-by with shadows of their own, which have nothing to do with the object."""
+    """Neighbours that may be hit, and passers-by with shadows of their own, which have nothing to do with the
+    object."""
     origin = bodies[0].at
     if rng.random() < 0.6 and not floating:
         for _ in range(int(rng.integers(1, 3))):

@@ -1,7 +1,7 @@
 """What a camera, a codec and a hasty roto artist do to a perfect picture.
 
-What comes in: linear light and exact masks. What goes out: display-like code in [0, 1] with exposure, contrast, softness,
-grain, flicker and blocks; mattes that are grown, shrunk, shaken or late. It knows no scene.
+What comes in: linear light and exact masks. What goes out: display-like code in [0, 1] with exposure, contrast,
+softness, grain, flicker and blocks; mattes that are grown, shrunk, shaken or late. It knows no scene.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ MOST_OFF = 0.06
 
 
 def exposed(light: Tensor, reference: Tensor, bright: Tensor, contrast: Tensor) -> Tensor:
-    """Code of light [N, T, 3, h, w]: `reference`'s mean comes out at `bright`; a soft shoulder, then a contrast curve."""
+    """Code of light [N, T, 3, h, w]: `reference`'s mean comes out at `bright`; a soft shoulder, then a contrast
+    curve."""
 
     def each(value: Tensor) -> Tensor:
         return value.view(-1, 1, 1, 1, 1)
 
     gain = each(bright) ** 2.2 / reference.mean((1, 2, 3, 4), keepdim=True).clamp_min(1e-4)
     x = (light * gain).clamp(0, 4)
-    x = torch.where(x > KNEE, KNEE + (1 - KNEE) * (1 - torch.exp(-(x - KNEE) / (1 - KNEE))), x).clamp_min(1e-5) ** (1 / 2.2)
+    x = torch.where(x > KNEE, KNEE + (1 - KNEE) * (1 - torch.exp(-(x - KNEE) / (1 - KNEE))), x).clamp_min(1e-5) ** (
+        1 / 2.2
+    )
     return (x + each(contrast) * (x * x * (3 - 2 * x) - x)).clamp(0, 1)
 
 
@@ -37,7 +40,9 @@ def photographed(code: Tensor, generator: torch.Generator) -> Tensor:
     count, takes, _, height, width = code.shape
 
     def uniform(low: float, high: float) -> Tensor:
-        return (torch.rand(count, generator=generator, device=code.device) * (high - low) + low).repeat_interleave(takes)
+        return (torch.rand(count, generator=generator, device=code.device) * (high - low) + low).repeat_interleave(
+            takes
+        )
 
     def each(value: Tensor) -> Tensor:
         return value.view(-1, 1, 1, 1)
@@ -79,8 +84,9 @@ def _blocks(x: Tensor, coarse: Tensor) -> Tensor:
 
 
 def rotoscoped(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """masks [N, T, h, w] as artists hand them over: exact, grown, shrunk, shaken from frame to frame, or a frame late."""
-    count, takes, height, width = masks.shape
+    """masks [N, T, h, w] as artists hand them over: exact, grown, shrunk, shaken from frame to frame, or a frame
+    late."""
+    count, takes = masks.shape[:2]
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=generator, device=masks.device)

@@ -1,8 +1,8 @@
 """Train the predictor on pictures that are made while it learns; no picture is seen twice.
 
 What comes in: a pictures file and minutes. What goes out: checkpoints of the running mean of the weights, and a log. It
-does not choose among them: that is done on real clips (`void-server bench effects`), since what is best on made pictures
-was not best on real ones.
+does not choose among them: that is done on real clips (`void-server bench effects`), since what is best on made
+pictures was not best on real ones.
 """
 
 from __future__ import annotations
@@ -28,8 +28,16 @@ MEAN_OVER = 500
 TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 5_000_000
 
 
-def train(pictures: Pictures, out: Path, minutes: float, scene_count: int, workers: int, save_every_s: float,
-          resume: Path | None = None, first_share: float = 0.0) -> None:  # fmt: skip
+def train(
+    pictures: Pictures,
+    out: Path,
+    minutes: float,
+    scene_count: int,
+    workers: int,
+    save_every_s: float,
+    resume: Path | None = None,
+    first_share: float = 0.0,
+) -> None:
     """Block for `minutes`. resume: a checkpoint to go on from, `first_share` of the way along the schedule."""
     began = time.time()
     out.mkdir(parents=True, exist_ok=True)
@@ -40,8 +48,10 @@ def train(pictures: Pictures, out: Path, minutes: float, scene_count: int, worke
     context = multiprocessing.get_context("fork")
     queue = context.Queue(3 * workers)
     textures = looks.Textures(own.photographic, len(own.tiles))
-    crew = [context.Process(target=_dressing, args=(queue, everything, textures, int(began) * 100 + i), daemon=True)
-            for i in range(workers)]  # fmt: skip
+    crew = [
+        context.Process(target=_dressing, args=(queue, everything, textures, int(began) * 100 + i), daemon=True)
+        for i in range(workers)
+    ]
     for worker in crew:
         worker.start()
     device = raycaster.device()
@@ -51,20 +61,27 @@ def train(pictures: Pictures, out: Path, minutes: float, scene_count: int, worke
     torch.backends.cuda.matmul.allow_tf32 = True
     network = Network(None if resume else _imagenet()).to(device, memory_format=torch.channels_last)
     if resume:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v
-                                 for k, v in torch.load(resume, weights_only=True).items()})  # fmt: skip
+        network.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in torch.load(resume, weights_only=True).items()}
+        )
     mean = {k: v.clone() for k, v in network.state_dict().items()}
     encoder = [p for n, p in network.named_parameters() if n.startswith("blocks")]
     others = [p for n, p in network.named_parameters() if not n.startswith("blocks")]
-    optimiser = torch.optim.AdamW([{"params": encoder, "pace": ENCODER}, {"params": others, "pace": 1.0}], lr=0.0,
-                                  weight_decay=1e-2, betas=(0.9, 0.99))  # fmt: skip
+    optimiser = torch.optim.AdamW(
+        [{"params": encoder, "pace": ENCODER}, {"params": others, "pace": 1.0}],
+        lr=0.0,
+        weight_decay=1e-2,
+        betas=(0.9, 0.99),
+    )
     generator = torch.Generator(device).manual_seed(int(began))
     log = (out / "log.jsonl").open("a")
     step, saved, started = 0, 0, time.time()
     sums: dict[str, float] = {}
     last_save = started
     while (spent := time.time() - began) < minutes * 60:
-        share = first_share + (1 - first_share) * min(1.0, (time.time() - started) / max(1.0, minutes * 60 - (started - began)))
+        share = first_share + (1 - first_share) * min(
+            1.0, (time.time() - started) / max(1.0, minutes * 60 - (started - began))
+        )
         pace = PEAK * min(1.0, (step + 1) / WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = pace * group["pace"]

@@ -97,8 +97,13 @@ class Background:
         place = np.linalg.inv(centred(suspects.scale, suspects.scale, 0, 0)) @ centred(
             shape[1] / crop.width, shape[0] / crop.height, crop.x0, crop.y0
         )
-        seen = cv2.warpPerspective(suspects.blocked[index], place, (shape[1], shape[0]),
-                                   flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=255)  # fmt: skip
+        seen = cv2.warpPerspective(
+            suspects.blocked[index],
+            place,
+            (shape[1], shape[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderValue=255,
+        )
         return np.asarray(seen > 8, bool)
 
     def _behind(self, code: Array, coverage: Array, scatter: Array, untouched: Array) -> Behind:
@@ -159,8 +164,13 @@ class Background:
             theirs, their_free = self._small(other, crop, scale)
             place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
             shown, valid = self._laid(own, own_free, theirs, their_free, place)
-            near = cv2.warpPerspective(self._near(other, crop, their_free.shape).astype(np.uint8), place, (width, height),
-                                       flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP, borderValue=1)  # fmt: skip
+            near = cv2.warpPerspective(
+                self._near(other, crop, their_free.shape).astype(np.uint8),
+                place,
+                (width, height),
+                flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+                borderValue=1,
+            )
             laid.append(shown)
             seen.append(valid)
             clear.append(valid & (near == 0))

@@ -55,9 +55,7 @@ def masked_median(stack: list[Array], valid: list[npt.NDArray[np.bool_]]) -> tup
     return out, count
 
 
-def masked_scatter(
-    stack: list[Array], valid: list[npt.NDArray[np.bool_]], middle: Array
-) -> npt.NDArray[np.float32]:
+def masked_scatter(stack: list[Array], valid: list[npt.NDArray[np.bool_]], middle: Array) -> npt.NDArray[np.float32]:
     """How far the valid values lie from the median: their median deviation in green [h, w]; 0 where none is."""
     apart = [np.abs(s[..., 1:2] - middle[..., 1:2]) for s in stack]
     return masked_median(apart, valid)[0][..., 0]

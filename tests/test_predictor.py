@@ -1,0 +1,89 @@
+"""The network in the wheel: what it takes, what it gives, and that it sees a shadow when there is one."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from void_server.effects import evidence, predictor
+from void_server.effects.evidence import Evidence
+from void_server.wire.errors import EngineError
+
+Array = npt.NDArray[np.float32]
+HEIGHT, WIDTH = 192, 256
+
+
+def _wall() -> Array:
+    rng = np.random.default_rng(4)
+    coarse = rng.uniform(0.15, 0.5, (HEIGHT // 8, WIDTH // 8, 3)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _scene(count: int = 8) -> tuple[list[Evidence], list[Array]]:
+    """A box that moves right over a wall that is known, with a soft shadow at its foot."""
+    wall = _wall()
+    ones, noise = np.ones((HEIGHT, WIDTH), np.float32), np.full((HEIGHT, WIDTH), 0.004, np.float32)
+    rows, shadows = [], []
+    for t in range(count):
+        x = 60 + 5 * t
+        matte, shadow = np.zeros((HEIGHT, WIDTH), np.float32), np.zeros((HEIGHT, WIDTH), np.float32)
+        matte[70:120, x : x + 34] = 1
+        shadow[118:134, x + 4 : x + 60] = 1
+        shadow = cv2.GaussianBlur(shadow, (0, 0), 2) * (1 - matte)
+        plate = np.where(matte[..., None] > 0, 0.8, wall * (1 - 0.65 * shadow[..., None])).astype(np.float32)
+        rows.append(evidence.gather(plate, matte, wall, ones, noise, 1.0))
+        shadows.append(shadow)
+    return rows, shadows
+
+
+def test_it_fits_in_the_wheel_and_gives_chances_of_the_promised_sizes() -> None:
+    assert resources.files("void_server.effects").joinpath(predictor.FILE).stat().st_size <= 16 << 20
+    rows, _ = _scene()
+    for belief in predictor.shipped().look(rows):
+        assert belief.appearance.shape == belief.attenuation.shape == (HEIGHT // 2, WIDTH // 2)
+        assert belief.physics.shape == (HEIGHT // 4, WIDTH // 4)
+        assert belief.cells.shape == (2, 8, 11)
+        for chance in (belief.appearance, belief.physics, belief.cells):
+            assert chance.min() >= 0 and chance.max() <= 1
+
+
+def test_a_shadow_is_believed_and_nothing_else_is() -> None:
+    rows, shadows = _scene()
+    for row, shadow, belief in list(zip(rows, shadows, predictor.shipped().look(rows)))[2:6]:
+        half = cv2.resize(shadow, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
+        outside = cv2.resize(row.matte[0], (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA) == 0
+        assert belief.appearance[(half > 0.8) & outside].mean() > 0.8
+        assert belief.appearance[(half < 0.01) & outside].mean() < 0.1
+        assert belief.attenuation[(half > 0.8) & outside].mean() < -0.2
+
+
+def test_the_same_evidence_gives_the_same_bits() -> None:
+    rows, _ = _scene()
+    first, second = (predictor.shipped().look(rows) for _ in range(2))
+    assert all(np.array_equal(a.appearance, b.appearance) for a, b in zip(first, second))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_short_run_is_seen_as_if_its_last_frame_stood_still(count: int) -> None:
+    rows, _ = _scene()
+    short = predictor.shipped().look(rows[:count])
+    held = predictor.shipped().look([*rows[:count], *[rows[count - 1]] * (8 - count)])
+    assert len(short) == count
+    assert all(np.array_equal(a.appearance, b.appearance) for a, b in zip(short, held))
+
+
+def test_a_damaged_file_is_named_with_its_remedy() -> None:
+    with pytest.raises(EngineError, match=r"predictor\.onnx") as caught:
+        predictor.OnnxPredictor(b"not a network")
+    assert "Install" in caught.value.hint
+
+
+def test_a_dark_plate_is_brought_to_where_training_pictures_lie() -> None:
+    wall = _wall()
+    assert evidence.exposure([wall * 0.6]) == 1.0
+    gain = evidence.exposure([wall * 0.01])
+    assert 0.05 < float((wall * 0.01 * gain).mean()) < 0.1
