@@ -24,6 +24,9 @@ from void_server.effects.training.shapes import Part, Random, Vector, turn
 
 Array = npt.NDArray[np.float32]
 
+mujoco.set_mju_user_warning(lambda _: None)
+"""A stack that explodes is a scene like another; by default MuJoCo writes a log file into the working directory."""
+
 FRAMES, RATE, PARTS, BODIES = 40, 24, 24, 10
 STEP_S, STEPS = 0.005, 8
 """Eight steps of 5 ms are one frame at 25 a second, near enough to RATE for pictures."""
