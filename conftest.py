@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
+OPTIONAL = ("torch", "mujoco", "efficientnet_lite_pytorch")
+"""Top-level packages of the extras [void] and [training] that modules import when they are imported."""
+
+missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 collect_ignore: list[str] = []
-if importlib.util.find_spec("torch") is None:
-    modules = Path(__file__).parent.glob("void_server/engine/void/*.py")
-    collect_ignore += [str(path) for path in modules if "\nimport torch" in path.read_text(encoding="utf-8")]
+if missing:
+    wanting = re.compile(rf"^(import|from) ({'|'.join(missing)})\b", re.M)
+    package = Path(__file__).parent / "void_server"
+    if "torch" in missing:
+        engine = package.glob("engine/void/*.py")
+        collect_ignore += [str(p) for p in engine if wanting.search(p.read_text(encoding="utf-8"))]
+    # Its modules import one another.
+    collect_ignore += [str(p) for p in package.glob("effects/training/[a-z]*.py")]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +13,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from void_server.effects.training import clips, export, looks, pictures, raycaster, scenes
-from void_server.effects.training.network import Network
+torch = pytest.importorskip("torch", reason="needs the extra [training]")
+for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
+    pytest.importorskip(library, reason="needs the extra [training]")
+
+from void_server.effects.training import clips, export, looks, pictures, raycaster, scenes, sensor  # noqa: E402
+from void_server.effects.training.network import Network  # noqa: E402
 
 TEXTURES = looks.Textures(2, 4)
+DEVICE = raycaster.device()
+COMPILER = "nvcc" if DEVICE.type == "cuda" else "g++"
+draws = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or shutil.which(COMPILER) is None,
+    reason=f"the ray caster needs Linux and {COMPILER}",
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +40,44 @@ def covering() -> pictures.Pictures:
 
 
 @pytest.fixture(scope="module")
-def cast() -> dict[str, Any]:
-    made = [scenes.make(seed) for seed in (11, 12, 13, 14)]
-    return {key: np.stack([m[key] for m in made]) for key in made[0]}
+def batch() -> dict[str, Any]:
+    """One clip, of something that holds up something else, over dry ground."""
+    made = scenes.make(12)
+    assert list(scenes.KINDS)[made["kind"]] == "support"
+    cast = {key: np.stack([value]) for key, value in made.items()}
+    return clips.stacked([looks.dress(cast, 0, np.random.default_rng(1), TEXTURES)])
 
 
-def _example(
-    cast: dict[str, Any], covering: pictures.Pictures, seed: int, on_photographs: int
-) -> tuple[clips.Example, Any]:
-    rng = np.random.default_rng(seed)
-    batch = clips.stacked([looks.dress(cast, i, rng, TEXTURES) for i in range(2)])
-    atlas, plates = torch.from_numpy(covering.tiles), torch.from_numpy(covering.plates)
-    torch.manual_seed(seed)
-    return clips.make(batch, atlas, plates, on_photographs, torch.Generator().manual_seed(seed), (2, 2)), batch
+def _made(batch: dict[str, Any], covering: pictures.Pictures, on_photographs: int) -> tuple[clips.Example, Any]:
+    """An example, and [N * WINDOW, 1, h, w] where its object truly is."""
+    atlas, plates = (torch.from_numpy(x).to(DEVICE) for x in (covering.tiles, covering.plates))
+    truth: list[Any] = []
+
+    def rotoscoped(is_object: Any, generator: Any) -> Any:
+        truth.append(is_object)
+        return drawn_by_hand(is_object, generator)
+
+    drawn_by_hand = sensor.rotoscoped
+    torch.manual_seed(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sensor, "rotoscoped", rotoscoped)
+        generator = torch.Generator(DEVICE).manual_seed(1)
+        example = clips.make(copy.deepcopy(batch), atlas, plates, on_photographs, generator, (2, 2))
+    return example, truth[0][:, : looks.WINDOW].reshape(-1, 1, *clips.SIZE)
+
+
+@pytest.fixture(scope="module")
+def ray_cast(batch: dict[str, Any], covering: pictures.Pictures) -> tuple[clips.Example, Any]:
+    return _made(batch, covering, 0)
+
+
+@pytest.fixture(scope="module")
+def on_photograph(batch: dict[str, Any], covering: pictures.Pictures) -> tuple[clips.Example, Any]:
+    return _made(batch, covering, 1)
+
+
+def _found(example: clips.Example) -> float:
+    return float((example.appearance * example.appearance_weight).sum())
 
 
 def test_a_seed_is_a_scene_and_taking_the_object_away_moves_what_it_held() -> None:
@@ -54,37 +91,76 @@ def test_a_seed_is_a_scene_and_taking_the_object_away_moves_what_it_held() -> No
     assert moved and np.mean(np.array(moved) > 0.05) > 0.8
 
 
-@pytest.mark.parametrize("on_photographs", [0, 2])
+@draws
+@pytest.mark.parametrize("road", ["ray_cast", "on_photograph"])
 def test_labels_lie_outside_the_object_and_inputs_are_what_the_runtime_gives(
-    cast: dict[str, Any], covering: pictures.Pictures, on_photographs: int
+    road: str, request: pytest.FixtureRequest
 ) -> None:
-    example, _ = _example(cast, covering, 5, on_photographs)
-    under = torch.nn.functional.max_pool2d(example.matte, 2) > 0
-    assert float((example.appearance * example.appearance_weight)[under].sum()) == 0
+    example, is_object = request.getfixturevalue(road)
+    assert float(is_object.sum()) > 0 and _found(example) > 0
+    for under in (is_object, example.matte):
+        covered = torch.nn.functional.max_pool2d(under, 2) > 0
+        for label in (example.appearance, example.appearance_weight, example.physics, example.physics_weight):
+            assert float(label[covered].sum()) == 0
     for one in example.inputs:
         assert one.shape[-2:] == clips.SIZE
         assert torch.isfinite(one).all() and float(one.min()) >= 0 and float(one.max()) <= 1
+
+
+@draws
+def test_a_mirrored_example_is_mirrored_in_every_field(ray_cast: tuple[clips.Example, Any]) -> None:
+    example, _ = ray_cast
     mirrored = example.mirrored()
     for field in dataclasses.fields(example):
-        assert torch.equal(getattr(mirrored, field.name).flip(-1), getattr(example, field.name))
+        own, other = (getattr(e, field.name).cpu().numpy() for e in (example, mirrored))
+        assert np.array_equal(other, own[..., ::-1]), field.name
 
 
-def test_an_object_that_casts_nothing_has_no_effect_to_find(cast: dict[str, Any], covering: pictures.Pictures) -> None:
-    rng = np.random.default_rng(1)
-    batch = clips.stacked([looks.dress(cast, i, rng, TEXTURES) for i in range(2)])
-    for n in range(2):
-        batch["primitives"]["ghost"][n, batch["object"][n, 1:]] = 1
-    batch["views"]["ripples"]["height"] = 0
-    atlas, plates = torch.from_numpy(covering.tiles), torch.from_numpy(covering.plates)
-    example = clips.make(batch, atlas, plates, 0, torch.Generator().manual_seed(1), (2, 2))
-    assert float((example.appearance * example.appearance_weight).sum()) == 0
+@draws
+def test_what_was_held_up_moves_and_says_so_in_physics(ray_cast: tuple[clips.Example, Any]) -> None:
+    example, _ = ray_cast
+    assert float((example.physics * example.physics_weight).sum()) > 0
 
 
-def test_records_are_the_structs_of_the_ray_caster() -> None:
-    floats = {raycaster.PRIMITIVE: 20, raycaster.POSE: 13, raycaster.LIGHT: 7, raycaster.RIPPLE: 6,
-              raycaster.VIEW: 12 + 5 + 2 * 6, raycaster.WORLD: 23 + 3 * 7 + 6 + 6}  # fmt: skip
-    assert {record.itemsize // 4 for record in floats} == set(floats.values())
-    assert all(record.itemsize == 4 * count for record, count in floats.items())
+@draws
+def test_an_object_that_casts_nothing_has_no_effect_to_find(
+    batch: dict[str, Any], covering: pictures.Pictures, ray_cast: tuple[clips.Example, Any]
+) -> None:
+    assert _found(ray_cast[0]) > 0, "the same clip with an object that does cast"
+    ghostly = copy.deepcopy(batch)
+    ghostly["primitives"]["ghost"][0, ghostly["object"][0, 1:]] = 1
+    example, is_object = _made(ghostly, covering, 0)
+    assert torch.equal(is_object, ray_cast[1]), "seen by the camera all the same"
+    assert _found(example) == 0
+
+
+def _structs() -> dict[str, list[tuple[str, int]]]:
+    """Fields of the structs in raycaster.cu, each with how many floats it holds."""
+    text = re.sub(r"//[^\n]*", "", raycaster.SOURCE.read_text(encoding="utf-8"))
+    counts = {"LIGHTS": raycaster.LIGHTS, "RIPPLES": raycaster.RIPPLES, "PRIMITIVES": scenes.PARTS}
+    for name, count in counts.items():
+        assert re.search(rf"\b{name} = {count}\b", text), f"{name} differs between raycaster.cu and Python"
+    found: dict[str, list[tuple[str, int]]] = {}
+    for name in ("Primitive", "Pose", "Light", "Ripple", "World", "View"):
+        body = re.search(rf"struct {name} \{{(.*?)\}};", text, re.S)
+        assert body, name
+        found[name] = []
+        for declared in filter(None, (d.strip() for d in body[1].split(";"))):
+            kind, names = declared.split(None, 1)
+            width = 1 if kind == "float" else sum(n for _, n in found[kind])
+            for one in names.split(","):
+                field = re.fullmatch(r"(\w+)(?:\[(\w+)\])?", one.strip())
+                assert field, one
+                times = field[2] or "1"
+                found[name].append((field[1], width * (counts[times] if times in counts else int(times))))
+    return found
+
+
+@pytest.mark.parametrize("name", ["Primitive", "Pose", "Light", "Ripple", "World", "View"])
+def test_records_are_the_structs_of_the_ray_caster_field_for_field(name: str) -> None:
+    record, struct = getattr(raycaster, name.upper()), _structs()[name]
+    assert [(field, record[field].itemsize // 4) for field in record.names] == struct
+    assert record.itemsize == 4 * sum(count for _, count in struct)
 
 
 def test_pictures_come_back_from_their_file_and_every_eighth_is_held_out(

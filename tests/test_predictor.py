@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import resources
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 
 from void_server.effects import evidence, predictor
 from void_server.effects.evidence import Evidence
+from void_server.effects.predictor import Belief
 from void_server.wire.errors import EngineError
 
 Array = npt.NDArray[np.float32]
@@ -61,25 +63,35 @@ def test_a_shadow_is_believed_and_nothing_else_is() -> None:
         assert belief.attenuation[(half > 0.8) & outside].mean() < -0.2
 
 
+def _same(first: list[Belief], second: list[Belief]) -> bool:
+    return all(
+        np.array_equal(getattr(a, f.name), getattr(b, f.name))
+        for a, b in zip(first, second)
+        for f in dataclasses.fields(Belief)
+    )
+
+
 def test_the_same_evidence_gives_the_same_bits() -> None:
     rows, _ = _scene()
-    first, second = (predictor.shipped().look(rows) for _ in range(2))
-    assert all(np.array_equal(a.appearance, b.appearance) for a, b in zip(first, second))
+    assert _same(predictor.shipped().look(rows), predictor.shipped().look(rows))
 
 
-@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("count", range(1, predictor.FRAMES))
 def test_a_short_run_is_seen_as_if_its_last_frame_stood_still(count: int) -> None:
-    rows, _ = _scene()
-    short = predictor.shipped().look(rows[:count])
-    held = predictor.shipped().look([*rows[:count], *[rows[count - 1]] * (8 - count)])
+    rows, _ = _scene(count)
+    short = predictor.shipped().look(rows)
+    held = predictor.shipped().look([*rows, *[rows[-1]] * (predictor.FRAMES - count)])
     assert len(short) == count
-    assert all(np.array_equal(a.appearance, b.appearance) for a, b in zip(short, held))
+    assert _same(short, held[:count])
 
 
-def test_a_damaged_file_is_named_with_its_remedy() -> None:
-    with pytest.raises(EngineError, match=r"predictor\.onnx") as caught:
-        predictor.OnnxPredictor(b"not a network")
-    assert "Install" in caught.value.hint
+@pytest.mark.parametrize("kept", [0.0, 0.5])
+def test_a_damaged_file_is_named_with_its_remedy(kept: float) -> None:
+    whole = resources.files("void_server.effects").joinpath(predictor.FILE).read_bytes()
+    for damaged in (whole[: int(kept * len(whole))], b"not a network"):
+        with pytest.raises(EngineError, match=r"predictor\.onnx") as caught:
+            predictor.OnnxPredictor(damaged)
+        assert "Install" in caught.value.hint
 
 
 def test_a_dark_plate_is_brought_to_where_training_pictures_lie() -> None:
