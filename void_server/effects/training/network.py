@@ -164,15 +164,14 @@ class Network(nn.Module):
         y2 = self.up2(torch.cat([_like(y4, half), half, F.avg_pool2d(self.detail(seen), 2)], 1))
         looks, physics = self.appearance(y2), self.physics(y4)
         coarse = F.avg_pool2d(looks[:, :1], 2)
-        cell = {"kernel_size": CELL_PX // 4, "ceil_mode": True}
         cells = self.cells(
             torch.cat(
                 [
-                    F.max_pool2d(y4, **cell),
-                    F.avg_pool2d(y4, **cell),
-                    F.max_pool2d(coarse, **cell),
-                    F.max_pool2d(physics, **cell),
-                    F.avg_pool2d(coarse, **cell),
+                    F.max_pool2d(y4, CELL_PX // 4, ceil_mode=True),
+                    F.avg_pool2d(y4, CELL_PX // 4, ceil_mode=True),
+                    F.max_pool2d(coarse, CELL_PX // 4, ceil_mode=True),
+                    F.max_pool2d(physics, CELL_PX // 4, ceil_mode=True),
+                    F.avg_pool2d(coarse, CELL_PX // 4, ceil_mode=True),
                 ],
                 1,
             )

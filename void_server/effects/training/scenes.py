@@ -80,7 +80,7 @@ def make(seed: int, held_out: bool = False) -> dict[str, Any]:
         "type": np.full(PARTS, -1, np.int8),
         "half": np.zeros((PARTS, 3), np.float32),
         "centre": np.zeros((PARTS, 3), np.float32),
-        "rotation": np.tile(np.float32([1, 0, 0, 0]), (PARTS, 1)),
+        "rotation": np.tile(np.array([1, 0, 0, 0], np.float32), (PARTS, 1)),
         "swing": np.zeros((PARTS, 4), np.float32),
         "body": np.full(PARTS, WORLD, np.int8),
         "by_hand": np.array([b < len(scene.bodies) and scene.bodies[b].path is not None for b in range(BODIES)]),
