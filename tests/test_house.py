@@ -151,18 +151,6 @@ def test_no_room_is_called_what_everything_could_be_called():
         assert path.stem not in {"utils", "util", "helpers", "helper", "manager", "misc", "common"}
 
 
-def test_only_the_training_room_and_its_tests_know_the_training_room():
-    elsewhere = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "conftest.py"]
-    naming = re.compile(r"^\s*(from|import)\s+void_server\.effects(\.training\b|\s+import\b.*\btraining\b)", re.M)
-    knowing = {path.name for path in elsewhere if naming.search(path.read_text(encoding="utf-8"))}
-    assert knowing == {"test_effects_training.py"}
-    room = [path for path in MODULES if trains(path)]
-    assert room, "the room has moved: the rules about it hold nothing"
-    for path in room:
-        known = {name for name in imports(path) if not name.startswith(("effects.training", "wire.errors."))}
-        assert not known, f"{place(path)} stands beside the runtime, not on it"
-
-
 def test_a_shot_with_the_predictor_loads_nothing_that_training_needs():
     code = (
         "import sys; from void_server.effects import find, predictor; predictor.shipped();"
