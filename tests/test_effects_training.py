@@ -13,14 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [training]")
 for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
-from void_server.effects.training import clips, export, looks, pictures, raycaster, scenes, sensor  # noqa: E402
-from void_server.effects.training.network import Network  # noqa: E402
+from void_server.effects.training import (  # noqa: E402
+    clips,
+    export,
+    looks,
+    losses,
+    pasted,
+    pictures,
+    raycaster,
+    scenes,
+    sensor,
+)
+from void_server.effects.training.network import Deployed, Network  # noqa: E402
 
 TEXTURES = looks.Textures(2, 4)
 DEVICE = raycaster.device()
@@ -144,6 +155,105 @@ def test_an_object_that_casts_nothing_has_no_effect_to_find(
     assert _found(example) == 0
 
 
+def _laid(movers: list[int], effects: list[Any] | None = None) -> dict[str, Any]:
+    """Two clips of boxes on photographs: body 0 is the object where it is among `movers`, the others pass by."""
+    height, width = 48, 84
+    rng = np.random.default_rng(3)
+    body = np.full((2, looks.TAKES, height, width), -1)
+    for t in range(looks.TAKES):
+        body[:, t, 12:24, 10 + t : 22 + t] = 0
+        body[:, t, 8:20, 60 - t : 70 - t] = 1
+    light = torch.from_numpy(rng.random((2, looks.TAKES, 3, height, width), np.float32))
+    plates = torch.from_numpy(rng.integers(0, 255, (2, 3, *pictures.PLATE), np.uint8))
+    layers = torch.tensor([[*movers, *[-1] * looks.LAYERS][: looks.LAYERS]] * 2)
+    takes = torch.arange(looks.TAKES).repeat(2, 1)
+    batch = {"takes": takes, "movers": layers, "mover_is_object": layers == 0}
+
+    def drawn(*given: Any) -> Any:
+        made = true_effects(*given)
+        if effects is not None:
+            effects.append(made)
+        return made
+
+    true_effects = pasted._effects
+    torch.manual_seed(5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pasted, "_effects", drawn)
+        return pasted.lay(light, torch.from_numpy(body), batch, plates, torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("others", [[], [1]])
+def test_a_pasted_clip_without_its_object_is_the_picture_as_if_it_had_never_been_there(others: list[int]) -> None:
+    made, never = _laid([0, *others]), _laid([-1, *others])
+    assert float(made["object"].sum()) > 0 and float(never["object"].sum()) == 0
+    assert torch.equal(made["without"], never["with_object"][:, : looks.WINDOW])
+    assert torch.equal(made["to_view"], never["to_view"])
+
+
+def test_a_pasted_clip_shows_what_is_there_away_from_object_and_effects() -> None:
+    effects: list[Any] = []
+    made = _laid([0, 1], effects)
+    dark, _, share = (part[:, : looks.WINDOW] for part in effects[0])
+    shown, clean = made["with_object"][:, : looks.WINDOW], made["without"]
+    solid = made["object"][:, : looks.WINDOW].float().reshape(-1, 1, *shown.shape[-2:])
+    near = torch.nn.functional.max_pool2d(solid, 7, 1, 3).reshape(share.shape) > 0  # its edge is soft
+    touched = near | (dark.amax(2, keepdim=True) > 0) | (share > 0)
+    apart = (shown - clean).abs().amax(2, keepdim=True)
+    assert 0.2 < float((~touched).float().mean()) < 1
+    assert float(apart[~touched].max()) == 0
+    shaded = (dark.amax(2, keepdim=True) > 0.1) & ~near
+    assert bool(shaded.any()) and float(apart[shaded].mean()) > 0.005
+
+
+def _labelled() -> clips.Example:
+    """One clip of made-up labels, known nearly everywhere."""
+    rng = np.random.default_rng(6)
+
+    def blobs(share: float) -> Any:
+        field = torch.from_numpy(rng.random((looks.WINDOW, 1, 6, 12), np.float32) < share).float()
+        return torch.nn.functional.interpolate(field, (24, 48))
+
+    inputs = {n: torch.zeros(looks.WINDOW, c, 48, 96) for n, c in export.INPUTS.items()}
+    known = 1 - blobs(0.1), 1 - blobs(0.1)
+    return clips.Example(
+        **inputs,
+        appearance=blobs(0.3),
+        appearance_weight=known[0],
+        physics=blobs(0.3),
+        physics_weight=known[1],
+        attenuation=torch.from_numpy(rng.uniform(-1, 1, (looks.WINDOW, 1, 24, 48)).astype(np.float32)),
+        valid=torch.ones(looks.WINDOW, 1, 1, 1),
+    )
+
+
+def _answers(example: clips.Example, sure: float) -> tuple[Any, ...]:
+    """Logits that say the truth so surely, or its opposite where `sure` is negative."""
+    truths = (
+        example.appearance,
+        torch.nn.functional.max_pool2d(example.physics, 2),
+        losses.cell_labels(example),
+    )
+    appearance, physics, cells = ((2 * truth - 1) * sure for truth in truths)
+    return appearance, example.attenuation * (sure / 10), physics, cells
+
+
+def test_the_loss_falls_the_nearer_the_answers_come_to_the_truth() -> None:
+    example = _labelled()
+    wrong, unsure, likely, right = (losses.loss(example, _answers(example, sure)) for sure in (-10, 0, 2, 10))
+    assert float(wrong[0]) > float(unsure[0]) > float(likely[0]) > float(right[0])
+    assert float(right[0]) < 0.01
+    for name, part in right[1].items():
+        assert part < unsure[1][name] < wrong[1][name], name
+
+
+def test_what_nobody_knows_is_held_against_no_answer() -> None:
+    example = _labelled()
+    appearance, *others = _answers(example, 2)
+    denied = torch.where(example.appearance_weight > 0, appearance, -appearance)
+    assert not torch.equal(denied, appearance)
+    assert float(losses.loss(example, (denied, *others))[0]) == float(losses.loss(example, (appearance, *others))[0])
+
+
 def _structs() -> dict[str, list[tuple[str, int]]]:
     """Fields of the structs in raycaster.cu, each with how many floats it holds."""
     text = re.sub(r"//[^\n]*", "", raycaster.SOURCE.read_text(encoding="utf-8"))
@@ -195,9 +305,16 @@ def test_the_exported_file_answers_as_torch_does(tmp_path: Path) -> None:
         network(*some)
         answers = network.eval()(*some)
     assert all(float(answer.std()) > 0.01 for answer in answers)
-    apart = export.export(network, tmp_path / "network.onnx")
-    assert apart < 1e-4
-    assert (tmp_path / "network.onnx").stat().st_size <= 16 << 20
+    file = tmp_path / "network.onnx"
+    assert export.export(network, file) < 1e-4, "at 192x256"
+    assert file.stat().st_size <= 16 << 20
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for size in ((64, 96), (96, 64)):
+        given = {name: torch.rand(export.FRAMES, channels, *size) for name, channels in export.INPUTS.items()}
+        with torch.no_grad():
+            wanted = Deployed(network)(*given.values())
+        got = session.run(list(export.OUTPUTS), {name: x.numpy() for name, x in given.items()})
+        assert max(float(np.abs(w.numpy() - g).max()) for w, g in zip(wanted, got)) < 1e-4, size
 
 
 def test_the_command_says_what_it_does() -> None:

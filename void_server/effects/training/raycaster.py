@@ -101,8 +101,6 @@ def device() -> torch.device:
 @functools.cache
 def _library() -> ctypes.CDLL:
     """Raises EngineError where no compiler is found or it fails."""
-    folder = Path(tempfile.mkdtemp(prefix="void-raycaster-"))
-    library = folder / "raycaster.so"
     gpu = device().type == "cuda"
     compiler = shutil.which("nvcc" if gpu else "g++")
     if compiler is None:
@@ -114,12 +112,17 @@ def _library() -> ctypes.CDLL:
         if gpu
         else ["-O3", "-ffast-math", "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
     )
-    done = subprocess.run(
-        [compiler, *words, "-shared", str(SOURCE), "-o", str(library)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise EngineError(f"raycaster.cu does not compile: {done.stderr.strip()[:300]}", "See the compiler's message.")
-    return ctypes.CDLL(str(library))
+    # Once loaded, the library needs its file no longer.
+    with tempfile.TemporaryDirectory(prefix="void-raycaster-") as folder:
+        library = str(Path(folder) / "raycaster.so")
+        done = subprocess.run(
+            [compiler, *words, "-shared", str(SOURCE), "-o", library], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise EngineError(
+                f"raycaster.cu does not compile: {done.stderr.strip()[:300]}", "See the compiler's message."
+            )
+        return ctypes.CDLL(library)
 
 
 def on_device(records: np.ndarray[Any, Any]) -> torch.Tensor:
