@@ -38,6 +38,7 @@ def export(network: Network, path: Path) -> float:
     deployed = Deployed(network).eval()
     example = tuple(torch.rand(FRAMES, c, 192, 320) for c in INPUTS.values())
     dynamic = {name: {2: "height", 3: "width"} for name in INPUTS}
+    dynamic |= {name: {2: f"{name}_height", 3: f"{name}_width"} for name in OUTPUTS}
     torch.onnx.export(
         deployed,
         example,
