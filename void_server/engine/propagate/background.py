@@ -35,13 +35,24 @@ CELL_PX, CELLS = 8, 3
 Matrix = npt.NDArray[np.float64]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Small:
+    """One frame, reduced."""
+
+    code: Array
+    free: npt.NDArray[np.bool_]
+    near: npt.NDArray[np.bool_]
+    """Where its object may have cast a shadow that nobody has found yet."""
+
+
 class Background:
     """Backgrounds of one shot for one state of its masks."""
 
     def __init__(self, shot: Shot, looked: Survey, camera: Camera) -> None:
         self.shot, self.survey, self.camera = shot, looked, camera
         self._still: dict[tuple[int, Window, float], Behind] = {}
-        self._held: dict[tuple[int, Window, float], tuple[Array, npt.NDArray[np.bool_]]] = {}
+        self._held: dict[tuple[int, Window, float], _Small] = {}
+        self._reaches: list[int] = []
         self._suspected: Survey | None = None
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
@@ -58,9 +69,9 @@ class Background:
     def _at_rest(self, scene: int, crop: Window, scale: float) -> Behind:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
-        code, free = zip(*(self._small(index, crop, scale) for index in picks))
-        clear = [f & ~self._near(index, crop, f.shape) for index, f in zip(picks, free)]
-        middle, count, scatter, untouched = _voted(list(code), clear, list(free))
+        views = [self._read(index, crop, scale) for index in picks]  # each is asked once, so none is held
+        code = [v.code for v in views]
+        middle, count, scatter, untouched = _voted(code, [v.free & ~v.near for v in views], [v.free for v in views])
         rest = count == 0
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
@@ -85,26 +96,16 @@ class Background:
             for index, blocked in enumerate(self.survey.blocked):
                 height, width = (max(1, n // COARSE) for n in blocked.shape)
                 small = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_AREA)
-                side = 2 * round(self._reach(index) * self.survey.scale / COARSE) + 1
+                self._reaches.append(self._reach(index))
+                side = 2 * round(self._reaches[-1] * self.survey.scale / COARSE) + 1
                 near = cv2.dilate((small > 8).astype(np.uint8), np.ones((side, side), np.uint8))
                 masks.append(np.asarray(near * 255, np.uint8))
             self._suspected = dataclasses.replace(self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks)
         return self._suspected
 
-    def _near(self, index: int, crop: Window, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-        """bool [h, w], where a frame's object may have cast a shadow that nobody has found yet."""
-        suspects = self._suspects()
-        place = np.linalg.inv(centred(suspects.scale, suspects.scale, 0, 0)) @ centred(
-            shape[1] / crop.width, shape[0] / crop.height, crop.x0, crop.y0
-        )
-        seen = cv2.warpPerspective(
-            suspects.blocked[index],
-            place,
-            (shape[1], shape[0]),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderValue=255,
-        )
-        return np.asarray(seen > 8, bool)
+    def _near(self, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """bool [h, w], where a frame's object may have cast a shadow that nobody has found yet. size: (w, h)."""
+        return _masked(self._suspects(), index, crop, size) > 8
 
     def _behind(self, code: Array, coverage: Array, scatter: Array, untouched: Array) -> Behind:
         """Back to light: the curve is steep in the dark, so a deviation is taken where its pixel is."""
@@ -121,7 +122,7 @@ class Background:
         out |= self.shot.known(frame, crop, scale) < 1
         return out
 
-    def _small(self, index: int, crop: Window, scale: float) -> tuple[Array, npt.NDArray[np.bool_]]:
+    def _small(self, index: int, crop: Window, scale: float) -> _Small:
         key = (index, crop, scale)
         if key not in self._held:
             if len(self._held) >= KEPT:
@@ -129,43 +130,30 @@ class Background:
             self._held[key] = self._read(index, crop, scale)
         return self._held[key]
 
-    def _read(self, index: int, crop: Window, scale: float) -> tuple[Array, npt.NDArray[np.bool_]]:
+    def _read(self, index: int, crop: Window, scale: float) -> _Small:
         whole = Window(0, 0, self.shot.size[1], self.shot.size[0])
         plate = self.shot.plate(self.survey.frames[index], None if crop == whole else crop, scale)
         size = (plate.shape[1], plate.shape[0])
-        place = self._small_to_survey(crop, size)
-        blocked = cv2.warpPerspective(
-            self.survey.blocked[index],
-            place,
-            size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=255,
-        )
-        return self.survey.light.code(plate), blocked < 8
-
-    def _small_to_survey(self, crop: Window, size: tuple[int, int]) -> Matrix:
-        return np.linalg.inv(centred(self.survey.scale, self.survey.scale, 0, 0)) @ centred(
-            size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0
-        )
+        free = _masked(self.survey, index, crop, size) < 8
+        return _Small(self.survey.light.code(plate), free, self._near(index, crop, size))
 
     def _in_motion(self, index: int, crop: Window, scale: float) -> Behind:
         """All of the crop, since a reflection may lie far from what it mirrors."""
-        own, own_free = self._small(index, crop, scale)
-        height, width = own_free.shape
+        own = self._small(index, crop, scale)
+        height, width = own.free.shape
         hole = self.shot.hole(self.survey.frames[index])
         nothing = np.zeros((height, width), np.float32)
         picks = self._donors(index, hole) if hole else []
         if not picks:
-            return Behind(np.zeros_like(own), nothing, nothing, nothing, False)
+            return Behind(np.zeros_like(own.code), nothing, nothing, nothing, False)
         to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
         laid, seen, clear = [], [], []
         for other in picks:
-            theirs, their_free = self._small(other, crop, scale)
+            theirs = self._small(other, crop, scale)
             place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
-            shown, valid = self._laid(own, own_free, theirs, their_free, place)
+            shown, valid = self._laid(own.code, own.free, theirs.code, theirs.free, place)
             near = cv2.warpPerspective(
-                self._near(other, crop, their_free.shape).astype(np.uint8),
+                theirs.near.astype(np.uint8),
                 place,
                 (width, height),
                 flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
@@ -180,8 +168,9 @@ class Background:
 
     def _donors(self, index: int, hole: Window) -> list[int]:
         """Frames that see the hole, and among them some whose object has left its surroundings."""
-        around = hole.grow(self._reach(index))
-        clear = donors.choose(self._suspects(), self.camera, index, around, CLEAR_DONORS)[0]
+        suspects = self._suspects()
+        around = hole.grow(self._reaches[index])
+        clear = donors.choose(suspects, self.camera, index, around, CLEAR_DONORS)[0]
         others = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)[0]
         return [*clear, *(other for other in others if other not in clear)][:MOVING_DONORS]
 
@@ -214,6 +203,22 @@ class Background:
         grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
         shown = cv2.remap(shown, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(shown + _drift(own - shown, both), np.float32), valid
+
+
+def _masked(survey: Survey, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A survey's mask on `crop` at another size (w, h); 255 beyond the picture."""
+    place = np.linalg.inv(centred(survey.scale, survey.scale, 0, 0)) @ centred(
+        size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0
+    )
+    seen: npt.NDArray[np.uint8] = cv2.warpPerspective(
+        survey.blocked[index],
+        place,
+        size,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=255,
+    )
+    return seen
 
 
 def _voted(
