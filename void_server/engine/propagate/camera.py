@@ -92,24 +92,26 @@ def _locked_off(positions: list[Matrix], scenes: list[int], survey: Survey) -> l
 
     On highway:800:60, tracked from what large cars leave free, 9 of 60 frames stray by up to .53 pixels.
     """
-    height, width = survey.grey[0].shape
-    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64) / survey.scale
     out = list(positions)
     for scene in set(scenes):
         members = [i for i, s in enumerate(scenes) if s == scene]
-        strays = [float(np.abs(cv2.perspectiveTransform(corners, positions[i]) - corners).max()) for i in members]
+        strays = [_strayed(positions[i], survey) for i in members]
         if np.mean(np.array(strays) == 0) >= AT_REST and max(strays) <= 1 / survey.scale:
             for i in members:
                 out[i] = np.eye(3)
     return out
 
 
+def _strayed(position: Matrix, survey: Survey) -> float:
+    """How far the corner that moves most is moved, in plate pixels."""
+    height, width = survey.grey[0].shape
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64) / survey.scale
+    return float(np.abs(cv2.perspectiveTransform(corners, position) - corners).max())
+
+
 def _settled(position: Matrix, survey: Survey) -> Matrix:
     """A map that moves no corner by a twentieth of a small pixel is a camera at rest: resampling would only blur."""
-    height, width = survey.grey[0].shape
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float64) / survey.scale
-    moved = cv2.perspectiveTransform(corners[None], position)[0] - corners
-    if np.abs(moved).max() < 0.12 / survey.scale:
+    if _strayed(position, survey) < 0.12 / survey.scale:
         return np.eye(3)
     out: Matrix = position / position[2, 2]
     return out
