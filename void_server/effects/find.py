@@ -92,12 +92,15 @@ def find_affected(
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
+    done = 0
     for run in _in_rows(frames):
         seen: dict[int, _Seen] = {}
         for frame in run:
-            report.progress("effects", len(found) + len(held) + len(seen), len(frames), frame)
-            mask, behind = matte(frame), background(frame)
-            if (mask > 0).any() and behind is not None:
+            report.progress("effects", done, len(frames), frame)
+            done += 1
+            mask = matte(frame)
+            behind = background(frame) if (mask > 0).any() else None
+            if behind is not None:
                 seen[frame] = _see(plate(frame), mask, behind, gain, low, stays)
             else:
                 found[frame] = _nothing(mask)
@@ -117,8 +120,7 @@ def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
-    """Whether the object hardly moves in the picture. Before a camera at rest, its effect is then in the background
-    too."""
+    """Whether the object hardly moves in the picture: to a camera at rest, its effect is then background too."""
     marked = [m for m in mattes if m.any()]
     if not marked:
         return False
