@@ -49,8 +49,12 @@ class Look:
     @property
     def deviates(self) -> Mask:
         """Where the plate differs from its background by more than noise explains, outside the matte."""
-        z = self.z.astype(np.float32) / 16
-        return np.asarray(((z > WEAK) | ((self.dark > 0) & (z > SHADOW_WEAK))) & (self.matte == 0))
+        return np.asarray(_weak(self.z.astype(np.float32) / 16, self.dark > 0) & (self.matte == 0), bool)
+
+
+def _weak(z: npt.NDArray[np.floating], dark: Mask) -> Mask:
+    """More deviation than noise explains; z: in noise units."""
+    return np.asarray((z > WEAK) | (dark & (z > SHADOW_WEAK)))
 
 
 def toe(plates: Iterable[Array]) -> float:
@@ -102,14 +106,13 @@ def attached(frame: int, looks: Mapping[int, Look]) -> Mask:
         if other in looks and other != frame
     ]
     z = look.z.astype(np.float32) / 16
-    dark = look.dark > 0
     if votes:
         # The effect moves with the object, what lies behind does not: the median of the neighbours in the object's own
         # frame of reference must see it as well.
         steady = np.median(np.stack(votes), axis=0).astype(np.float32) / 16
         z = np.minimum(z, 1.5 * steady + 0.5 * z)
     outside = look.matte == 0
-    weak = ((z > WEAK) | (dark & (z > SHADOW_WEAK))) & outside
+    weak = _weak(z, look.dark > 0) & outside
     strong = (z > STRONG) & weak
     weak = strong | (cv2.morphologyEx(weak.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
     distance = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, 3)

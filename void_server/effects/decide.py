@@ -23,14 +23,13 @@ Mask = npt.NDArray[np.bool_]
 
 LIKELY, SURE = 0.8, 0.9
 """Chances of appearance: a region is made of likely pixels and holds a sure one. High, since training pays more for
-what
-is missed than for what is too much, which makes regions wide: measured on eight pasted clips, .5 gives a mean overlap
-of .588, .8 .659, .9 .649."""
+what is missed than for what is too much, which makes regions wide: measured on eight pasted clips, .5 gives a mean
+overlap of .588, .8 .659, .9 .649."""
 PHYSICS_SURE = 0.5
 """Between .35 and .6 nothing changes by more than .02 on the published quadmasks at hand."""
 REGISTERED = 0.02
-"""Far deviation below which a moving camera is registered as well as one at rest. Handheld films lie at .02 to
-.14, made-up ones below .01."""
+"""Far deviation below which a moving camera is registered as well as one at rest. Handheld films lie at .02 to .14,
+made-up ones below .01."""
 SOFT_PX = 1.0
 
 

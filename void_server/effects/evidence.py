@@ -28,8 +28,7 @@ LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """One frame, all float32 [C, h, w] in [0, 1]: plate and behind are code; matte, coverage and scatter one
-    channel."""
+    """One frame, all float32 [C, h, w] in [0, 1]: plate and behind in code, the others of one channel."""
 
     plate: Array
     behind: Array
@@ -50,8 +49,10 @@ def network_size(height: int, width: int) -> tuple[int, int]:
 
 
 def exposure(plates: Iterable[Array]) -> float:
-    """The gain that brings a shot's light to where training pictures lie; 1 for most. plates: scene-linear [h, w,
-    3]."""
+    """The gain that brings a shot's light to where training pictures lie; 1 for most.
+
+    plates: scene-linear [h, w, 3].
+    """
     light = [np.clip(p @ LUMINANCE, 0, None) for p in plates]
     if not light:
         return 1.0

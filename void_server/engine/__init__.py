@@ -151,13 +151,11 @@ class Behind:
     rgb: Array
     """[h, w, 3], scene-linear."""
     coverage: Array
-    """[h, w], 1 where at least two views agree on what is there (one, where the camera rests), 0 where nothing is
-    known."""
+    """[h, w], 1 where two views agree on what is there (one, where the camera rests), 0 where nothing is known."""
     scatter: Array
     """[h, w], light by which the views differ from `rgb`, their median deviation in green."""
     clear: Array
-    """[h, w], 1 where every view that voted had its object elsewhere; 0 where the object's own shadow may be in
-    `rgb`."""
+    """[h, w], 1 where every view that voted had its object elsewhere; 0 where `rgb` may hold the object's shadow."""
     at_rest: bool
     """Whether the camera rests, so that plate and `rgb` lie pixel on pixel and any deviation is one of light."""
 

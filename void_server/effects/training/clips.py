@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor
 
 from void_server.effects.training import pasted, raycaster, sensor
-from void_server.effects.training.filters import gauss, grown, through
+from void_server.effects.training.filters import LUMINANCE, gauss, grown, through
 from void_server.effects.training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Clip
 from void_server.effects.training.scenes import PARTS
 
@@ -27,7 +27,6 @@ answer is held against the network. A shadow of 7 % less light on middle grey is
 PHYSICS, PHYSICS_SURE = 0.045, 0.02
 SEEN_TWICE = 1.5 / TAKES
 """Coverage of the median from which two views agree: as the runtime counts it."""
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 @dataclasses.dataclass
@@ -190,8 +189,8 @@ def _example(
 
 
 def _drift(middle: Tensor, uniform: Any) -> Tensor:
-    """What is left of exposure, lens shading and passing clouds once donors are brought to one level: up to some
-    percent."""
+    """What is left of exposure, lens shading and passing clouds once donors are brought to one level:
+    up to some percent."""
     coarse = torch.randn(len(middle), 1, 4, 7, device=middle.device)
     field = F.interpolate(coarse, SIZE, mode="bicubic", align_corners=False)
     return torch.exp(field * (uniform(-0.02, 0.035).clamp_min(0) / 2.2).view(-1, 1, 1, 1))

@@ -33,8 +33,8 @@ def load(checkpoints: list[Path]) -> Network:
 
 
 def export(network: Network, path: Path) -> float:
-    """Write `path`; return the largest difference of any answer, torch against onnxruntime, at a size not exported
-    at."""
+    """Write `path`; return the largest difference of any answer, torch against onnxruntime,
+    at a size not exported at."""
     deployed = Deployed(network).eval()
     example = tuple(torch.rand(FRAMES, c, 192, 320) for c in INPUTS.values())
     dynamic = {name: {2: "height", 3: "width"} for name in INPUTS}

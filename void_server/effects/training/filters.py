@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor, nn
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Rec.709 weights of red, green and blue."""
+
 
 def gauss(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, edges repeated. Shifted copies are added up: four times as quick on a GPU as a convolution of
-    planes."""
+    """Gaussian blur, edges repeated. Shifted copies are added up:
+    four times as quick on a GPU as a convolution of planes."""
     weights = kernel(sigma)
     reach, height, width = len(weights) // 2, x.shape[-2], x.shape[-1]
     wide = F.pad(x, (reach, reach, 0, 0), mode="replicate")

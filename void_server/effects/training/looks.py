@@ -3,10 +3,9 @@
 What comes in: one scene's poses and a random generator. What goes out: records for the ray caster for every picture
 of a clip, and the homographies between them. It draws nothing.
 
-A clip is 8 frames in a row and 8 donor frames of the same shot. They are drawn three times over: as photographed (A,
-all
-16), with the object invisible (C, the 8) and with the object never there (B, the 8). A against C is what the object did
-to the light, C against B is what it did to other things.
+A clip is 8 frames in a row and 8 donor frames of the same shot. They are drawn three times over: as photographed
+(A, all 16), with the object invisible (C, the 8) and with the object never there (B, the 8). A against C is what the
+object did to the light, C against B is what it did to other things.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
-from void_server.effects.training.filters import Blur
+from void_server.effects.training.filters import LUMINANCE, Blur
 
 FRAMES = 8
 CHANNELS = 15
@@ -32,7 +32,7 @@ class Evidence(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("luminance", torch.tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1))
+        self.register_buffer("luminance", torch.tensor(LUMINANCE).view(1, 3, 1, 1))
         self.fine, self.medium, self.fill, self.mass = Blur(1, 1.0), Blur(3, 1.5), Blur(3, 1.5), Blur(1, 1.5)
         self.near, self.far = Blur(1, 2.0), Blur(1, 4.0)
 

@@ -105,8 +105,8 @@ def _scenery(plates: Tensor, when: Tensor, uniform: Any, chance: Any, size: tupl
 
 
 def _path(since: Tensor, uniform: Any, size: tuple[int, int]) -> Tensor:
-    """[N, T, 3, 3] from picture pixels to plate pixels: pan, tilt, zoom and roll at a steady rate, and a shaking
-    hand."""
+    """[N, T, 3, 3] from picture pixels to plate pixels: pan, tilt, zoom and roll at a steady rate,
+    and a shaking hand."""
     count, takes = since.shape
     height, width = size
     scale = uniform(0.75, 1.7, 1) * (1 + 0.006 * uniform(-1, 1, 1) * since)

@@ -1,9 +1,8 @@
 """Photographs and made-up patterns that training pictures are covered with.
 
 What comes in: photographs that came with installed packages, or lie in a folder. What goes out: an atlas of tiles for
-the
-ray caster, and whole plates to paste cut-outs on. Only photographs in the public domain or under CC0 or CC BY are named
-here; the model card lists them.
+the ray caster, and whole plates to paste cut-outs on. Only photographs in the public domain or under CC0 or CC BY are
+named here.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from void_server.effects.training.looks import colour
 from void_server.effects.training.pictures import PLATE, TILE, Pictures
 from void_server.wire.errors import SettingsError
 
@@ -124,15 +124,10 @@ def _made(rng: np.random.Generator) -> Bytes:
         x = np.sin(x * rng.uniform(2, 6))
     if rng.random() < 0.3:
         x = x + noise(0.2) * rng.uniform(0.2, 1)
-    low, high = _colour(rng), _colour(rng)
+    low, high = (colour(rng, 0.05, 0.95) for _ in range(2))
     high = low + (high - low) * rng.uniform(0.1, 1)
     share = np.clip(0.5 + 0.25 * x, 0, 1)[..., None]
     return np.asarray((low * (1 - share) + high * share) * 255, np.uint8)
-
-
-def _colour(rng: np.random.Generator) -> Any:
-    c, grey = rng.uniform(0.05, 0.95, 3), rng.uniform()
-    return c * (1 - grey) + grey * c.mean()
 
 
 def _mipmaps(tile: Bytes) -> Bytes:

@@ -270,8 +270,8 @@ def _float(rng: Random, movers: Any, things: Any) -> list[Body]:
 
 
 def _add_others(rng: Random, bodies: list[Body], floating: bool) -> None:
-    """Neighbours that may be hit, and passers-by with shadows of their own, which have nothing to do with the
-    object."""
+    """Neighbours that may be hit, and passers-by with shadows of their own,
+    which have nothing to do with the object."""
     origin = bodies[0].at
     if rng.random() < 0.6 and not floating:
         for _ in range(int(rng.integers(1, 3))):

@@ -21,8 +21,8 @@ MOST_OFF = 0.06
 
 
 def exposed(light: Tensor, reference: Tensor, bright: Tensor, contrast: Tensor) -> Tensor:
-    """Code of light [N, T, 3, h, w]: `reference`'s mean comes out at `bright`; a soft shoulder, then a contrast
-    curve."""
+    """Code of light [N, T, 3, h, w]: `reference`'s mean comes out at `bright`; a soft shoulder,
+    then a contrast curve."""
 
     def each(value: Tensor) -> Tensor:
         return value.view(-1, 1, 1, 1, 1)
@@ -84,8 +84,8 @@ def _blocks(x: Tensor, coarse: Tensor) -> Tensor:
 
 
 def rotoscoped(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """masks [N, T, h, w] as artists hand them over: exact, grown, shrunk, shaken from frame to frame, or a frame
-    late."""
+    """masks [N, T, h, w] as artists hand them over: exact, grown, shrunk, shaken from frame to frame,
+    or a frame late."""
     count, takes = masks.shape[:2]
 
     def uniform(*shape: int) -> Tensor:
