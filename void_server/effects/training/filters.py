@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
@@ -13,16 +14,20 @@ LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def gauss(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, edges repeated. Shifted copies are added up:
-    four times as quick on a GPU as a convolution of planes."""
-    weights = kernel(sigma)
-    reach, height, width = len(weights) // 2, x.shape[-2], x.shape[-1]
-    wide = F.pad(x, (reach, reach, 0, 0), mode="replicate")
-    across = sum((wide[..., i : i + width] * w for i, w in enumerate(weights)), start=torch.zeros((), device=x.device))
-    tall = F.pad(across, (0, 0, reach, reach), mode="replicate")
-    return sum(
-        (tall[..., i : i + height, :] * w for i, w in enumerate(weights)), start=torch.zeros((), device=x.device)
-    )
+    """Gaussian blur, edges repeated: two products with matrices of bands. Quicker on a GPU than a convolution of
+    planes, and than adding up shifted copies, which reads and writes the picture once for every tap."""
+    down, across = (_bands(n, sigma, x.device) for n in x.shape[-2:])
+    return down @ (x @ across.T)
+
+
+@functools.cache
+def _bands(size: int, sigma: float, device: torch.device) -> Tensor:
+    """[size, size]: each row the weights with which one blurred pixel is made of all."""
+    weights = torch.tensor(kernel(sigma), device=device)
+    reach = len(weights) // 2
+    near = torch.arange(-reach, reach + 1, device=device)
+    read = (torch.arange(size, device=device)[:, None] + near).clamp(0, size - 1)
+    return torch.zeros(size, size, device=device).scatter_add_(1, read, weights.expand(size, -1))
 
 
 def kernel(sigma: float) -> list[float]:
@@ -33,16 +38,19 @@ def kernel(sigma: float) -> list[float]:
 
 
 class Blur(nn.Module):
-    """The same for a fixed number of channels, as a convolution: what exports to ONNX and runs well on CPUs."""
+    """The same for a fixed number of channels: a convolution on CPUs and in the exported file, where that runs well."""
 
     def __init__(self, channels: int, sigma: float) -> None:
         super().__init__()
+        self.sigma = sigma
         weights = torch.tensor(kernel(sigma))
         self.channels, self.reach = channels, len(weights) // 2
         self.register_buffer("across", weights.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), persistent=False)
         self.register_buffer("down", weights.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            return gauss(x, self.sigma)
         x = F.conv2d(F.pad(x, (self.reach, self.reach, 0, 0), mode="replicate"), self.across, groups=self.channels)
         return F.conv2d(F.pad(x, (0, 0, self.reach, self.reach), mode="replicate"), self.down, groups=self.channels)
 

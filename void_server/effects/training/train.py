@@ -58,7 +58,6 @@ def train(
     atlas, plates = (torch.from_numpy(p).to(device) for p in (own.tiles, own.plates))
     torch.manual_seed(int(began))
     torch.backends.cudnn.benchmark = False  # its search never ended on depthwise bf16 (measured on an H100)
-    torch.backends.cuda.matmul.allow_tf32 = True
     network = Network(None if resume else _imagenet()).to(device, memory_format=torch.channels_last)
     if resume:
         network.load_state_dict(
@@ -75,7 +74,7 @@ def train(
     )
     generator = torch.Generator(device).manual_seed(int(began))
     log = (out / "log.jsonl").open("a")
-    step, saved, started = 0, 0, time.time()
+    step, saved, waited, started = 0, 0, 0.0, time.time()
     sums: dict[str, float] = {}
     last_save = started
     while (spent := time.time() - began) < minutes * 60:
@@ -85,7 +84,10 @@ def train(
         pace = PEAK * min(1.0, (step + 1) / WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = pace * group["pace"]
-        example = clips.make(queue.get(), atlas, plates, ON_PHOTOGRAPHS, generator)
+        asked = time.time()
+        batch = queue.get()
+        waited += time.time() - asked
+        example = clips.make(batch, atlas, plates, ON_PHOTOGRAPHS, generator)
         if np.random.default_rng(step).random() < 0.5:
             example = example.mirrored()
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
@@ -102,6 +104,7 @@ def train(
             sums[name] = sums.get(name, 0.0) * 0.98 + part * 0.02
         if step % 100 == 0 or step in (1, 5, 20):
             said = {"s": round(spent), "step": step, "clips/s": round(step * CLIPS / (time.time() - started), 1)}
+            said["waits for clips"] = round(waited / (time.time() - started), 3)
             said |= {n: round(v / (1 - 0.98**step), 4) for n, v in sums.items()}
             print(json.dumps(said), flush=True)
             log.write(json.dumps(said) + "\n")
