@@ -7,7 +7,7 @@ Everything is at 192x336 and in display-like code, as the runtime hands it over.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor
 
 from void_server.effects.training import pasted, raycaster, sensor
-from void_server.effects.training.filters import LUMINANCE, gauss, grown, through
+from void_server.effects.training.filters import LUMINANCE, gauss, grid, grown, sample, through
 from void_server.effects.training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Clip
 from void_server.effects.training.scenes import PARTS
 
@@ -24,7 +24,19 @@ SIZE = (HEIGHT, WIDTH)
 APPEARANCE, APPEARANCE_SURE = 0.016, 0.007
 """Code differences above which the object changed how a place looks, and below which it did not; between them neither
 answer is held against the network. A shadow of 7 % less light on middle grey is 0.017."""
+BROAD, BROAD_SURE = 0.025, 0.01
+"""The same for what was once asked: differences after a wider blur. Nothing learns it; figures of then are of it."""
 PHYSICS, PHYSICS_SURE = 0.045, 0.02
+PASSER_BY = 3.0
+"""Weight in physics of a passer-by that the object does nothing to: few pixels, and the likeliest mistake."""
+BENT, BENT_PX, BENT_GRID = 0.75, 1.5, (5, 8)
+"""Share of moving cameras whose background lies locally beside the plate, by how many pixels at most, and on how coarse
+a grid that changes: one homography leaves this much of a scene with depth."""
+TORN, TORN_SHARE, TORN_PX, TORN_GRID = 0.3, (0.02, 0.12), (3.0, 15.0), (6, 10)
+"""Share of moving cameras whose background holds things nearer than it, on how much of the picture, and how far off."""
+AGAIN, HOLE, FOUND_WIDE = 0.5, 0.6, (0, 2, 4, 7)
+"""Share of clips in their second round, the share of those where no other frame shows what was left out, and how many
+pixels wider than the effect that was."""
 SEEN_TWICE = 1.5 / TAKES
 """Coverage of the median from which two views agree: as the runtime counts it."""
 
@@ -40,6 +52,9 @@ class Example:
     scatter: Tensor
     appearance: Tensor
     appearance_weight: Tensor
+    broad: Tensor
+    broad_weight: Tensor
+    """Appearance by the broader question (BROAD): scored, never learnt."""
     physics: Tensor
     physics_weight: Tensor
     attenuation: Tensor
@@ -90,6 +105,7 @@ def make(
                 made["object"],
                 made["to_view"],
                 torch.ones(on_photographs, device=device),
+                _passing(body[:, :WINDOW], cut),
             )
         )
     if on_photographs < len(batch["kind"]):
@@ -101,6 +117,8 @@ def make(
         never, _ = _drawn(rest, slice(TAKES + WINDOW, TAKES + 2 * WINDOW), atlas, rays)
         hit = torch.cat([first, first_donors], 1)
         is_object = _looked_up(batch["object"][on_photographs:].to(device).long(), hit) > 0
+        scene = {name: value[on_photographs:] for name, value in batch.items()}
+        body = _looked_up(scene["body"].to(device), first)
         parts.append(
             (
                 torch.cat([window, donors], 1),
@@ -109,10 +127,11 @@ def make(
                 is_object,
                 batch["to_view"][on_photographs:].to(device).float(),
                 batch["physics_known"][on_photographs:].to(device).float(),
+                _passing(body, scene),
             )
         )
-    whole, alone, never, is_object, to_view, known = (torch.cat(p) for p in zip(*parts))
-    return _example(whole, alone, never, is_object.float(), to_view, known, generator)
+    whole, alone, never, is_object, to_view, known, passing = (torch.cat(p) for p in zip(*parts))
+    return _example(whole, alone, never, is_object.float(), to_view, known, passing.float(), generator)
 
 
 def _drawn(records: dict[str, Any], pictures: slice, atlas: Tensor, rays: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -135,6 +154,12 @@ def _looked_up(table: Tensor, first: Tensor) -> Tensor:
     return torch.gather(table, 1, first.clamp_min(0).reshape(len(first), -1)).reshape(first.shape)
 
 
+def _passing(body: Tensor, batch: dict[str, Any]) -> Tensor:
+    """bool [N, T, h, w], as body: where one is seen that moves by hand and is not the object."""
+    others = torch.where(batch["mover_is_object"], -1, batch["movers"]).to(body.device)
+    return ((body[:, None] == others[:, :, None, None, None]) & (body[:, None] >= 0)).any(1)
+
+
 def _example(
     whole: Tensor,
     alone: Tensor,
@@ -142,13 +167,11 @@ def _example(
     is_object: Tensor,
     to_view: Tensor,
     known: Tensor,
+    passing: Tensor,
     generator: torch.Generator,
 ) -> Example:
     count, device = len(whole), whole.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.rand(count, generator=generator, device=device) * (high - low) + low
-
+    uniform = _dice(count, generator, device)
     bright, contrast = uniform(0.28, 0.58), uniform(-0.3, 0.6)
     window = whole[:, :WINDOW]
     clean = sensor.exposed(alone, window, bright, contrast)
@@ -157,18 +180,25 @@ def _example(
     solid = is_object[:, :WINDOW].reshape(-1, 1, *SIZE)
     wide = grown(solid, 1)
     appearance, sure = _changed(shown[:, :WINDOW], clean, wide, APPEARANCE, APPEARANCE_SURE)
+    broad, broad_sure = _changed(shown[:, :WINDOW], clean, wide, BROAD, BROAD_SURE, 1.4)
     physics, physics_sure = _changed(clean, resimulated, wide, PHYSICS, PHYSICS_SURE)
+    passing = F.max_pool2d(passing.reshape(-1, 1, *SIZE), 2)
+    physics_sure = physics_sure * (1 + (PASSER_BY - 1) * passing * (1 - physics))
     attenuation = _log_luminance(shown[:, :WINDOW]) - _log_luminance(clean)
     plates = sensor.photographed(shown, generator)
     mattes = sensor.rotoscoped(is_object, generator)
     taken = grown(mattes.reshape(-1, 1, *SIZE), 2).reshape(mattes.shape)
-    # In the second round the runtime leaves out what it found in the first.
-    again = (uniform(0, 1) < 0.4).float().view(-1, 1, 1, 1)
-    found = F.interpolate(appearance, SIZE).reshape(count, WINDOW, *SIZE)
-    taken[:, :WINDOW] = torch.maximum(taken[:, :WINDOW], again * grown(found, 2))
+    # In the second round the runtime leaves out what it found in the first, and often has nothing else to show there.
+    again = (uniform(0, 1) < AGAIN).float().view(-1, 1, 1, 1)
+    found = again * _found_before(F.interpolate(appearance, SIZE), solid, generator).reshape(count, WINDOW, *SIZE)
+    taken[:, :WINDOW] = torch.maximum(taken[:, :WINDOW], found)
+    hole = (found * (uniform(0, 1) < HOLE).view(-1, 1, 1, 1)).reshape(-1, 1, *SIZE)
     middle, coverage, scatter = raycaster.masked_median(plates, taken, to_view)
     middle = (middle * _drift(middle, uniform)).clamp(0, 1)
-    middle, coverage, scatter = _on_each_frame(middle, coverage, scatter, to_view[:, :WINDOW])
+    moves = ((to_view[:, :WINDOW] - torch.eye(3, device=device)).abs() > 1e-3).flatten(1).any(1)
+    held = torch.cat([middle, (coverage > SEEN_TWICE).float(), scatter], 1)
+    held = _on_each_frame(_torn(held, moves, generator), to_view[:, :WINDOW])
+    middle, coverage, scatter = (_bent(held, moves, generator) * (1 - hole)).split((3, 1, 1), 1)
     matte = mattes[:, :WINDOW].reshape(-1, 1, *SIZE)
     outside = 1 - F.max_pool2d(torch.maximum(matte, solid), 2)
     area = solid.mean((1, 2, 3), keepdim=True)
@@ -181,6 +211,8 @@ def _example(
         scatter,
         appearance * outside,
         sure * outside * valid,
+        broad * outside,
+        broad_sure * outside * valid,
         physics * outside,
         physics_sure * outside * valid * known.repeat_interleave(WINDOW).view(-1, 1, 1, 1),
         F.avg_pool2d(attenuation.clamp(-1.5, 1.5), 2),
@@ -196,10 +228,12 @@ def _drift(middle: Tensor, uniform: Any) -> Tensor:
     return torch.exp(field * (uniform(-0.02, 0.035).clamp_min(0) / 2.2).view(-1, 1, 1, 1))
 
 
-def _changed(a: Tensor, b: Tensor, wide: Tensor, much: float, little: float) -> tuple[Tensor, Tensor]:
+def _changed(
+    a: Tensor, b: Tensor, wide: Tensor, much: float, little: float, blur: float = 0.7
+) -> tuple[Tensor, Tensor]:
     """(1 where two pictures differ, 1 where that is beyond doubt), at half size, outside the object."""
     apart = (a - b).abs().amax(2).reshape(-1, 1, *SIZE) * (1 - wide)
-    apart = F.avg_pool2d(gauss(apart, 0.7), 2)
+    apart = F.avg_pool2d(gauss(apart, blur), 2)
     yes = apart > much
     return yes.float(), (yes | (apart < little)).float()
 
@@ -210,12 +244,76 @@ def _log_luminance(code: Tensor) -> Tensor:
     return torch.log(gauss(flat, 1.0) + 0.04)
 
 
-def _on_each_frame(middle: Tensor, coverage: Tensor, scatter: Tensor, to_view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry one background to every frame of the window."""
-    count = len(middle)
-    held = torch.cat([middle, (coverage > SEEN_TWICE).float(), scatter], 1)
+def _on_each_frame(held: Tensor, to_view: Tensor) -> Tensor:
+    """Carry one background [N, 5, h, w] (light, coverage, scatter) to each frame of the window: [N * WINDOW, ...]."""
+    count = len(held)
     held = held[:, None].expand(-1, WINDOW, -1, -1, -1).reshape(count * WINDOW, 5, *SIZE)
-    back = torch.linalg.inv(to_view.double().cpu()).float().to(middle.device).reshape(-1, 3, 3)
+    back = torch.linalg.inv(to_view.double().cpu()).float().to(held.device).reshape(-1, 3, 3)
     seen, inside = through(held, back)
     covered = (seen[:, 3:4] > 0.99).float() * inside
-    return seen[:, :3] * covered, covered, seen[:, 4:5] * covered
+    return torch.cat([seen[:, :3] * covered, covered, seen[:, 4:5] * covered], 1)
+
+
+def _found_before(effect: Tensor, solid: Tensor, generator: torch.Generator) -> Tensor:
+    """What a first look may have found of an effect [N * WINDOW, 1, h, w], the object being at `solid`: too wide, with
+    pieces near the object that are none of it, or in part. A hole in the background must not give the answer away."""
+    count = len(effect) // WINDOW
+    uniform = _dice(count, generator, effect.device)
+    clouds = _enlarged(uniform(-1, 1, 2, *TORN_GRID)).repeat_interleave(WINDOW, 0)
+
+    def some(p: float) -> Tensor:
+        return (uniform(0, 1) < p).float().repeat_interleave(WINDOW).view(-1, 1, 1, 1)
+
+    near = grown(F.max_pool2d(solid, 4), 5).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    more = near * (clouds[:, :1] > 0.2) * some(0.6)
+    less = (clouds[:, 1:] > 0.3) * some(0.35)
+    found = torch.maximum(effect * (1 - less), more)
+    wide = torch.stack([grown(found, pixels) for pixels in FOUND_WIDE])
+    pick = (uniform(0, 1) * len(FOUND_WIDE)).long().clamp_max(len(FOUND_WIDE) - 1).repeat_interleave(WINDOW)
+    return wide[pick, torch.arange(len(pick), device=effect.device)]
+
+
+def _torn(held: Tensor, moves: Tensor, generator: torch.Generator) -> Tensor:
+    """Backgrounds [N, 5, h, w] (light, coverage, scatter) as things nearer than them leave them: patches of some hold
+    what belongs several pixels beside. moves: bool [N], whether the clip's camera does; at rest there is no parallax.
+    """
+    uniform = _dice(len(moves), generator, held.device)
+    blobs = _enlarged(uniform(-1, 1, 1, *TORN_GRID))
+    level = torch.stack([b.quantile(1 - share) for b, share in zip(blobs.flatten(1), uniform(*TORN_SHARE))])
+    torn = (blobs > level.view(-1, 1, 1, 1)) & (moves & (uniform(0, 1) < TORN)).view(-1, 1, 1, 1)
+    angle = uniform(0, 2 * torch.pi)
+    jump = torch.stack([torch.cos(angle), torch.sin(angle)], 1) * uniform(*TORN_PX, 1)
+    return _moved(held, torn * jump.view(-1, 2, 1, 1))
+
+
+def _bent(held: Tensor, moves: Tensor, generator: torch.Generator) -> Tensor:
+    """Backgrounds of frames [N * WINDOW, 5, h, w] as one homography leaves a scene with depth: most lie beside the
+    plate by a pixel or so, here this way and there another. moves: as above."""
+    uniform = _dice(len(moves), generator, held.device)
+    # Most of the bend is the place's own, the rest each frame's.
+    field = 0.8 * uniform(-1, 1, 1, 2, *BENT_GRID) + 0.2 * uniform(-1, 1, WINDOW, 2, *BENT_GRID)
+    pixels = uniform(0, BENT_PX) * (moves & (uniform(0, 1) < BENT))
+    return _moved(held, _enlarged(field.flatten(0, 1)) * pixels.repeat_interleave(WINDOW).view(-1, 1, 1, 1))
+
+
+def _moved(held: Tensor, off: Tensor) -> Tensor:
+    """held [N, 5, h, w] read `off` [N, 2, h, w] pixels to the side; what nothing was recovered for moves along."""
+    x, y = grid(*SIZE, held.device)
+    seen = sample(held, x + off[:, 0], y + off[:, 1])
+    covered = (seen[:, 3:4] > 0.99).float()
+    there = torch.cat([seen[:, :3] * covered, covered, seen[:, 4:] * covered], 1)
+    return torch.where((off != 0).any(1, keepdim=True), there, held)
+
+
+def _enlarged(coarse: Tensor) -> Tensor:
+    """A coarse field [N, C, ...] within [-1, 1], smoothly to SIZE."""
+    return F.interpolate(coarse, SIZE, mode="bicubic", align_corners=False).clamp(-1, 1)
+
+
+def _dice(count: int, generator: torch.Generator, device: torch.device) -> Callable[..., Tensor]:
+    """Draws a tensor [count, ...] between two bounds."""
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(count, *shape, generator=generator, device=device) * (high - low) + low
+
+    return uniform

@@ -273,7 +273,7 @@ def _add_others(rng: Random, bodies: list[Body], floating: bool) -> None:
     """Neighbours that may be hit, and passers-by with shadows of their own,
     which have nothing to do with the object."""
     origin = bodies[0].at
-    if rng.random() < 0.6 and not floating:
+    if rng.random() < 0.75 and not floating:
         for _ in range(int(rng.integers(1, 3))):
             size = rng.uniform(0.25, 0.6)
             parts, height = shapes.make(rng, str(rng.choice(shapes.MOVERS)), size)
