@@ -23,6 +23,7 @@ for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
 from void_server.effects.training import (  # noqa: E402
     clips,
     export,
+    filters,
     looks,
     losses,
     pasted,
@@ -137,6 +138,89 @@ def test_a_mirrored_example_is_mirrored_in_every_field(ray_cast: tuple[clips.Exa
         assert np.array_equal(other, own[..., ::-1]), field.name
 
 
+def _background(count: int) -> Any:
+    """A picture whose light says where each pixel is, known everywhere: [count, 5, h, w]."""
+    x, y = filters.grid(*clips.SIZE, DEVICE)
+    width = clips.SIZE[1]
+    held = torch.stack([x / width, y / width, torch.zeros_like(x), torch.ones_like(x), torch.zeros_like(x)])
+    return held.expand(count, -1, -1, -1).clone()
+
+
+@pytest.mark.parametrize("fault", ["torn", "bent"])
+def test_parallax_spoils_the_background_of_a_moving_camera_by_as_much_as_it_should_and_none_at_rest(fault: str) -> None:
+    count, generator = 24, torch.Generator(DEVICE).manual_seed(4)
+    moves = torch.arange(count, device=DEVICE) % 2 == 1
+    each = 1 if fault == "torn" else looks.WINDOW
+    held = _background(count * each)
+    spoiled = (clips._torn if fault == "torn" else clips._bent)(held, moves, generator)
+    off = ((spoiled - held)[:, :2] * clips.SIZE[1]).pow(2).sum(1).sqrt().reshape(count, each, *clips.SIZE)
+    assert float(off[~moves].max()) == 0
+    inner = off[..., 20:-20, 20:-20]  # what lies beyond the edge repeats it
+    if fault == "bent":
+        assert 0.5 < float(inner.max()) <= clips.BENT_PX * 2**0.5 + 0.01
+        assert float((inner[moves].flatten(1).amax(1) > 0).float().mean()) > 0.4
+        return
+    patches = (off[moves] > 0.5).flatten(1).float().mean(1)
+    assert 0 < float((patches > 0).float().mean()) < 0.7
+    assert float(patches.max()) <= clips.TORN_SHARE[1] + 0.01
+    assert float(inner[inner > 0.5].min()) > clips.TORN_PX[0] - 0.1 and float(inner.max()) < clips.TORN_PX[1] + 0.1
+
+
+@draws
+def test_a_spoiled_background_changes_neither_picture_nor_labels(
+    batch: dict[str, Any], covering: pictures.Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moving = copy.deepcopy(batch)
+    moving["to_view"][:, :, 0, 2] += np.arange(looks.TAKES) - looks.WINDOW // 2
+    monkeypatch.setattr(clips, "BENT", 1.0)
+    monkeypatch.setattr(clips, "TORN", 1.0)
+    spoiled, _ = _made(moving, covering, 0)
+    monkeypatch.setattr(clips, "_moved", lambda held, off: held)
+    clean, _ = _made(moving, covering, 0)
+    assert float((spoiled.behind - clean.behind).abs().mean()) > 1e-3
+    for field in dataclasses.fields(spoiled):
+        if field.name not in ("behind", "coverage", "scatter"):
+            assert torch.equal(getattr(spoiled, field.name), getattr(clean, field.name)), field.name
+
+
+def test_what_was_found_before_does_not_give_the_effect_away() -> None:
+    count = 40
+    effect, solid = torch.zeros(2, count * looks.WINDOW, 1, *clips.SIZE, device=DEVICE)
+    solid[..., 60:90, 100:130] = 1
+    effect[..., 90:100, 100:160] = 1
+    effect[: looks.WINDOW] = 0
+    found = clips._found_before(effect, solid, torch.Generator(DEVICE).manual_seed(2))
+    too_much = (found * (1 - effect) * (1 - solid)).flatten(1).sum(1).reshape(count, -1)[:, 0]
+    missed = (effect * (1 - found)).flatten(1).sum(1).reshape(count, -1)[:, 0]
+    assert 0.5 < float((too_much > 50).float().mean()) < 1 and 0.1 < float((missed > 50).float().mean()) < 0.6
+    far = torch.ones_like(solid)
+    far[..., 20:140, 60:200] = 0
+    assert float((found * far).sum()) == 0
+
+
+def test_a_passer_by_weighs_more_in_physics_than_what_lies_about() -> None:
+    body = torch.tensor([[[[0, 1, 2, 3, -1]]]])
+    movers = {"movers": torch.tensor([[0, 1, -1]]), "mover_is_object": torch.tensor([[True, False, False]])}
+    assert clips._passing(body, movers)[0, 0, 0].tolist() == [False, True, False, False, False]
+
+
+def test_too_much_costs_as_much_as_too_little() -> None:
+    truth = torch.zeros(looks.WINDOW, 1, 24, 48)
+    truth[..., 8:16, 12:24] = 1
+    known = torch.ones_like(truth)
+    wide, narrow = truth.clone(), truth.clone()
+    wide[..., 8:16, 24:26] = 1
+    narrow[..., 8:16, 22:24] = 0
+    costs = [float(losses._tversky((2 * answer - 1) * 20, truth, known)) for answer in (wide, narrow)]
+    assert costs[0] == pytest.approx(costs[1], rel=0.2) and min(costs) > 0
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.5, 4.0])
+def test_both_ways_to_blur_are_the_same_blur(sigma: float) -> None:
+    picture = torch.rand(2, 3, 24, 40)
+    assert torch.allclose(filters.Blur(3, sigma)(picture), filters.gauss(picture, sigma), atol=1e-6)
+
+
 @draws
 def test_what_was_held_up_moves_and_says_so_in_physics(ray_cast: tuple[clips.Example, Any]) -> None:
     example, _ = ray_cast
@@ -219,6 +303,8 @@ def _labelled() -> clips.Example:
         **inputs,
         appearance=blobs(0.3),
         appearance_weight=known[0],
+        broad=blobs(0.3),
+        broad_weight=known[0],
         physics=blobs(0.3),
         physics_weight=known[1],
         attenuation=torch.from_numpy(rng.uniform(-1, 1, (looks.WINDOW, 1, 24, 48)).astype(np.float32)),
