@@ -67,6 +67,9 @@ def fuse(goal: Surroundings, donors: Sequence[Laid], where: npt.NDArray[np.bool_
     weight = merits[:, None] * np.stack(
         [np.where(d.valid[rows, columns], 1, np.where(d.bare[rows, columns], SECOND_RANK, 0)) for d in donors]
     ).astype(np.float32)
+    weight = weight * np.stack(
+        [d.trust[rows, columns] if d.trust is not None else np.ones(len(rows), np.float32) for d in donors]
+    )
     middle = weighted_median(stack, weight)
     off = np.abs(stack - middle).mean(2)
     agree = weight * np.exp(-((off / NOISE) ** 2) / 2) + np.float32(1e-9) * weight

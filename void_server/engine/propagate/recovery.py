@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Fill, Shot
-from void_server.engine.propagate import donors, exemplar, fuse, invent, register, relight, sharpness
+from void_server.engine.propagate import donors, exemplar, falloff, fuse, invent, register, relight, sharpness
 from void_server.engine.propagate.camera import Camera
+from void_server.engine.propagate.keys import KEY_STEP, KeyFrames
+from void_server.engine.propagate.layers import Layers
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
 from void_server.engine.propagate.survey import Survey
@@ -29,10 +31,10 @@ STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
 RING_PX = 28
 """Width of the surroundings read around a hole, in pixels of the small picture."""
-KEY_STEP = 12
-"""Frames between two for which the never-seen is invented; the frames between carry it along the camera."""
+BASES = 5
+"""Key frames held as their donors show them."""
 FIRST_RANK = 1e3
-INVENTED_TRUST = 0.1
+INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
 
 Mask = npt.NDArray[np.bool_]
 
@@ -50,6 +52,29 @@ class Whole:
     """Real, or carried from a key frame where it was invented."""
     scatter: Array
     grainless: Array
+    divided: Mask | None = None
+    """The plate's own detail under light that was given back by rule."""
+
+
+@dataclasses.dataclass
+class Seen:
+    """One moving frame as its donors show it: nothing invented yet. Arrays on the crop, at plate resolution."""
+
+    goal: register.Target
+    around: fuse.Surroundings
+    crop: Window
+    own: register.Donor
+    known: Mask
+    code: Array
+    share: Array
+    """How far the plate's own pixels made `code`."""
+    scatter: Array
+    grainless: Array
+    dark: Mask
+    """In shadow, and not known from donors, or disputed among them."""
+    depths: Array
+    told: list[Array]
+    """What the donors tell of the shadow; see `falloff.sampled`."""
 
 
 class Recovery:
@@ -61,7 +86,11 @@ class Recovery:
         self.ring = max(16, round(RING_PX / looked.scale))
         self._chosen: dict[int, list[int]] = {}
         self._keys: dict[int, register.Donor | None] = {}
+        self._shadows: dict[int, list[Array]] = {}
+        self._bases: dict[int, Seen] = {}
+        self.keys = KeyFrames(camera.scenes)
         self._rest: dict[int, Rest] = {}
+        self.layers = Layers(looked, camera)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def close(self) -> None:
@@ -78,7 +107,7 @@ class Recovery:
                 self._plan_still(self.camera.scenes[index])
                 continue
             self._plan_moving(index, hole)
-            for key in self._key_chain(index):
+            for key in [*self.keys.chain(index), *self.keys.near(index)]:
                 held = self.shot.hole(self.survey.frames[key])
                 if held is not None:
                     self.plates.need(key, self._crop(held))
@@ -149,12 +178,15 @@ class Recovery:
         rgb = np.where(whole.free[..., None], plate, self.survey.light.light(code))
         change = self.shot.change(frame, whole.crop) > 0
         trust = np.exp(-whole.scatter / 0.05) * self._trust(index)
+        guess = np.full(trust.shape, INVENTED_TRUST, np.float32)
+        if whole.divided is not None:
+            guess[whole.divided] = DIVIDED_TRUST
         return Fill(
             frame,
             whole.crop,
             rgb.astype(np.float32),
             coverage=(whole.real & change).astype(np.float32),
-            confidence=np.where(whole.real, trust, INVENTED_TRUST).astype(np.float32),
+            confidence=np.where(whole.real, trust, guess).astype(np.float32),
             grainless=np.where(whole.real, whole.grainless, 1).astype(np.float32),
         )
 
@@ -214,8 +246,16 @@ class Recovery:
         distance = cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3)
         return np.asarray(free & (distance < self.ring / 3), bool)
 
-    def _moving_frame(self, index: int, hole: Window, keys: bool = True) -> Whole:
+    def _moving_frame(self, index: int, hole: Window) -> Whole:
         """Recover what donors show; what none does is carried over from key frames, where it was invented."""
+        seen = self._seen(index, hole)
+        whole = self._whole(seen)
+        if not whole.known.all():
+            self._carry(seen, whole)
+        return whole
+
+    def _seen(self, index: int, hole: Window) -> Seen:
+        """One frame as its donors show it."""
         crop = self._crop(hole)
         own, change, free = self._own(index, crop)
         goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
@@ -226,6 +266,8 @@ class Recovery:
             if found:
                 tries.append(found)
         laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
+        for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
+            one.trust = trust
         around = fuse.Surroundings(index, own.code, free, self._near(free, change))
         for other in self._references(index):
             donor = self.plates.reference(other, self._seen_from(index, other, crop))
@@ -235,59 +277,64 @@ class Recovery:
                 laid.append(first)
         ring = around.near
         fused = fuse.fuse(around, laid, ~free | ring)
-        seen = fused.views > 0
-        real = seen & ~free
-        code = sharpness.match(fused.code, seen, own.code, ring)
-        code, share = relight.relit(code, seen, own.code, self._shade(index, crop, free), ring)
-        code = np.where(free[..., None], own.code, code)
+        known = fused.views > 0
+        code = sharpness.match(fused.code, known, own.code, ring)
+        shade = self._shade(index, crop, free)
+        code, share = relight.relit(code, known, own.code, shade, ring)
         # Donors that are each a little off make a fill about as restless as grain does: giving back all that averaging
         # took made the flicker of paste:cows:goat 1.23 of the ring's, giving none 1.07. So it is given from half on.
-        grainless = np.clip(2 * fused.grainless - 1, 0, 1) * (1 - share)
-        whole = Whole(crop, own, free, code, real, free | real, fused.scatter, grainless)
-        if keys and not whole.known.all():
-            self._carry(index, goal, around, whole)
-        return whole
+        grainless = np.clip(2 * fused.grainless - 1, 0, 1)
+        dark = falloff.unexplained(shade, own.code, free, known, fused.scatter, ring, self.survey.scale)
+        dark &= share < 0.5
+        depths = falloff.depth(shade, free, self.survey.scale)
+        told = falloff.sampled(code - own.code, known & (share > falloff.KNOWN), depths)
+        return Seen(goal, around, crop, own, known, code, share, fused.scatter, grainless, dark, depths, told)
+
+    def _whole(self, seen: Seen) -> Whole:
+        """With light given back to what lies in a shadow and no donor shows, or none that the others confirm."""
+        free, own = seen.around.free, seen.own.code
+        code, known, divided = seen.code, seen.known, seen.dark
+        taken = self._taken(seen) if divided.any() else None
+        if taken is None:
+            divided = np.zeros_like(divided)
+        else:
+            sure = known & (seen.share > falloff.KNOWN)
+            code = np.where(divided[..., None], falloff.lit(own, seen.depths, taken, code, sure), code)
+        code = np.where(free[..., None], own, code)
+        real = known & ~free & ~divided
+        grainless = seen.grainless * (1 - np.where(divided, np.float32(1), seen.share))
+        return Whole(seen.crop, seen.own, free, code, real, free | known | divided, seen.scatter, grainless, divided)
+
+    def _taken(self, seen: Seen) -> Array | None:
+        """The light that the shadow takes, by depth: as donors tell on this frame and on key frames; None if none."""
+        index, free = seen.goal.index, seen.around.free
+        others = [self._shadow_of(key) for key in self.keys.near(index) if key != index]
+        found = falloff.curve([seen.told, *(o for o in others if o)])
+        if found is None:
+            shade = self._shade(index, seen.crop, free)
+            scale = self.survey.scale
+            found = falloff.curve([falloff.by_contrast(seen.own.code, shade, free, seen.depths, scale)])
+        return found
+
+    def _shadow_of(self, key: int) -> list[Array]:
+        if key not in self._shadows:
+            base = self._base(key)
+            self._shadows[key] = base.told if base is not None else []
+        return self._shadows[key]
 
     def _lay_one(self, goal: register.Target, donor: register.Donor) -> register.Laid | None:
         tries = register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
         return register.lay(goal, tries, tries.flows[tries.first]) if tries else None
 
-    def _key_chain(self, index: int) -> list[int]:
-        """Key frames that a frame's invention rests on: those beside it, and from there to the scene's middle one."""
-        members = self._members(self.camera.scenes[index])
-        middle = members[len(members) // 2]
-        chain = []
-        for start in self._keys_beside(index):
-            key: int | None = start
-            while key is not None:
-                chain.append(key)
-                key = self._parent(key, middle)
-        return list(dict.fromkeys(chain))
-
-    def _keys_beside(self, index: int) -> list[int]:
-        members = self._members(self.camera.scenes[index])
-        middle = members[len(members) // 2]
-        low = middle + (index - middle) // KEY_STEP * KEY_STEP
-        beside = [low] if low == index else [low, low + KEY_STEP]
-        return sorted({min(max(k, members[0]), members[-1]) for k in beside})
-
-    @staticmethod
-    def _parent(key: int, middle: int) -> int | None:
-        if key == middle:
-            return None
-        steps = -(-abs(key - middle) // KEY_STEP) - 1
-        return middle + (1 if key > middle else -1) * steps * KEY_STEP
-
     def _key(self, key: int) -> register.Donor | None:
         """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
         if key not in self._keys:
-            members = self._members(self.camera.scenes[key])
-            hole = self.shot.hole(self.survey.frames[key])
-            if hole is None:
+            base = self._base(key)
+            if base is None:
                 self._keys[key] = None
                 return None
-            whole = self._moving_frame(key, hole, keys=False)
-            parent = self._parent(key, members[len(members) // 2])
+            whole = self._whole(base)
+            parent = self.keys.parent(key)
             if parent is not None and not whole.known.all():
                 goal = self._goal(key, whole)
                 self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
@@ -298,18 +345,30 @@ class Recovery:
             self._keys[key] = register.Donor(key, whole.crop, code, every, lends)
         return self._keys[key]
 
+    def _base(self, key: int) -> Seen | None:
+        """A key frame as its donors show it. The last few are held, since they are asked twice."""
+        hole = self.shot.hole(self.survey.frames[key])
+        if hole is None:
+            return None
+        if key not in self._bases:
+            if len(self._bases) >= BASES:
+                del self._bases[next(iter(self._bases))]
+            self._bases[key] = self._seen(key, hole)
+        return self._bases[key]
+
     def _goal(self, index: int, whole: Whole) -> register.Target:
         change = self.shot.change(self.survey.frames[index], whole.crop) > 0
         return register.target(index, whole.crop, whole.code @ register.WEIGHTS, change, whole.free)
 
-    def _carry(self, index: int, goal: register.Target, around: fuse.Surroundings, whole: Whole) -> None:
+    def _carry(self, seen: Seen, whole: Whole) -> None:
         """Take what was invented on the key frames beside this one."""
         total, mass = np.zeros_like(whole.code), np.zeros_like(whole.scatter)
         known = whole.known.copy()
-        for key in self._keys_beside(index):
+        index = seen.goal.index
+        for key in self.keys.beside(index):
             weight = 1 - min(abs(key - index), KEY_STEP - 1) / KEY_STEP
             whole.known = known.copy()
-            self._lend(self._key(key), goal, whole, weight, total, mass)
+            self._lend(self._key(key), seen.goal, whole, weight, total, mass)
 
     def _lend(
         self,

@@ -105,6 +105,8 @@ class Laid:
     error: float
     bare: Mask
     """Valid, or in the grown band around a matte of the donor."""
+    trust: Array | None = None
+    """Weights (0, 1] by pixel; None trusts all of it."""
     rank: float = 1.0
     """Factor on its weight: what the artist painted outweighs all that was found."""
 
