@@ -118,7 +118,7 @@ def test_donors_that_contradict_each_other_leave_a_shadow_unexplained() -> None:
 def test_even_ground_is_left_to_invention() -> None:
     _, plate, shade, bare = _shadow()
     nothing, still = np.zeros_like(shade), np.zeros(shade.shape, np.float32)
-    patchy = falloff.unexplained(shade, plate, bare, nothing, still, bare, 1.0)
+    patchy = falloff.unexplained(shade, plate * 2, bare, nothing, still, bare, 1.0)
     tarmac = falloff.unexplained(shade, plate * 0.1 + 0.3, bare, nothing, still, bare, 1.0)
     assert patchy.any() and not tarmac.any()
 
