@@ -269,13 +269,10 @@ def test_twelve_clear_views_of_a_camera_at_rest_are_beyond_suspicion(speed: floa
     # An object's own size to every side: no shadow of it is suspected farther off.
     reach = int(np.sqrt(matte[0].sum()))
     views = np.sum([~_around(m, reach) & (m == 0) for m in matte], axis=0)
-    inside = np.zeros((HEIGHT, WIDTH), bool)
-    # The outermost pixels stay suspect: the masks that are asked are four times smaller.
-    inside[4:-4, 4:-4] = True
-    assert ((views >= 12) & inside).mean() > 0.5
+    assert (views >= 12).mean() > 0.5 and (views[:, 0] >= 12).any()
     found = _behind(plate, matte, 1012)
     assert found.at_rest
-    assert found.clear[(views >= 12) & inside].min() == 1
+    assert found.clear[views >= 12].min() == 1  # up to the picture's edge
 
 
 def test_exposure_that_changes_between_frames_is_no_deviation_from_the_background() -> None:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from tests import tiny_shot
+from tests.fakes.effects import Believes
+from void_server.effects import predictor
 from void_server.image import movie, overlay, sheet
 from void_server.shot import check, preview
 from void_server.wire.errors import JobCancelledError
@@ -182,3 +184,15 @@ def test_a_long_movie_is_never_held_whole(tmp_path, encoder):
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 20 * picture.nbytes, "a tenth of its frames would be more"
     assert len(decoded(tmp_path / "m.mp4")[0]) == 200
+
+
+def test_what_may_move_differently_is_said_before_an_engine_leaves_it_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "shipped", lambda: Believes(appearance=0.0, physics=0.95))
+    shot = tiny_shot.write(tmp_path / "shot")
+    heard = []
+    files = check.find_files(shot.plate, shot.matte)
+    settings = ShotSettings(engine="propagate")
+    preview.write_affected(files, settings, tmp_path / "out", Report(heard.append))
+    told = json.loads((tmp_path / "out" / preview.MANIFEST).read_text())["warnings"]
+    assert "physics-left" in [w["code"] for w in told]
+    assert any(event.get("code") == "physics-left" for event in heard)

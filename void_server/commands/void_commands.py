@@ -58,7 +58,7 @@ def quadmask_files(
     make_folder(out)
     checked = check_shot(files, settings)
     counts: dict[str, dict[str, int]] = {}
-    with marked_shot(checked, report, physics=True) as shot:
+    with marked_shot(checked, report, physics=True) as (shot, _):
         for frame in checked.wanted:
             labels = quadmask(
                 shot.matte(frame)[None],

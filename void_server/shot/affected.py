@@ -24,16 +24,19 @@ MOVED_PX = 4
 
 
 @contextlib.contextmanager
-def marked_shot(checked: CheckedShot, report: Report, *, physics: bool) -> Iterator[ShotOnDisk]:
-    """A surveyed shot with its affected region painted or found, and nothing removed: to look at before spending an
-    engine's time. physics: as in `find_affected`. Raises like `make_clean_plate`."""
+def marked_shot(
+    checked: CheckedShot, report: Report, *, physics: bool
+) -> Iterator[tuple[ShotOnDisk, list[tuple[str, str]]]]:
+    """(a surveyed shot with its affected region painted or found, warnings), and nothing removed: to look at before
+    spending an engine's time. physics: as in `find_affected`. Raises like `make_clean_plate`."""
     engine = engines.load("propagate", None)
     with ShotOnDisk(checked, engine.needs.colour) as shot:
         shot.survey(report)
+        warnings: list[tuple[str, str]] = []
         if checked.settings.physics_prior and not checked.files.affected:
             with shot.uncorrected():
-                find_affected(shot, engine, report, physics=physics)
-        yield shot
+                warnings = find_affected(shot, engine, report, physics=physics)
+        yield shot, warnings
 
 
 def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: bool) -> list[tuple[str, str]]:

@@ -38,8 +38,8 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
     rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}
     physics = engines.find(engines.choose(settings.engine, settings.device)[0]).needs.physics
-    with marked_shot(checked, report, physics=physics) as shot, movie.writing(out / MOVIE) as film:
-        warn(report, warnings, *whole_frames(shot))
+    with marked_shot(checked, report, physics=physics) as (shot, found), movie.writing(out / MOVIE) as film:
+        warn(report, warnings, *found, *whole_frames(shot))
         for stale in (SHEET, MOVIE, MANIFEST):
             (out / stale).unlink(missing_ok=True)  # of other frames than those that follow
         for frame in checked.wanted:

@@ -206,7 +206,7 @@ class Background:
 
 
 def _masked(survey: Survey, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """A survey's mask on `crop` at another size (w, h); 255 beyond the picture."""
+    """A survey's mask on `crop` at another size (w, h); its edge is repeated, as half its pixels lie beyond."""
     place = np.linalg.inv(centred(survey.scale, survey.scale, 0, 0)) @ centred(
         size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0
     )
@@ -215,8 +215,7 @@ def _masked(survey: Survey, index: int, crop: Window, size: tuple[int, int]) -> 
         place,
         size,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=255,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return seen
 
