@@ -172,7 +172,7 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlo
 
 
 def _models(goal: Target, first: Array, both: Mask, flow: cv2.DISOpticalFlow) -> list[tuple[Array, Array]]:
-    """Continuations of the measured motion: (fitted without the inner ring, fitted with all), affine, plane, flow."""
+    """Continuations of the measured motion, each as (what is judged, what is used): affine, plane, flow."""
     # Each picture lends the other what it lacks, so that flow sees no edge of a hole and reports no motion there.
     a = np.clip(np.where(goal.free, goal.grey, first) * EIGHT_BIT, 0, 255).astype(np.uint8)
     b = np.clip(np.where(both | ~goal.free, first, goal.grey) * EIGHT_BIT, 0, 255).astype(np.uint8)
@@ -181,31 +181,35 @@ def _models(goal: Target, first: Array, both: Mask, flow: cv2.DISOpticalFlow) ->
     outer = sure & ~goal.near
     if outer.sum() < 200:
         outer = sure
-    trials, finals = _continued(goal, field, outer), _continued(goal, field, sure)
-    return list(zip(trials, finals))
+    fitted = _fitted(goal, field, sure)
+    if fitted is None:
+        return []
+    stretched, tilted = fitted
+    rest = np.dstack([cv2.medianBlur(np.ascontiguousarray(field[..., k] - stretched[..., k]), 5) for k in (0, 1)])
+    # Of the three only flow could copy the inner ring: it alone is judged by what it makes of the ring unseen.
+    trial, bent = (stretched + spread(rest, known.astype(np.float32)) for known in (outer, sure))
+    return [(stretched, stretched), (tilted, tilted), (trial, bent)]
 
 
-def _continued(goal: Target, field: Array, known: Mask) -> list[Array]:
-    """Carry motion measured where `known` into the rest: by an affine map, by a plane, with the rest of the flow."""
+def _fitted(goal: Target, field: Array, known: Mask) -> tuple[Array, Array] | None:
+    """Motion measured where `known`, carried everywhere by an affine map and by a plane; None where too little is."""
     rows, columns = np.nonzero(known)
     step = max(1, len(rows) // FITTED)
     rows, columns = rows[::step], columns[::step]
     if len(rows) < 100:
-        return []
+        return None
     grid = goal.grid
     here = grid[rows, columns]
     there = here + field[rows, columns]
     affine, _ = cv2.estimateAffine2D(here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=0.5, maxIters=300)
     if affine is None:
-        return []
+        return None
     stretched = grid @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32) - grid
     plane, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 0.5, maxIters=300)
     tilted = _project(plane, grid) - grid if plane is not None else stretched
     if not np.isfinite(tilted).all() or np.abs(tilted - stretched).max() > 20:
         tilted = stretched
-    rest = np.dstack([cv2.medianBlur(np.ascontiguousarray(field[..., k] - stretched[..., k]), 5) for k in (0, 1)])
-    bent = stretched + spread(rest, known.astype(np.float32))
-    return [np.ascontiguousarray(f, dtype=np.float32) for f in (stretched, tilted, bent)]
+    return np.ascontiguousarray(stretched, np.float32), np.ascontiguousarray(tilted, np.float32)
 
 
 def settle(goal: Target, all_tries: Sequence[Tries], rounds: int = 2) -> list[Array]:
