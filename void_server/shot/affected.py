@@ -42,13 +42,14 @@ def marked_shot(
 def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: bool) -> list[tuple[str, str]]:
     """Find the affected region and set it; returns warnings.
 
-    Twice: what is found the first time spoils the background it was compared with, so it is left out of the second.
+    Twice: what is found the first time spoils the background it was compared with, so it is left out of the second;
+    what would move differently as well, whatever becomes of it (VOID's moving_ball: cells .41 without, .62 with).
     physics: whether what would move differently may change as well; an engine that can't move things would wipe it out.
     """
     scale = min(1.0, find.SIDE / min(shot.size))
     recover = engine if engine.name == "propagate" else engines.load("propagate", None)
     found: dict[int, find.Affected] = {}
-    for _ in range(2):
+    for last in (False, True):
         found = find.find_affected(
             shot.frames,
             lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
@@ -58,7 +59,7 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
             report,
         )
         shot.take_found(
-            {f: np.maximum(a.appearance, a.physics) if physics else a.appearance for f, a in found.items()},
+            {f: np.maximum(a.appearance, a.physics) if physics or not last else a.appearance for f, a in found.items()},
             {f: a.physics for f, a in found.items()},
         )
     moved = [f for f in shot.wanted if (found[f].physics > 0.5).sum() >= MOVED_PX]
