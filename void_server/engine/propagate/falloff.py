@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from void_server.engine import Array
 from void_server.engine.propagate.pyramid import spread
+from void_server.engine.propagate.relight import averaged
 
 Mask = npt.NDArray[np.bool_]
 
@@ -61,6 +62,15 @@ def sampled(offset: Array, sure: Mask, depths: Array) -> list[Array]:
     return out
 
 
+def by_contrast(own: Array, shade: Mask, bare: Mask, depths: Array, scale: float) -> list[Array]:
+    """The same as `sampled`, from how much darker the shade is than the open around it. On patchy ground it comes out
+    too small (by half on paste:goat:camel), so it serves only where no donor told."""
+    width = WIDE / scale
+    weight = _around(shade, bare, scale).astype(np.float32)
+    reached = cv2.GaussianBlur(weight, (0, 0), width) > 0.05
+    return sampled(averaged(own, weight, width) - own, shade & reached, depths)
+
+
 def unexplained(shade: Mask, own: Array, bare: Mask, known: Mask, scatter: Array, ring: Mask, scale: float) -> Mask:
     """Where in a shadow no donor tells what lies there, or donors contradict each other.
 
@@ -79,16 +89,6 @@ def unexplained(shade: Mask, own: Array, bare: Mask, known: Mask, scatter: Array
     if (doubtful & ~known).any() and _even(own, shade, bare, scale):
         doubtful &= known
     return np.asarray(doubtful, bool)
-
-
-def by_contrast(own: Array, shade: Mask, bare: Mask, depths: Array, scale: float) -> list[Array]:
-    """The same, from how much darker the shade is than the open around it. On patchy ground it comes out too small
-    (by half on paste:goat:camel), so it serves only where no donor told."""
-    width = WIDE / scale
-    weight = _around(shade, bare, scale).astype(np.float32)
-    mass = cv2.GaussianBlur(weight, (0, 0), width)
-    around = cv2.GaussianBlur(own * weight[..., None], (0, 0), width) / np.maximum(mass, 1e-4)[..., None]
-    return sampled(around - own, shade & (mass > 0.05), depths)
 
 
 def curve(samples: Sequence[Sequence[Array]]) -> Array | None:
@@ -120,10 +120,7 @@ def _even(own: Array, shade: Mask, bare: Mask, scale: float) -> bool:
     near = _around(shade, bare, scale)
     if near.sum() < LEAST:
         return False
-    weight = near.astype(np.float32)
-    sigma = SMOOTH / scale
-    mass = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-4)
-    smooth = cv2.GaussianBlur(own.mean(2) * weight, (0, 0), sigma) / mass
+    smooth = averaged(own.mean(2), near.astype(np.float32), SMOOTH / scale)
     return bool(smooth[near].std() < EVEN)
 
 

@@ -38,16 +38,16 @@ def relit(code: Array, known: Mask, own: Array, shade: Mask, ring: Mask) -> tupl
         return code, share
     use = (shade | ring).astype(np.float32)
     difference = np.where(use[..., None] > 0, code - own, np.float32(0))
-    slow = _averaged(difference, use)
-    detail = _averaged(((difference - slow) ** 2).mean(2), use)
+    slow = averaged(difference, use, SIGMA_PX)
+    detail = averaged(((difference - slow) ** 2).mean(2), use, SIGMA_PX)
     usual = max(float(np.median(detail[ring])), 1e-8)
     share = np.where(shade, np.clip((NONE - detail / usual) / (NONE - FULL), 0, 1), 0).astype(np.float32)
     return np.asarray(code + share[..., None] * (own + slow - code), np.float32), share
 
 
-def _averaged(field: Array, weight: Array) -> Array:
+def averaged(field: Array, weight: Array, sigma: float) -> Array:
     """Gaussian mean of `field` over what has weight; 0 where nothing near has."""
-    mass = np.maximum(cv2.GaussianBlur(weight, (0, 0), SIGMA_PX), 1e-4)
+    mass = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-4)
     used = field * (weight[..., None] if field.ndim == 3 else weight)
-    total = cv2.GaussianBlur(used, (0, 0), SIGMA_PX)
+    total = cv2.GaussianBlur(used, (0, 0), sigma)
     return np.asarray(total / (mass[..., None] if field.ndim == 3 else mass), np.float32)
