@@ -23,6 +23,12 @@ NOISE = 0.04
 (0.01 to 0.08 score alike)."""
 
 
+AT_ONCE = 1 << 15
+"""Pixels that are worked on at a time: some megabytes with all their donors, whatever the plate's size."""
+
+Places = npt.NDArray[np.intp]
+
+
 @dataclasses.dataclass
 class Fused:
     code: Array
@@ -57,28 +63,38 @@ def fuse(goal: Surroundings, donors: Sequence[Laid], where: npt.NDArray[np.bool_
     """Weighted median of all valid donors, then the mean of those that agree with it. Only pixels in `where`."""
     height, width = goal.free.shape
     code = np.zeros((height, width, 3), np.float32)
-    views, scatter, grainless = (np.zeros((height, width), np.float32) for _ in range(3))
+    fused = Fused(code, *(np.zeros((height, width), np.float32) for _ in range(3)))
     rows, columns = np.nonzero(where)
     if not donors or not len(rows):
-        return Fused(code, views, scatter, grainless)
-    stack = np.stack([d.code[rows, columns] + gain(goal, d) for d in donors])
+        return fused
+    offsets = [gain(goal, d) for d in donors]
     best = min(d.error for d in donors)
-    merits = np.array([d.rank * merit(d.error, best, d.index - goal.index) for d in donors], np.float32)
-    weight = merits[:, None] * np.stack(
+    merits = [d.rank * merit(d.error, best, d.index - goal.index) for d in donors]
+    believed = np.array(merits, np.float32)[:, None]
+    for first in range(0, len(rows), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        _fuse_at(fused, donors, offsets, believed, rows[part], columns[part])
+    return fused
+
+
+def _fuse_at(
+    fused: Fused, donors: Sequence[Laid], offsets: Sequence[Array], believed: Array, rows: Places, columns: Places
+) -> None:
+    """Fill in the pixels at rows, columns [P]. offsets: [3] of each donor; believed: [N, 1] its merit."""
+    stack = np.stack([d.code[rows, columns] + offset for d, offset in zip(donors, offsets)])
+    weight = believed * np.stack(
         [np.where(d.valid[rows, columns], 1, np.where(d.bare[rows, columns], SECOND_RANK, 0)) for d in donors]
     ).astype(np.float32)
-    weight = weight * np.stack(
-        [d.trust[rows, columns] if d.trust is not None else np.ones(len(rows), np.float32) for d in donors]
-    )
+    for one, donor in zip(weight, donors):
+        if donor.trust is not None:
+            one *= donor.trust[rows, columns]
     middle = weighted_median(stack, weight)
     off = np.abs(stack - middle).mean(2)
     agree = weight * np.exp(-((off / NOISE) ** 2) / 2) + np.float32(1e-9) * weight
     total = agree.sum(0)
     known = total > 0
     share = agree / np.maximum(total, 1e-12)
-    mean = (share[..., None] * stack).sum(0)
-    code[rows, columns] = np.where(known[:, None], mean, 0)
-    views[rows, columns] = (weight > 0).sum(0)
-    scatter[rows, columns] = (off * weight).sum(0) / np.maximum(weight.sum(0), 1e-12)
-    grainless[rows, columns] = np.where(known, 1 - np.sqrt((share**2).sum(0)), 0)
-    return Fused(code, views, scatter, grainless)
+    fused.code[rows, columns] = np.where(known[:, None], (share[..., None] * stack).sum(0), 0)
+    fused.views[rows, columns] = (weight > 0).sum(0)
+    fused.scatter[rows, columns] = (off * weight).sum(0) / np.maximum(weight.sum(0), 1e-12)
+    fused.grainless[rows, columns] = np.where(known, 1 - np.sqrt((share**2).sum(0)), 0)

@@ -11,6 +11,7 @@ that it is about to cover or has just left is off on one side of time alone, so 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -36,19 +37,11 @@ PUT_UP, OFF, LEAST = np.float32(1.5), 0.2, np.float32(1e-3)
 
 
 class Layers:
-    """How far frames stray; asked for any frame in any order."""
+    """How far frames stray; asked for any frame in any order, by several threads."""
 
     def __init__(self, survey: Survey, camera: Camera) -> None:
         self.survey, self.camera = survey, camera
-        self._held: dict[int, Array] = {}
-
-    def strays(self, index: int) -> Array:
-        """float32 [h, w, 2]: pixels of the halved picture by which each place lies off, and 1 where that is known."""
-        if index not in self._held:
-            if len(self._held) >= KEPT:
-                del self._held[next(iter(self._held))]
-            self._held[index] = self._measured(index)
-        return self._held[index]
+        self.strays = functools.lru_cache(KEPT)(self._strays)
 
     def usual(self, index: int) -> Array:
         """float32 [h, w]: the same, carried on into what is blocked: what must be put up with there."""
@@ -59,22 +52,35 @@ class Layers:
         """For every donor, by its index, weights (0, 1] on the target's crop: low where it shows something that strays
         by more than the surroundings of the hole do themselves. What stands among passers-by may be filled with them.
         """
-        columns, rows = (np.arange(a, b, dtype=np.float32) for a, b in ((crop.x0, crop.x1), (crop.y0, crop.y1)))
-        grid = np.dstack(np.meshgrid(columns, rows))
+        # Read twice as densely as the field is, and enlarged: weights need no more, and a 4K crop has millions of pixels.
+        size = [max(1, round(side * 2 * self._scale)) for side in (crop.width, crop.height)]
+        columns, rows = (
+            np.float32(first) + (np.arange(n, dtype=np.float32) + np.float32(0.5)) * np.float32(side / n)
+            for first, side, n in zip((crop.x0, crop.y0), (crop.width, crop.height), size)
+        )
+        grid = np.dstack(np.meshgrid(columns, rows)) - np.float32(0.5)
         usual = self._at(self.usual(index), grid)
         for other in others:
             place = cv2.perspectiveTransform(grid, self.camera.between(index, other))
             strays = self._at(self.strays(other), np.asarray(place, np.float32))[..., 0]
             off = np.maximum(strays - PUT_UP * usual, 0)
-            yield np.asarray(LEAST + 1 / (1 + (off / np.float32(OFF)) ** 4), np.float32)
+            weight = LEAST + 1 / (1 + (off / np.float32(OFF)) ** 4)
+            whole = cv2.resize(weight, (crop.width, crop.height), interpolation=cv2.INTER_LINEAR)
+            yield np.asarray(whole, np.float32)
+
+    @property
+    def _scale(self) -> float:
+        """Places of a field to a pixel of the plate."""
+        return self.survey.scale / HALF / 2
 
     def _at(self, field: Array, places: Array) -> Array:
-        """A field of these, read at plate pixels [h, w, 2]."""
-        scale = np.float32(self.survey.scale / HALF / 2)
+        """A field of these, read at places [h, w, 2] in plate pixels."""
+        scale = np.float32(self._scale)
         where = (places + np.float32(0.5)) * scale - np.float32(0.5)
         return np.asarray(cv2.remap(field, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
-    def _measured(self, index: int) -> Array:
+    def _strays(self, index: int) -> Array:
+        """float32 [h, w, 2]: pixels of the halved picture by which each place lies off, and 1 where that is known."""
         own, free = self._half(index)
         size = (own.shape[1], own.shape[0])
         slope = np.hypot(cv2.Sobel(own, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(own, cv2.CV_32F, 0, 1, scale=1 / 8))

@@ -7,7 +7,9 @@ What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The st
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from void_server.engine import Behind, Colour, Fill, Needs, Shot
@@ -18,6 +20,9 @@ from void_server.engine.propagate.survey import Survey, survey
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
+
+THREADS = 2
+"""Frames that are filled at a time; each needs the memory of its donors, and OpenCV's own threads use further cores."""
 
 
 class Propagate:
@@ -49,9 +54,9 @@ class Propagate:
         try:
             recovery.plan(work)
             recovery.collect(report)
-            for done, frame in enumerate(work):
-                yield recovery.fill(frame)
-                report.progress("fill", done + 1, len(work), frame)
+            for done, fill in enumerate(_side_by_side(recovery.fill, work)):
+                yield fill
+                report.progress("fill", done + 1, len(work), fill.frame)
         finally:
             recovery.close()
 
@@ -70,3 +75,14 @@ class Propagate:
             self._looked = (weakref.ref(shot), survey(shot, report))
             self._background = None
         return self._looked[1]
+
+
+def _side_by_side(fill: Callable[[int], Fill], work: Sequence[int]) -> Iterator[Fill]:
+    """All fills in order, so many at a time as there are THREADS; none is begun long before it is asked for."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="propagate") as pool:
+        begun = deque(pool.submit(fill, frame) for frame in work[:THREADS])
+        for frame in work[THREADS:]:
+            yield begun.popleft().result()
+            begun.append(pool.submit(fill, frame))
+        while begun:
+            yield begun.popleft().result()

@@ -7,6 +7,7 @@ this one knows their order.
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import cv2
 import numpy as np
@@ -91,7 +92,9 @@ class Recovery:
         self.keys = KeyFrames(camera.scenes)
         self._rest: dict[int, Rest] = {}
         self.layers = Layers(looked, camera)
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._own_hands = threading.local()
+        self._shared = threading.RLock()
+        """Held while key frames are made: frames on either side wait for the one that came first."""
 
     def close(self) -> None:
         self.plates.close()
@@ -248,7 +251,8 @@ class Recovery:
 
     def _moving_frame(self, index: int, hole: Window) -> Whole:
         """Recover what donors show; what none does is carried over from key frames, where it was invented."""
-        seen = self._seen(index, hole)
+        is_key = index in self.keys.beside(index)
+        seen = (self._base(index) if is_key else None) or self._seen(index, hole)
         whole = self._whole(seen)
         if not whole.known.all():
             self._carry(seen, whole)
@@ -259,12 +263,8 @@ class Recovery:
         crop = self._crop(hole)
         own, change, free = self._own(index, crop)
         goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
-        tries = []
-        for other in self._chosen[index]:
-            donor = self.plates.donor(other, self._seen_from(index, other, crop))
-            found = donor and register.attempt(goal, donor, self.camera.between(index, other), self._flow)
-            if found:
-                tries.append(found)
+        lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
+        tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
         laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
         for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
             one.trust = trust
@@ -317,44 +317,52 @@ class Recovery:
         return found
 
     def _shadow_of(self, key: int) -> list[Array]:
-        if key not in self._shadows:
-            base = self._base(key)
-            self._shadows[key] = base.told if base is not None else []
-        return self._shadows[key]
+        with self._shared:
+            if key not in self._shadows:
+                base = self._base(key)
+                self._shadows[key] = base.told if base is not None else []
+            return self._shadows[key]
+
+    def _attempt(self, goal: register.Target, donor: register.Donor) -> register.Tries | None:
+        if not hasattr(self._own_hands, "flow"):  # it keeps its pictures while it works, so no two threads can share it
+            self._own_hands.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        return register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._own_hands.flow)
 
     def _lay_one(self, goal: register.Target, donor: register.Donor) -> register.Laid | None:
-        tries = register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
+        tries = self._attempt(goal, donor)
         return register.lay(goal, tries, tries.flows[tries.first]) if tries else None
 
     def _key(self, key: int) -> register.Donor | None:
         """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
-        if key not in self._keys:
-            base = self._base(key)
-            if base is None:
-                self._keys[key] = None
-                return None
-            whole = self._whole(base)
-            parent = self.keys.parent(key)
-            if parent is not None and not whole.known.all():
-                goal = self._goal(key, whole)
-                self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
-            code = exemplar.complete(whole.code, whole.known, self.shot.seed + key)
-            every = np.full(whole.free.shape, 255, np.uint8)
-            lends = np.where(whole.free | whole.real, 0, 255).astype(np.uint8)
-            lends = cv2.dilate(lends, np.ones((5, 5), np.uint8))
-            self._keys[key] = register.Donor(key, whole.crop, code, every, lends)
-        return self._keys[key]
+        with self._shared:
+            if key not in self._keys:
+                base = self._base(key)
+                self._keys[key] = self._invented(key, base) if base is not None else None
+            return self._keys[key]
+
+    def _invented(self, key: int, base: Seen) -> register.Donor:
+        whole = self._whole(base)
+        parent = self.keys.parent(key)
+        if parent is not None and not whole.known.all():
+            goal = self._goal(key, whole)
+            self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
+        code = exemplar.complete(whole.code, whole.known, self.shot.seed + key)
+        every = np.full(whole.free.shape, 255, np.uint8)
+        lends = np.where(whole.free | whole.real, 0, 255).astype(np.uint8)
+        lends = cv2.dilate(lends, np.ones((5, 5), np.uint8))
+        return register.Donor(key, whole.crop, code, every, lends)
 
     def _base(self, key: int) -> Seen | None:
         """A key frame as its donors show it. The last few are held, since they are asked twice."""
         hole = self.shot.hole(self.survey.frames[key])
         if hole is None:
             return None
-        if key not in self._bases:
-            if len(self._bases) >= BASES:
-                del self._bases[next(iter(self._bases))]
-            self._bases[key] = self._seen(key, hole)
-        return self._bases[key]
+        with self._shared:
+            if key not in self._bases:
+                if len(self._bases) >= BASES:
+                    del self._bases[next(iter(self._bases))]
+                self._bases[key] = self._seen(key, hole)
+            return self._bases[key]
 
     def _goal(self, index: int, whole: Whole) -> register.Target:
         change = self.shot.change(self.survey.frames[index], whole.crop) > 0

@@ -154,18 +154,21 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlo
         return None
     both = seen & goal.free
     tries = Tries(donor, between, [], [], [], [])
-    tries.flows.append(np.zeros_like(goal.grid))
+    models = [(np.zeros_like(goal.grid), first, seen)]
     tries.errors.append(_error(goal.grey, first, both & goal.near))
     if not np.array_equal(between, np.eye(3)) and both.sum() > 400:
         for trial, final in _models(goal, first, both, flow):
-            shown = _seen(grey, _project(plane, goal.grid + trial))
+            places = _project(plane, goal.grid + trial)
+            shown = _seen(grey, places)
             tries.errors.append(_error(goal.grey, shown, both & goal.near))
-            tries.flows.append(final)
-    for added in tries.flows:
-        places = _project(plane, goal.grid + added) if added.any() else base
-        shown, valid = _seen(grey, places), _valid(free, places)
+            if final is not trial:
+                places = _project(plane, goal.grid + final)
+                shown = _seen(grey, places)
+            models.append((final, shown, _valid(free, places)))
+    for added, shown, valid in models:
         ring = goal.near & valid
         level = np.float32(np.median(goal.grey[ring] - shown[ring])) if ring.sum() > 60 else np.float32(0)
+        tries.flows.append(added)
         tries.greys.append(shown + level)
         tries.valid.append(valid)
     return tries
@@ -204,7 +207,7 @@ def _fitted(goal: Target, field: Array, known: Mask) -> tuple[Array, Array] | No
     affine, _ = cv2.estimateAffine2D(here, there, method=cv2.USAC_MAGSAC, ransacReprojThreshold=0.5, maxIters=300)
     if affine is None:
         return None
-    stretched = grid @ affine[:, :2].T.astype(np.float32) + affine[:, 2].astype(np.float32) - grid
+    stretched = cv2.transform(grid, affine) - grid
     plane, _ = cv2.findHomography(here, there, cv2.USAC_MAGSAC, 0.5, maxIters=300)
     tilted = _project(plane, grid) - grid if plane is not None else stretched
     if not np.isfinite(tilted).all() or np.abs(tilted - stretched).max() > 20:
@@ -229,21 +232,27 @@ def settle(goal: Target, all_tries: Sequence[Tries], rounds: int = 2) -> list[Ar
         inside = ~goal.free[rows, columns]
         whole[rows[inside], columns[inside]] = voted[inside]
         for d, tries in enumerate(all_tries):
-            if len(tries.flows) < 2:
-                continue
-            cost = np.stack(
-                [
-                    cv2.blur(np.minimum(np.abs(grey - whole), CAP), (15, 15)) + np.float32(0.5 * error * distrust)
-                    for grey, error, distrust in zip(tries.greys, tries.errors, DISTRUST)
-                ]
-            )
-            pick = np.argmin(cost, axis=0)
-            flows[d] = cv2.blur(_picked(tries.flows, pick), (7, 7))
-            greys[d] = _picked(tries.greys, pick)
+            if len(tries.flows) > 1:
+                flows[d], greys[d] = _closest(whole, tries)
     return flows
 
 
-def _picked(options: Sequence[Array], pick: npt.NDArray[np.intp]) -> Array:
+def _closest(whole: Array, tries: Tries) -> tuple[Array, Array]:
+    """(motion, grey) of one donor: at every pixel those of the model that comes closest to what was voted."""
+    costs = []
+    for grey, error, distrust in zip(tries.greys, tries.errors, DISTRUST):
+        apart = cv2.absdiff(grey, whole)
+        _, capped = cv2.threshold(apart, float(CAP), 0, cv2.THRESH_TRUNC, apart)
+        costs.append(cv2.blur(capped, (15, 15)) + np.float32(0.5 * error * distrust))
+    pick = np.zeros(whole.shape, np.uint8)
+    least = costs[0]
+    for number, cost in enumerate(costs[1:], 1):
+        np.putmask(pick, cost < least, number)
+        least = cv2.min(least, cost)
+    return cv2.blur(_picked(tries.flows, pick), (7, 7)), _picked(tries.greys, pick)
+
+
+def _picked(options: Sequence[Array], pick: Bytes) -> Array:
     """At every pixel the value of the option that `pick` [h, w] numbers."""
     out = options[0].copy()
     for number, option in enumerate(options[1:], 1):
