@@ -25,6 +25,7 @@ from void_server.wire.shot import Window
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.intp]
 
 WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
 WORK_PIXELS = 150_000
@@ -37,10 +38,10 @@ CAP = np.float32(0.15)
 """Differences of code count no more than this: beyond, it is another thing, however bright."""
 DISTRUST = (1.0, 1.0, 1.0, 1.15)
 """Factor on the ring error of each model: flow always copies the ring better than it continues into the hole."""
-
-
 FITTED = 1200
 """Measured motions that a map is fitted to; 4000 score within 0.25 dB and take three times as long to fit."""
+JUDGED, LEAST = 4000, 60
+"""Pixels of the ring that a model is judged by, and how few say nothing."""
 
 
 @dataclasses.dataclass
@@ -55,6 +56,8 @@ class Target:
     hole: Mask
     free: Mask
     near: Mask
+    ring: Places
+    """Some of the pixels that are near, enough to judge by; they index flattened arrays."""
     grid: Array
     """float32 [h, w, 2]: every pixel's own x, y."""
 
@@ -123,7 +126,10 @@ def target(index: int, crop: Window, grey: Array, hole: Mask, free: Mask) -> Tar
     else:
         near = np.ones(small_hole.shape, bool)
     grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
-    return Target(index, crop, to_plate, _shrunk(grey, size), small_hole, small_free, small_free & near, grid)
+    near &= small_free
+    ring = np.flatnonzero(near)
+    ring = ring[:: max(1, len(ring) // JUDGED)]
+    return Target(index, crop, to_plate, _shrunk(grey, size), small_hole, small_free, near, ring, grid)
 
 
 def _to_plate(window: Window, scale: float) -> Matrix:
@@ -155,19 +161,19 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlo
     both = seen & goal.free
     tries = Tries(donor, between, [], [], [], [])
     models = [(np.zeros_like(goal.grid), first, seen)]
-    tries.errors.append(_error(goal.grey, first, both & goal.near))
+    tries.errors.append(_error(goal, first, both))
     if not np.array_equal(between, np.eye(3)) and both.sum() > 400:
         for trial, final in _models(goal, first, both, flow):
             places = _project(plane, goal.grid + trial)
             shown = _seen(grey, places)
-            tries.errors.append(_error(goal.grey, shown, both & goal.near))
+            tries.errors.append(_error(goal, shown, both))
             if final is not trial:
                 places = _project(plane, goal.grid + final)
                 shown = _seen(grey, places)
             models.append((final, shown, _valid(free, places)))
     for added, shown, valid in models:
-        ring = goal.near & valid
-        level = np.float32(np.median(goal.grey[ring] - shown[ring])) if ring.sum() > 60 else np.float32(0)
+        apart = _apart(goal, shown, valid)
+        level = np.float32(np.median(apart)) if len(apart) > LEAST else np.float32(0)
         tries.flows.append(added)
         tries.greys.append(shown + level)
         tries.valid.append(valid)
@@ -291,8 +297,14 @@ def _valid(free: Bytes, places: Array) -> Mask:
     return np.asarray(seen > 250, bool)
 
 
-def _error(a: Array, b: Array, where: Mask) -> float:
-    if where.sum() < 60:
+def _apart(goal: Target, shown: Array, valid: Mask) -> Array:
+    """The target's grey less the donor's, [n], on the ring where the donor is valid."""
+    places = goal.ring[valid.ravel()[goal.ring]]
+    return np.asarray(goal.grey.ravel()[places] - shown.ravel()[places], np.float32)
+
+
+def _error(goal: Target, shown: Array, valid: Mask) -> float:
+    apart = _apart(goal, shown, valid)
+    if len(apart) < LEAST:
         return 0.1
-    difference = a[where] - b[where]
-    return float(np.mean(np.minimum(np.abs(difference - np.median(difference)), CAP)))
+    return float(np.mean(np.minimum(np.abs(apart - np.median(apart)), CAP)))

@@ -22,16 +22,22 @@ def merit(error: float, best: float, distance: int) -> float:
 
 
 def weighted_median(stack: Array, weight: Array) -> Array:
-    """Per place and channel: the value at which half of the weight lies below. stack [N, P, C], weight [N, P]."""
-    order = np.argsort(stack, axis=0)
+    """Per place and channel: the value at which half of the weight lies below. stack [N, P, C], weight [N, P].
+
+    The largest value with less than half of the weight below it. Every pair is compared instead of sorting: NumPy sorts
+    along so short an axis at half the speed.
+    """
     out = np.empty(stack.shape[1:], np.float32)
     half = weight.sum(0) / 2
     for channel in range(stack.shape[2]):
-        rank = order[..., channel]
-        below = np.cumsum(np.take_along_axis(weight, rank, 0), 0) < half
-        pick = np.minimum(below.sum(0), len(stack) - 1)
-        at = np.take_along_axis(rank, pick[None], 0)
-        out[..., channel] = np.take_along_axis(stack[..., channel], at, 0)[0]
+        values = np.ascontiguousarray(stack[..., channel])
+        best = values.min(axis=0)
+        for value in values:
+            below = np.zeros(value.shape, np.float32)
+            for other, share in zip(values, weight):
+                below += share * (other < value)
+            np.copyto(best, np.maximum(best, value), where=below < half)
+        out[:, channel] = best
     return out
 
 
