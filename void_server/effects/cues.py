@@ -67,15 +67,20 @@ def _log(light: Array, low: float) -> Array:
     return np.log(np.maximum(light, 0) + np.float32(low))
 
 
+def _most(picture: Array) -> Array:
+    """The largest of a pixel's three values: [h, w, 3] to [h, w]. NumPy's own is slow along so short an axis."""
+    red, green, blue = cv2.split(picture)
+    return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
+
+
 def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float) -> Look:
     """Measure one frame's deviation from its background. low: what `toe` gave for the shot."""
     outside = matte <= 0.01
     seen = (coverage > 0.5) & outside
     there = cv2.GaussianBlur(_log(behind, low), (0, 0), 1.0)
     difference = cv2.GaussianBlur(_log(plate, low), (0, 0), 1.0) - there
-    slope = np.abs(np.dstack([cv2.Sobel(there, -1, 1, 0, scale=1 / 8), cv2.Sobel(there, -1, 0, 1, scale=1 / 8)]))
-    slope = slope.reshape(*matte.shape, 2, 3).max((2, 3))
-    slope = cv2.dilate(slope, np.ones((3, 3), np.uint8))
+    slopes = [np.abs(cv2.Sobel(there, -1, *way, scale=1 / 8)) for way in ((1, 0), (0, 1))]
+    slope = cv2.dilate(_most(np.maximum(*slopes)), np.ones((3, 3), np.uint8))
     near = cv2.dilate((~outside).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     calm = seen & ~near & (slope < np.median(slope[seen]) if seen.any() else seen)
     flat = difference[calm]
@@ -83,9 +88,9 @@ def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float)
     difference = difference - level
     spread = 1.4826 * np.median(np.abs(flat - level)) if len(flat) > 200 else 0.03
     noise = np.sqrt(max(float(spread), 0.012) ** 2 + (MISALIGNED_PX * slope) ** 2)
-    z = np.abs(difference).max(2) / noise
-    mean = difference.mean(2)
-    colour = np.abs(difference - mean[..., None]).max(2)
+    z = _most(np.abs(difference)) / noise
+    mean = cv2.transform(difference, np.full((1, 3), 1 / 3, np.float32))
+    colour = _most(np.abs(difference - mean[..., None]))
     dark = (mean < DARKENED) & (colour < 0.5 * np.abs(mean) + 2 * noise)
     z[~seen] = 0
     rows, columns = np.nonzero(~outside)

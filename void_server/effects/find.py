@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ SIDE = 256
 """Short side at which effects are found, in pixels: a shadow's edge lands within two pixels of a 480-row plate's."""
 STAYS = 0.5
 """Share of all that its matte ever covers which an object must cover always, to count as staying where it is."""
+THREADS = 2
+"""Frames that are measured at a time."""
 LOOKED_AT = 8
 """Frames spread over the shot that its exposure is measured on."""
 
@@ -73,8 +76,8 @@ def find_affected(
 ) -> dict[int, Affected]:
     """Affected mattes of all `frames`.
 
-    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. Frames
-    without matte or background map to zeros. Raises JobCancelledError.
+    plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. All
+    three are asked by several threads. Frames without matte or background map to zeros. Raises JobCancelledError.
     """
     picks = (
         [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
@@ -92,23 +95,27 @@ def find_affected(
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
+    def see(frame: int) -> _Seen | None:
+        mask = matte(frame)
+        behind = background(frame) if (mask > 0).any() else None
+        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else None
+
     done = 0
-    for run in _in_rows(frames):
-        seen: dict[int, _Seen] = {}
-        for frame in run:
-            report.progress("effects", done, len(frames), frame)
-            done += 1
-            mask = matte(frame)
-            behind = background(frame) if (mask > 0).any() else None
-            if behind is not None:
-                seen[frame] = _see(plate(frame), mask, behind, gain, low, stays)
-            else:
-                found[frame] = _nothing(mask)
-        if seen:
-            for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
-                each.belief = belief
-        held |= seen
-        settle(run[-1] - cues.VOTE_FRAMES + 1)
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="effects") as pool:
+        for run in _in_rows(frames):
+            seen: dict[int, _Seen] = {}
+            for frame, one in zip(run, pool.map(see, run)):
+                report.progress("effects", done, len(frames), frame)
+                done += 1
+                if one is not None:
+                    seen[frame] = one
+                else:
+                    found[frame] = _nothing(matte(frame))
+            if seen:
+                for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
+                    each.belief = belief
+            held |= seen
+            settle(run[-1] - cues.VOTE_FRAMES + 1)
     settle(None)
     return {frame: found[frame] for frame in frames}
 

@@ -7,6 +7,7 @@ is quick rather than exact; the fill at plate resolution is made elsewhere.
 from __future__ import annotations
 
 import dataclasses
+import threading
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ KEPT = 96
 SUSPECT = 0.7
 """An object's own shadow is looked for this many times its size (root of its area) around it, and is no background."""
 COARSE = 4
+LEVEL_SAMPLES = 20_000
 CELL_PX, CELLS = 8, 3
 """Drift of light is measured on cells of this size and taken as the median of so many on every side."""
 
@@ -54,16 +56,19 @@ class Background:
         self._held: dict[tuple[int, Window, float], _Small] = {}
         self._reaches: list[int] = []
         self._suspected: Survey | None = None
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._alone = threading.RLock()
+        """Held while something is made that several frames share."""
+        self._own_hands = threading.local()
 
     def on(self, frame: int, crop: Window, scale: float) -> Behind:
-        """See `Engine.background`: on `crop`, reduced by `scale`."""
+        """See `Engine.background`: on `crop`, reduced by `scale`. Several threads may ask."""
         index = self.survey.index[frame]
         if self.camera.still:
             key = (self.camera.scenes[index], crop, scale)
-            if key not in self._still:
-                self._still = {key: self._at_rest(*key)}
-            return self._still[key]
+            with self._alone:
+                if key not in self._still:
+                    self._still = {key: self._at_rest(*key)}
+                return self._still[key]
         return self._in_motion(index, crop, scale)
 
     def _at_rest(self, scene: int, crop: Window, scale: float) -> Behind:
@@ -91,17 +96,21 @@ class Background:
 
     def _suspects(self) -> Survey:
         """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
-        if self._suspected is None:
-            masks = []
-            for index, blocked in enumerate(self.survey.blocked):
-                height, width = (max(1, n // COARSE) for n in blocked.shape)
-                small = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_AREA)
-                self._reaches.append(self._reach(index))
-                side = 2 * round(self._reaches[-1] * self.survey.scale / COARSE) + 1
-                near = cv2.dilate((small > 8).astype(np.uint8), np.ones((side, side), np.uint8))
-                masks.append(np.asarray(near * 255, np.uint8))
-            self._suspected = dataclasses.replace(self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks)
-        return self._suspected
+        with self._alone:
+            if self._suspected is None:
+                masks = [self._widened(index) for index in range(len(self.survey.blocked))]
+                self._suspected = dataclasses.replace(
+                    self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks
+                )
+            return self._suspected
+
+    def _widened(self, index: int) -> npt.NDArray[np.uint8]:
+        blocked = self.survey.blocked[index]
+        height, width = (max(1, n // COARSE) for n in blocked.shape)
+        small = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_AREA)
+        self._reaches.append(self._reach(index))
+        side = 2 * round(self._reaches[-1] * self.survey.scale / COARSE) + 1
+        return np.asarray(cv2.dilate((small > 8).astype(np.uint8), np.ones((side, side), np.uint8)) * 255, np.uint8)
 
     def _near(self, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         """bool [h, w], where a frame's object may have cast a shadow that nobody has found yet. size: (w, h)."""
@@ -124,11 +133,12 @@ class Background:
 
     def _small(self, index: int, crop: Window, scale: float) -> _Small:
         key = (index, crop, scale)
-        if key not in self._held:
-            if len(self._held) >= KEPT:
-                del self._held[next(iter(self._held))]
-            self._held[key] = self._read(index, crop, scale)
-        return self._held[key]
+        with self._alone:
+            if key not in self._held:
+                if len(self._held) >= KEPT:
+                    del self._held[next(iter(self._held))]
+                self._held[key] = self._read(index, crop, scale)
+            return self._held[key]
 
     def _read(self, index: int, crop: Window, scale: float) -> _Small:
         whole = Window(0, 0, self.shot.size[1], self.shot.size[0])
@@ -194,7 +204,9 @@ class Background:
         grey = [np.clip(g[..., 1] * 220, 0, 255) for g in (own, shown)]
         a = np.where(own_free, grey[0], grey[1]).astype(np.uint8)
         b = np.where(both | ~own_free, grey[1], grey[0]).astype(np.uint8)
-        field = np.asarray(self._flow.calc(a, b, None), np.float32)
+        if not hasattr(self._own_hands, "flow"):  # it keeps its pictures while it works, so no two threads can share it
+            self._own_hands.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        field = np.asarray(self._own_hands.flow.calc(a, b, None), np.float32)
         # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
         weight = both.astype(np.float32)
         side = max(9, round(size[0] / WIDE) | 1)
@@ -235,11 +247,13 @@ def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:
 
     The median of wide neighbourhoods, so that a shadow, which fills less than half of one, is not taken for drift.
     """
-    level = np.median(difference[both], axis=0)
+    step = max(1, int(both.sum()) // LEVEL_SAMPLES)
+    level = np.median(difference[both][::step], axis=0)
     height, width = both.shape
     rows, columns = max(1, height // CELL_PX), max(1, width // CELL_PX)
     weight = cv2.resize(both.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
-    grey = np.where(both, (difference - level).mean(2), 0).astype(np.float32)
+    mean = cv2.transform(difference, np.full((1, 3), 1 / 3, np.float32)) - np.float32(level.mean())
+    grey = np.where(both, mean, np.float32(0))
     cells = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA) / np.maximum(weight, 1e-3)
     cells[weight < 0.3] = np.nan
     padded = np.pad(cells, CELLS, constant_values=np.nan)

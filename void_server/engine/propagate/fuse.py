@@ -85,9 +85,9 @@ def _fuse_at(
     weight = believed * np.stack(
         [np.where(d.valid[rows, columns], 1, np.where(d.bare[rows, columns], SECOND_RANK, 0)) for d in donors]
     ).astype(np.float32)
-    for one, donor in zip(weight, donors):
+    for i, donor in enumerate(donors):
         if donor.trust is not None:
-            one *= donor.trust[rows, columns]
+            weight[i] *= donor.trust[rows, columns]
     middle = weighted_median(stack, weight)
     off = np.abs(stack - middle).mean(2)
     agree = weight * np.exp(-((off / NOISE) ** 2) / 2) + np.float32(1e-9) * weight

@@ -52,7 +52,7 @@ class Layers:
         """For every donor, by its index, weights (0, 1] on the target's crop: low where it shows something that strays
         by more than the surroundings of the hole do themselves. What stands among passers-by may be filled with them.
         """
-        # Read twice as densely as the field is, and enlarged: weights need no more, and a 4K crop has millions of pixels.
+        # Read twice as densely as the field is, then enlarged: weights need no more, and a 4K crop has millions.
         size = [max(1, round(side * 2 * self._scale)) for side in (crop.width, crop.height)]
         columns, rows = (
             np.float32(first) + (np.arange(n, dtype=np.float32) + np.float32(0.5)) * np.float32(side / n)

@@ -6,6 +6,7 @@ What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The st
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ class Propagate:
             raise SettingsError(f"Engine 'propagate' can't use device '{device}'.", "Leave --device out, or give cpu.")
         self._looked: tuple[weakref.ref[Shot], Survey] | None = None
         self._background: Background | None = None
+        self._alone = threading.Lock()
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
         """See `Engine.fill`. Reads every frame once small, then once at plate resolution around the holes."""
@@ -63,11 +65,13 @@ class Propagate:
     def background(self, shot: Shot, frame: int, crop: Window, scale: float, report: Report) -> Behind:
         """See `Engine.background`. Masks are looked at again once they changed: `effects` asks twice."""
         index = list(shot.frames).index(frame)
-        looked = self._look(shot, report)
-        if self._background is None or not looked.masks_hold(shot, index):
-            looked.mask(shot)
-            self._background = Background(shot, looked, follow(looked, report))
-        return self._background.on(frame, crop, scale)
+        with self._alone:
+            looked = self._look(shot, report)
+            if self._background is None or not looked.masks_hold(shot, index):
+                looked.mask(shot)
+                self._background = Background(shot, looked, follow(looked, report))
+            held = self._background
+        return held.on(frame, crop, scale)
 
     def _look(self, shot: Shot, report: Report) -> Survey:
         """The shot's small pictures: made once, kept while the same shot is worked on."""
