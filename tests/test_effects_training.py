@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import re
 import shutil
 import subprocess
@@ -21,9 +22,13 @@ for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
 from void_server.effects.training import (  # noqa: E402
+    __main__ as command,
+)
+from void_server.effects.training import (  # noqa: E402
     clips,
     export,
     filters,
+    held_out,
     looks,
     losses,
     pasted,
@@ -31,6 +36,7 @@ from void_server.effects.training import (  # noqa: E402
     raycaster,
     scenes,
     sensor,
+    train,
 )
 from void_server.effects.training.network import Deployed, Network  # noqa: E402
 
@@ -62,12 +68,18 @@ def covering() -> pictures.Pictures:
 
 
 @pytest.fixture(scope="module")
-def batch() -> dict[str, Any]:
-    """One clip, of something that holds up something else, over dry ground."""
+def cast() -> dict[str, Any]:
+    """Something that holds up something else."""
     made = scenes.make(12)
     assert list(scenes.KINDS)[made["kind"]] == "support"
-    cast = {key: np.stack([value]) for key, value in made.items()}
-    return clips.stacked([looks.dress(cast, 0, np.random.default_rng(1), TEXTURES)])
+    return made
+
+
+@pytest.fixture(scope="module")
+def batch(cast: dict[str, Any]) -> dict[str, Any]:
+    """One clip of that, over dry ground."""
+    one = {key: np.stack([value]) for key, value in cast.items()}
+    return clips.stacked([looks.dress(one, 0, np.random.default_rng(1), TEXTURES)])
 
 
 def _made(batch: dict[str, Any], covering: pictures.Pictures, on_photographs: int) -> tuple[clips.Example, Any]:
@@ -308,6 +320,8 @@ def _labelled() -> clips.Example:
         physics=blobs(0.3),
         physics_weight=known[1],
         attenuation=torch.from_numpy(rng.uniform(-1, 1, (looks.WINDOW, 1, 24, 48)).astype(np.float32)),
+        clean=torch.zeros(looks.WINDOW, 3, 48, 96),
+        differs=torch.zeros(looks.WINDOW, 1, 48, 96),
         valid=torch.ones(looks.WINDOW, 1, 1, 1),
     )
 
@@ -403,8 +417,102 @@ def test_the_exported_file_answers_as_torch_does(tmp_path: Path) -> None:
         assert max(float(np.abs(w.numpy() - g).max()) for w, g in zip(wanted, got)) < 1e-4, size
 
 
+def test_what_stands_otherwise_is_what_moved_or_turned_as_far_as_one_can_see() -> None:
+    poses = np.zeros((1, looks.PICTURES, scenes.PARTS), raycaster.POSE)
+    poses["rotation"] = np.eye(3).ravel()
+    never = poses[:, looks.TAKES + looks.WINDOW :]
+    never["centre"][:, :, 0, 2], never["centre"][:, :, 1, 2] = 0.02, 0.005
+    for part, angle in ((2, 0.1), (3, 0.01)):
+        never["rotation"][:, :, part, 1], never["rotation"][:, :, part, 3] = -np.sin(angle), np.sin(angle)
+    poses["centre"][:, : looks.TAKES, 4] = 1  # of other pictures than the two that are compared
+    never["centre"][:, 4:, 5] = 1
+    first = torch.tensor([-1, 0, 1, 2, 3, 4, 5, 6]).expand(1, looks.WINDOW, 1, 8)
+    found = clips._otherwise(poses, first)[0, :, 0].int().tolist()
+    assert found[0] == [0, 0, 1, 0, 1, 0, 0, 0] and found[-1] == [0, 0, 1, 0, 1, 0, 0, 1]
+
+
+class _Knowing(torch.nn.Module):  # type: ignore[misc]
+    """Answers with the labels of the example that was made last, as surely as `sure`: wrongly where negative."""
+
+    def __init__(self, sure: float, patch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.sure, make = sure, clips.make
+
+        def watched(*given: Any) -> clips.Example:
+            self.example = make(*given)
+            return self.example
+
+        patch.setattr(clips, "make", watched)
+
+    def forward(self, *inputs: Any) -> tuple[Any, ...]:
+        assert all(one.shape == own.shape for one, own in zip(inputs, self.example.inputs))
+        return _answers(self.example, self.sure)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(held_out, "BATCH", 1)
+    monkeypatch.setattr(held_out, "RAYS", (1, 1))
+    return monkeypatch
+
+
+@draws
+def test_figures_are_full_for_the_truth_and_nought_for_its_opposite(
+    cast: dict[str, Any], covering: pictures.Pictures, few: pytest.MonkeyPatch
+) -> None:
+    kept_back = {key: np.stack([value]) for key, value in cast.items()}
+    shares = {}
+    for sure in (9.0, -9.0, 0.5):
+        with pytest.MonkeyPatch.context() as patch:
+            shares[sure] = held_out.score(_Knowing(sure, patch), kept_back, covering, 0.0)
+    oracle = [name for name in shares[9.0] if "seen" in name]
+    learnt = set(shares[9.0]) - {*oracle, "appearance, broadly", "beside idle objects"}
+    assert {"appearance, support", "physics cells, support", "appearance, true background", "physics cells"} <= learnt
+    assert not any(kind in name for name in learnt for kind in scenes.KINDS if kind != "support")
+    assert all(shares[9.0][name] == 1 for name in learnt)
+    assert all(shares[-9.0][name] == 0 for name in learnt - {"cells"}), "of cells either kind is asked"
+    assert shares[0.5]["appearance from .7"] == 0 and shares[0.5]["appearance from .3"] < 1
+    assert all(shares[9.0][name] == shares[-9.0][name] and 0 < shares[9.0][name] < 1 for name in oracle)
+
+
+@draws
+def test_the_true_background_is_true_where_one_was_recovered_or_everywhere(
+    ray_cast: tuple[clips.Example, Any],
+) -> None:
+    example, _ = ray_cast
+    plate, true, matte, coverage, scatter = held_out.with_true_background(example)
+    assert torch.equal(plate, example.plate) and torch.equal(matte, example.matte)
+    assert torch.equal(coverage, example.coverage) and float(scatter.max()) == 0
+    assert 0.2 < float(coverage.mean()) < 1 and float(true[coverage.expand_as(true) == 0].abs().max()) == 0
+    off = [float(((one - example.clean).abs() * coverage).sum()) for one in (true, example.behind)]
+    assert off[0] < off[1]
+    for soft in sensor.SOFT:
+        same = filters.gauss(example.clean, soft)
+        softly = dataclasses.replace(example, plate=same)
+        assert torch.equal(held_out.with_true_background(softly)[1], same * coverage)
+        _, everywhere, _, full, _ = held_out.without_holes(softly)
+        assert torch.equal(everywhere, same) and float(full.min()) == 1
+
+
+@draws
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_is_scored_by_one_command(
+    tmp_path: Path, covering: pictures.Pictures, few: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = pictures.Pictures(covering.tiles.repeat(4, 0), 8, covering.plates.repeat(4, 0))  # every eighth is kept back
+    many.save(tmp_path / "pictures.npz")
+    train._save(Network().state_dict(), tmp_path / "one.pt")
+    words = f"score {tmp_path}/one.pt {tmp_path}/one.pt --pictures {tmp_path}/pictures.npz --scenes 1 --workers 1"
+    few.setattr(sys, "argv", ["training", *words.split()])
+    command.main()
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one.pop("held out") for one in said] == ["scenes", "photographs"]
+    assert all(0 <= figure <= 1 for one in said for figure in one.values())
+    assert "appearance" in said[1] and not any(kind in name for name in said[1] for kind in scenes.KINDS)
+
+
 def test_the_command_says_what_it_does() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "void_server.effects.training", "--help"], capture_output=True, text=True, check=True
     )
-    assert all(word in done.stdout for word in ("pictures", "train", "export"))
+    assert all(word in done.stdout for word in ("pictures", "train", "score", "export"))

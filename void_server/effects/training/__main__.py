@@ -1,15 +1,18 @@
 """Make the predictor anew: `python -m void_server.effects.training --help`.
 
-What comes in: words on the command line. What goes out: a file of pictures, checkpoints, or the ONNX file of the wheel.
+What comes in: words on the command line. What goes out: a file of pictures, checkpoints, figures, or the ONNX file of
+the wheel.
 
 python -m void_server.effects.training pictures --photographs DIR --out pictures.npz
 python -m void_server.effects.training train --pictures pictures.npz --out runs/one --minutes 22
+python -m void_server.effects.training score runs/one/mean-last.pt --pictures pictures.npz
 python -m void_server.effects.training export runs/one/mean-last.pt --out void_server/effects/predictor.onnx
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -35,6 +38,11 @@ def main() -> None:
     learn.add_argument("--save-every-s", type=float, default=150)
     learn.add_argument("--resume", type=Path)
     learn.add_argument("--first-share", type=float, default=0.0, help="where on the schedule a resumed run begins")
+    judge = commands.add_parser("score", help="figures on scenes kept from training; several checkpoints are averaged")
+    judge.add_argument("checkpoints", type=Path, nargs="+")
+    judge.add_argument("--pictures", type=Path, required=True)
+    judge.add_argument("--scenes", type=int, default=384)
+    judge.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     write = commands.add_parser("export", help="write the ONNX file; several checkpoints are averaged")
     write.add_argument("checkpoints", type=Path, nargs="+")
     write.add_argument("--out", type=Path, required=True)
@@ -57,6 +65,15 @@ def main() -> None:
             args.resume,
             args.first_share,
         )
+    elif args.command == "score":
+        from void_server.effects.training import export, held_out
+        from void_server.effects.training.pictures import Pictures
+
+        kept_back = held_out.scenes_kept_back(args.workers, args.scenes)
+        for figures in held_out.figures(
+            export.load(args.checkpoints), kept_back, Pictures.load(args.pictures).part(True)
+        ):
+            print(json.dumps(figures), flush=True)
     else:
         from void_server.effects.training import export
 

@@ -27,6 +27,9 @@ answer is held against the network. A shadow of 7 % less light on middle grey is
 BROAD, BROAD_SURE = 0.025, 0.01
 """The same for what was once asked: differences after a wider blur. Nothing learns it; figures of then are of it."""
 PHYSICS, PHYSICS_SURE = 0.045, 0.02
+MOVED_M, TURNED = 0.01, 0.05
+"""From how many metres on, or from what change of any number of its rotation matrix on (some 3 degrees), a part counts
+as standing otherwise."""
 PASSER_BY = 3.0
 """Weight in physics of a passer-by that the object does nothing to: few pixels, and the likeliest mistake."""
 BENT, BENT_PX, BENT_GRID = 0.75, 1.5, (5, 8)
@@ -59,6 +62,10 @@ class Example:
     physics_weight: Tensor
     attenuation: Tensor
     """Natural logarithm of code with the object over code without it, luminance, clamped to +-1.5."""
+    clean: Tensor
+    """The plate without the object, at full size, before camera and codec. Scored with, never given to learn from."""
+    differs: Tensor
+    """1 at full size where something is seen that the object made stand or move otherwise. Likewise."""
     valid: Tensor
     """[N * WINDOW, 1, 1, 1], 0 where the object is hardly in the picture or fills it."""
 
@@ -106,6 +113,7 @@ def make(
                 made["to_view"],
                 torch.ones(on_photographs, device=device),
                 _passing(body[:, :WINDOW], cut),
+                torch.zeros(on_photographs, WINDOW, *SIZE, device=device, dtype=torch.bool),
             )
         )
     if on_photographs < len(batch["kind"]):
@@ -113,7 +121,7 @@ def make(
         rest["views"]["scene"] -= on_photographs
         window, first = _drawn(rest, slice(0, WINDOW), atlas, rays)
         donors, first_donors = _drawn(rest, slice(WINDOW, TAKES), atlas, (3, 2))
-        alone, _ = _drawn(rest, slice(TAKES, TAKES + WINDOW), atlas, rays)
+        alone, first_alone = _drawn(rest, slice(TAKES, TAKES + WINDOW), atlas, rays)
         never, _ = _drawn(rest, slice(TAKES + WINDOW, TAKES + 2 * WINDOW), atlas, rays)
         hit = torch.cat([first, first_donors], 1)
         is_object = _looked_up(batch["object"][on_photographs:].to(device).long(), hit) > 0
@@ -128,10 +136,11 @@ def make(
                 batch["to_view"][on_photographs:].to(device).float(),
                 batch["physics_known"][on_photographs:].to(device).float(),
                 _passing(body, scene),
+                _otherwise(rest["poses"], first_alone),
             )
         )
-    whole, alone, never, is_object, to_view, known, passing = (torch.cat(p) for p in zip(*parts))
-    return _example(whole, alone, never, is_object.float(), to_view, known, passing.float(), generator)
+    whole, alone, never, is_object, to_view, known, passing, differs = (torch.cat(p) for p in zip(*parts))
+    return _example(whole, alone, never, is_object.float(), to_view, known, passing.float(), differs.float(), generator)
 
 
 def _drawn(records: dict[str, Any], pictures: slice, atlas: Tensor, rays: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -160,6 +169,17 @@ def _passing(body: Tensor, batch: dict[str, Any]) -> Tensor:
     return ((body[:, None] == others[:, :, None, None, None]) & (body[:, None] >= 0)).any(1)
 
 
+def _otherwise(poses: np.ndarray[Any, Any], first: Tensor) -> Tensor:
+    """bool [N, WINDOW, h, w]: whether the part seen there, `first` with the object invisible, stands otherwise in the
+    world simulated again without the object."""
+    with_object, never = poses[:, TAKES : TAKES + WINDOW], poses[:, TAKES + WINDOW :]
+    off = np.linalg.norm(with_object["centre"] - never["centre"], axis=-1) > MOVED_M
+    off |= np.abs(with_object["rotation"] - never["rotation"]).max(-1) > TURNED
+    ground = np.zeros_like(off[..., :1])
+    table = torch.from_numpy(np.concatenate([ground, off], -1)).to(first.device).flatten(0, 1)
+    return _looked_up(table, first.flatten(0, 1)).reshape(first.shape)
+
+
 def _example(
     whole: Tensor,
     alone: Tensor,
@@ -168,6 +188,7 @@ def _example(
     to_view: Tensor,
     known: Tensor,
     passing: Tensor,
+    differs: Tensor,
     generator: torch.Generator,
 ) -> Example:
     count, device = len(whole), whole.device
@@ -216,6 +237,8 @@ def _example(
         physics * outside,
         physics_sure * outside * valid * known.repeat_interleave(WINDOW).view(-1, 1, 1, 1),
         F.avg_pool2d(attenuation.clamp(-1.5, 1.5), 2),
+        clean.reshape(-1, 3, *SIZE),
+        differs.reshape(-1, 1, *SIZE),
         valid,
     )
 

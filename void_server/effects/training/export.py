@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 
 from void_server.effects.training.network import FRAMES, Deployed, Network
@@ -35,6 +34,8 @@ def load(checkpoints: list[Path]) -> Network:
 def export(network: Network, path: Path) -> float:
     """Write `path`; return the largest difference of any answer, torch against onnxruntime,
     at a size not exported at."""
+    import onnxruntime
+
     deployed = Deployed(network).eval()
     example = tuple(torch.rand(FRAMES, c, 192, 320) for c in INPUTS.values())
     dynamic = {name: {2: "height", 3: "width"} for name in INPUTS}

@@ -27,8 +27,8 @@ def loss(example: Example, outputs: tuple[Tensor, ...]) -> tuple[Tensor, dict[st
     parts = {
         "appearance": _cross(looks, example.appearance, example.appearance_weight),
         "overlap": 0.6 * _tversky(looks, example.appearance, example.appearance_weight),
-        "physics": 0.8 * _cross(physics, *at_quarter),
-        "physics overlap": 0.4 * _tversky(physics, *at_quarter),
+        "physics": 1.2 * _cross(physics, *at_quarter),
+        "physics overlap": 0.8 * _tversky(physics, *at_quarter),
         "attenuation": 0.5 * ((attenuation - example.attenuation).abs() * wanted).sum() / wanted.sum().clamp_min(1),
         "cells": 0.7 * _cross(cells, cell_labels(example), example.valid.expand(-1, 2, -1, -1)),
     }
@@ -37,11 +37,13 @@ def loss(example: Example, outputs: tuple[Tensor, ...]) -> tuple[Tensor, dict[st
 
 def cell_labels(example: Example) -> Tensor:
     """[N, 2, h/24, w/24]: cells that hold any pixel of either kind."""
-    pooled = [
-        F.max_pool2d(x * w, CELL_PX // 2, ceil_mode=True)
-        for x, w in ((example.appearance, example.appearance_weight), (example.physics, example.physics_weight))
-    ]
-    return torch.cat(pooled, 1)
+    both = (example.appearance, example.appearance_weight), (example.physics, example.physics_weight)
+    return torch.cat([cells_of(*one) for one in both], 1)
+
+
+def cells_of(marked: Tensor, weight: Tensor) -> Tensor:
+    """[N, 1, h/24, w/24] of marks at half size: cells that hold any where that is known."""
+    return F.max_pool2d(marked * weight, CELL_PX // 2, ceil_mode=True)
 
 
 def _cross(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:

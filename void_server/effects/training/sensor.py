@@ -16,6 +16,8 @@ from torch import Tensor
 from void_server.effects.training.filters import gauss, grown
 
 KNEE = 0.8
+SOFT = (0.45, 0.8, 1.4)
+"""Blurs of lenses, in pixels."""
 MOST_OFF = 0.06
 """Mattes are off by up to this share of the object's size (root of its area)."""
 
@@ -49,7 +51,7 @@ def photographed(code: Tensor, generator: torch.Generator) -> Tensor:
 
     x = code.reshape(-1, 3, height, width)
     soft = (uniform(0, 3)).long().clamp_max(2)
-    levels = torch.stack([gauss(x, s) for s in (0.45, 0.8, 1.4)])
+    levels = torch.stack([gauss(x, s) for s in SOFT])
     x = levels[soft, torch.arange(len(x), device=x.device)]
     flicker = torch.randn(len(x), generator=generator, device=x.device) * (uniform(0, 1) < 0.35) * uniform(0.003, 0.025)
     x = x * each(1 + flicker)

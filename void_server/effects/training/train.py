@@ -25,7 +25,7 @@ CLIPS, ON_PHOTOGRAPHS = 16, 8
 PEAK, WARM_STEPS, ENCODER = 1.6e-3, 300, 0.4
 MEAN_OVER = 500
 """Steps that the running mean of the weights reaches back."""
-TRAIN_SEED, HELD_OUT_SEED = 1_000_000, 5_000_000
+TRAIN_SEED = 1_000_000
 
 
 def train(
@@ -42,7 +42,7 @@ def train(
     began = time.time()
     out.mkdir(parents=True, exist_ok=True)
     everything = scenes.many(TRAIN_SEED, scene_count, workers)
-    kept_back = scenes.many(HELD_OUT_SEED, 192, workers, held_out=True)
+    kept_back = held_out.scenes_kept_back(workers)
     print(f"{scene_count} scenes in {time.time() - began:.0f} s", flush=True)
     own, foreign = pictures.part(False), pictures.part(True)
     context = multiprocessing.get_context("fork")
@@ -115,10 +115,9 @@ def train(
     for worker in crew:
         worker.kill()
     network.load_state_dict(mean)
-    for name, photographs in (("scenes", 0.0), ("photographs", 1.0)):
-        result = {"held out": name, "step": step, **held_out.score(network, kept_back, foreign, photographs)}
+    for result in held_out.figures(network, kept_back, foreign):
         print(json.dumps(result), flush=True)
-        log.write(json.dumps(result) + "\n")
+        log.write(json.dumps({"step": step, **result}) + "\n")
     log.close()
 
 
