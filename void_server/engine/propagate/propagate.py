@@ -23,7 +23,9 @@ from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 THREADS = 2
-"""Frames that are filled at a time; each needs the memory of its donors, and OpenCV's own threads use further cores."""
+"""Frames that are filled at a time; OpenCV's own threads use further cores."""
+SIDE_BY_SIDE_PIXELS = 800_000
+"""Boxes of holes larger than this are filled one at a time: each needs some 400 bytes a pixel for its donors."""
 
 
 class Propagate:
@@ -56,7 +58,7 @@ class Propagate:
         try:
             recovery.plan(work)
             recovery.collect(report)
-            for done, fill in enumerate(_side_by_side(recovery.fill, work)):
+            for done, fill in enumerate(_side_by_side(recovery.fill, work, _hands(shot, work))):
                 yield fill
                 report.progress("fill", done + 1, len(work), fill.frame)
         finally:
@@ -81,11 +83,17 @@ class Propagate:
         return self._looked[1]
 
 
-def _side_by_side(fill: Callable[[int], Fill], work: Sequence[int]) -> Iterator[Fill]:
-    """All fills in order, so many at a time as there are THREADS; none is begun long before it is asked for."""
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="propagate") as pool:
-        begun = deque(pool.submit(fill, frame) for frame in work[:THREADS])
-        for frame in work[THREADS:]:
+def _hands(shot: Shot, work: Sequence[int]) -> int:
+    """How many frames may be filled at a time."""
+    holes = [hole for hole in map(shot.hole, work) if hole is not None]
+    return THREADS if max(hole.width * hole.height for hole in holes) <= SIDE_BY_SIDE_PIXELS else 1
+
+
+def _side_by_side(fill: Callable[[int], Fill], work: Sequence[int], hands: int) -> Iterator[Fill]:
+    """All fills in order, so many at a time as there are hands; none is begun long before it is asked for."""
+    with ThreadPoolExecutor(hands, thread_name_prefix="propagate") as pool:
+        begun = deque(pool.submit(fill, frame) for frame in work[:hands])
+        for frame in work[hands:]:
             yield begun.popleft().result()
             begun.append(pool.submit(fill, frame))
         while begun:
