@@ -14,8 +14,9 @@ from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.survey import Survey
 from void_server.wire.shot import Window
 
-LAYERS = 5
-"""How many views of one pixel are worth having: the median of five ignores two that are wrong."""
+LAYERS = 12
+"""How many views of one pixel are worth having. Where something passes behind, 12 gain 2 to 3 dB over 5 (objects of
+paste:camel:goat, car-roundabout:goat), 1 dB over 7; 14 gain .2 more."""
 COARSE = 4
 """Visibility is predicted on a grid this many small pixels apart."""
 

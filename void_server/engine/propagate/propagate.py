@@ -16,16 +16,14 @@ from typing import ClassVar
 from void_server.engine import Behind, Colour, Fill, Needs, Shot
 from void_server.engine.propagate.background import Background
 from void_server.engine.propagate.camera import follow
-from void_server.engine.propagate.recovery import Recovery
+from void_server.engine.propagate.recovery import LARGE_PIXELS, Recovery
 from void_server.engine.propagate.survey import Survey, survey
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 THREADS = 2
-"""Frames that are filled at a time; OpenCV's own threads use further cores."""
-SIDE_BY_SIDE_PIXELS = 800_000
-"""Boxes of holes larger than this are filled one at a time: each needs some 400 bytes a pixel for its donors."""
+"""Frames that are filled at a time, unless their holes are large; OpenCV's own threads use further cores."""
 
 
 class Propagate:
@@ -86,7 +84,7 @@ class Propagate:
 def _hands(shot: Shot, work: Sequence[int]) -> int:
     """How many frames may be filled at a time."""
     holes = [hole for hole in map(shot.hole, work) if hole is not None]
-    return THREADS if max(hole.width * hole.height for hole in holes) <= SIDE_BY_SIDE_PIXELS else 1
+    return THREADS if max(hole.width * hole.height for hole in holes) <= LARGE_PIXELS else 1
 
 
 def _side_by_side(fill: Callable[[int], Fill], work: Sequence[int], hands: int) -> Iterator[Fill]:

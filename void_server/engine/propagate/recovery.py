@@ -25,8 +25,8 @@ from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 DONORS = 14
-DONORS_LARGE, LARGE_PIXELS = 9, 150_000
-"""Donors of a hole whose box is larger than this: each costs time in proportion to the box."""
+DONORS_LARGE, LARGE_PIXELS = 9, 800_000
+"""Donors of a hole whose box is larger than this: each takes some 40 bytes a pixel of it."""
 REFERENCES = 4
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
