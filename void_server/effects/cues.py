@@ -134,8 +134,10 @@ def attached(frame: int, looks: Mapping[int, Look]) -> Mask:
     distance = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, 3)
     weak &= distance < max(12.0, REACH * _object_size(look.matte))
     kept = _touching(weak, strong, distance)
-    closed = cv2.morphologyEx(kept.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
-    return np.asarray(closed & outside, bool)
+    # Between an object and its shadow, where the two blur into each other, a row may deviate little: it is closed too.
+    square = np.ones((3, 3), np.uint8)
+    closed = cv2.morphologyEx((kept | ~outside).astype(np.uint8), cv2.MORPH_CLOSE, square) > 0
+    return np.asarray(closed & outside & (cv2.dilate(kept.astype(np.uint8), square) > 0), bool)
 
 
 def _carried(other: Look, look: Look) -> Bytes:
