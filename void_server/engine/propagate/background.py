@@ -16,6 +16,7 @@ import numpy.typing as npt
 from void_server.engine import Array, Behind, Shot
 from void_server.engine.propagate import donors
 from void_server.engine.propagate.camera import Camera
+from void_server.engine.propagate.flow import Flow
 from void_server.engine.propagate.survey import Survey
 from void_server.engine.propagate.voting import masked_median, masked_scatter
 from void_server.wire.shot import Window
@@ -58,7 +59,7 @@ class Background:
         self._suspected: Survey | None = None
         self._alone = threading.RLock()
         """Held while something is made that several frames share."""
-        self._own_hands = threading.local()
+        self._flow = Flow()
 
     def on(self, frame: int, crop: Window, scale: float) -> Behind:
         """See `Engine.background`: on `crop`, reduced by `scale`. Several threads may ask."""
@@ -204,9 +205,7 @@ class Background:
         grey = [np.clip(g[..., 1] * 220, 0, 255) for g in (own, shown)]
         a = np.where(own_free, grey[0], grey[1]).astype(np.uint8)
         b = np.where(both | ~own_free, grey[1], grey[0]).astype(np.uint8)
-        if not hasattr(self._own_hands, "flow"):  # it keeps its pictures while it works, so no two threads can share it
-            self._own_hands.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        field = np.asarray(self._own_hands.flow.calc(a, b, None), np.float32)
+        field = self._flow.between(a, b)
         # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
         weight = both.astype(np.float32)
         side = max(9, round(size[0] / WIDE) | 1)

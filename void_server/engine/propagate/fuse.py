@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array
-from void_server.engine.propagate.register import Laid
+from void_server.engine.propagate.register import Laid, Places
 from void_server.engine.propagate.voting import merit, weighted_median
 
 SECOND_RANK = 1e-4
@@ -21,12 +21,8 @@ SECOND_RANK = 1e-4
 NOISE = 0.04
 """Differences of code below this are grain and compression, not another thing: 9 of 220 code values
 (0.01 to 0.08 score alike)."""
-
-
 AT_ONCE = 1 << 15
 """Pixels that are worked on at a time: some megabytes with all their donors, whatever the plate's size."""
-
-Places = npt.NDArray[np.intp]
 
 
 @dataclasses.dataclass

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from void_server.engine import Array, Fill, Shot
 from void_server.engine.propagate import donors, exemplar, falloff, fuse, invent, register, relight, sharpness
 from void_server.engine.propagate.camera import Camera
+from void_server.engine.propagate.flow import Flow
 from void_server.engine.propagate.keys import KEY_STEP, KeyFrames
 from void_server.engine.propagate.layers import Layers
 from void_server.engine.propagate.plates import NOTHING, Plates
@@ -92,7 +93,7 @@ class Recovery:
         self.keys = KeyFrames(camera.scenes)
         self._rest: dict[int, Rest] = {}
         self.layers = Layers(looked, camera)
-        self._own_hands = threading.local()
+        self._flow = Flow()
         self._shared = threading.RLock()
         """Held while key frames are made: frames on either side wait for the one that came first."""
 
@@ -324,9 +325,7 @@ class Recovery:
             return self._shadows[key]
 
     def _attempt(self, goal: register.Target, donor: register.Donor) -> register.Tries | None:
-        if not hasattr(self._own_hands, "flow"):  # it keeps its pictures while it works, so no two threads can share it
-            self._own_hands.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        return register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._own_hands.flow)
+        return register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
 
     def _lay_one(self, goal: register.Target, donor: register.Donor) -> register.Laid | None:
         tries = self._attempt(goal, donor)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array
+from void_server.engine.propagate.flow import Flow
 from void_server.engine.propagate.pyramid import spread
 from void_server.engine.propagate.voting import merit, weighted_median
 from void_server.wire.shot import Window
@@ -148,7 +149,7 @@ def _shrunk(image: Array, size: tuple[int, int]) -> Array:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlow) -> Tries | None:
+def attempt(goal: Target, donor: Donor, between: Matrix, flow: Flow) -> Tries | None:
     """Fit every model to one donor; None where it shows nothing of the hole."""
     size = _size(donor.window, goal.scale)
     grey = _shrunk(donor.code @ WEIGHTS, size)
@@ -180,12 +181,12 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: cv2.DISOpticalFlo
     return tries
 
 
-def _models(goal: Target, first: Array, both: Mask, flow: cv2.DISOpticalFlow) -> list[tuple[Array, Array]]:
+def _models(goal: Target, first: Array, both: Mask, flow: Flow) -> list[tuple[Array, Array]]:
     """Continuations of the measured motion, each as (what is judged, what is used): affine, plane, flow."""
     # Each picture lends the other what it lacks, so that flow sees no edge of a hole and reports no motion there.
     a = np.clip(np.where(goal.free, goal.grey, first) * EIGHT_BIT, 0, 255).astype(np.uint8)
     b = np.clip(np.where(both | ~goal.free, first, goal.grey) * EIGHT_BIT, 0, 255).astype(np.uint8)
-    field = np.asarray(flow.calc(a, b, None), np.float32)
+    field = flow.between(a, b)
     sure = cv2.erode(both.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1) > 0
     outer = sure & ~goal.near
     if outer.sum() < 200:
