@@ -55,3 +55,25 @@ def test_what_no_donor_shows_is_left_alone() -> None:
     code, share = relight.relit(wall, ring, wall - drop, shade, ring)
     assert not share.any()
     assert np.array_equal(code, wall)
+
+
+def test_where_light_was_invented_the_plates_own_detail_stays() -> None:
+    wall, (shade, ring, drop) = _wall(), _places()
+    invented = np.full_like(wall, 0.4)
+    code, share = relight.detailed(np.where(shade[..., None], invented, wall), wall - drop, shade, ring)
+    inner = cv2.erode(shade.astype(np.uint8), np.ones((11, 11), np.uint8)) > 0
+    assert share[inner].mean() > 0.9
+    assert not share[~shade].any()
+    detail = [(a - cv2.GaussianBlur(a, (0, 0), 3))[inner] for a in (code, wall)]
+    assert np.corrcoef(detail[0].ravel(), detail[1].ravel())[0, 1] > 0.9
+    assert abs(float((code - invented)[inner].mean())) < 0.01
+
+
+def test_a_reflection_is_no_detail_of_invented_ground() -> None:
+    wall, (shade, ring, _) = _wall(), _places()
+    pattern = np.indices((SIZE, SIZE)).sum(0) // 3 % 2 * np.float32(1)
+    mirrored = np.where(shade[..., None], wall + pattern[..., None], wall)
+    invented = np.full_like(wall, 0.4)
+    code, share = relight.detailed(invented, mirrored, shade, ring)
+    assert share[shade].mean() < 0.02
+    assert np.abs(code - invented)[shade].mean() < 0.01

@@ -1,7 +1,7 @@
 """The embedded engine: brings back the background that other frames show, at plate resolution, on the CPU.
 
 What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The stages lie in their own files: survey
-(look at all frames, small), camera (follow it), donors (who sees what), register, fuse, exemplar; recovery orders them.
+(look at all frames, small), camera (follow it), donors, register, fuse, views, exemplar; recovery orders them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import ClassVar
 from void_server.engine import Behind, Colour, Fill, Needs, Shot
 from void_server.engine.propagate.background import Background
 from void_server.engine.propagate.camera import follow
-from void_server.engine.propagate.recovery import LARGE_PIXELS, Recovery
+from void_server.engine.propagate.recovery import Recovery
 from void_server.engine.propagate.survey import Survey, survey
+from void_server.engine.propagate.views import LARGE_PIXELS
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window

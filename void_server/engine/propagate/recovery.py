@@ -14,28 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Fill, Shot
-from void_server.engine.propagate import donors, exemplar, falloff, fuse, invent, register, relight, sharpness
+from void_server.engine.propagate import exemplar, falloff, fuse, invent, register, relight
 from void_server.engine.propagate.camera import Camera
-from void_server.engine.propagate.flow import Flow
 from void_server.engine.propagate.keys import KEY_STEP, KeyFrames
-from void_server.engine.propagate.layers import Layers
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
 from void_server.engine.propagate.survey import Survey
+from void_server.engine.propagate.views import Seen, Views
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
-DONORS = 14
-DONORS_LARGE, LARGE_PIXELS = 9, 800_000
-"""Donors of a hole whose box is larger than this: each takes some 40 bytes a pixel of it."""
-REFERENCES = 4
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
-RING_PX = 28
-"""Width of the surroundings read around a hole, in pixels of the small picture."""
 BASES = 5
 """Key frames held as their donors show them."""
-FIRST_RANK = 1e3
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
 
 Mask = npt.NDArray[np.bool_]
@@ -54,29 +46,8 @@ class Whole:
     """Real, or carried from a key frame where it was invented."""
     scatter: Array
     grainless: Array
-    divided: Mask | None = None
-    """The plate's own detail under light that was given back by rule."""
-
-
-@dataclasses.dataclass
-class Seen:
-    """One moving frame as its donors show it: nothing invented yet. Arrays on the crop, at plate resolution."""
-
-    goal: register.Target
-    around: fuse.Surroundings
-    crop: Window
-    own: register.Donor
-    known: Mask
-    code: Array
-    share: Array
-    """How far the plate's own pixels made `code`."""
-    scatter: Array
-    grainless: Array
-    dark: Mask
-    """In shadow, and not known from donors, or disputed among them."""
-    depths: Array
-    told: list[Array]
-    """What the donors tell of the shadow; see `falloff.sampled`."""
+    divided: Mask
+    """The plate's own detail and grain, under light that was given back by rule or invented."""
 
 
 class Recovery:
@@ -85,15 +56,12 @@ class Recovery:
     def __init__(self, shot: Shot, looked: Survey, camera: Camera) -> None:
         self.shot, self.survey, self.camera = shot, looked, camera
         self.plates = Plates(shot, looked.light)
-        self.ring = max(16, round(RING_PX / looked.scale))
-        self._chosen: dict[int, list[int]] = {}
+        self.views = Views(shot, looked, camera, self.plates)
         self._keys: dict[int, register.Donor | None] = {}
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Seen] = {}
         self.keys = KeyFrames(camera.scenes)
         self._rest: dict[int, Rest] = {}
-        self.layers = Layers(looked, camera)
-        self._flow = Flow()
         self._shared = threading.RLock()
         """Held while key frames are made: frames on either side wait for the one that came first."""
 
@@ -106,16 +74,16 @@ class Recovery:
             index = self.survey.index[frame]
             hole = self.shot.hole(frame)
             assert hole is not None
-            self.plates.need(index, self._crop(hole))
+            self.plates.need(index, self.views.crop(hole))
             if self.camera.still:
                 self._plan_still(self.camera.scenes[index])
                 continue
-            self._plan_moving(index, hole)
+            self.views.need(index, hole)
             for key in [*self.keys.chain(index), *self.keys.near(index)]:
                 held = self.shot.hole(self.survey.frames[key])
                 if held is not None:
-                    self.plates.need(key, self._crop(held))
-                    self._plan_moving(key, held)
+                    self.plates.need(key, self.views.crop(held))
+                    self.views.need(key, held)
 
     def _plan_still(self, scene: int) -> None:
         if scene in self._rest:
@@ -124,24 +92,10 @@ class Recovery:
         for index in self._members(scene):
             hole = self.shot.hole(self.survey.frames[index])
             if hole is not None:
-                window = window.union(self._crop(hole))
+                window = window.union(self.views.crop(hole))
         self._rest[scene] = Rest(window, np.zeros((0, 0, 3), np.float32), *(np.zeros((0, 0), np.float32),) * 2)
         for index in self._sampled(scene):
             self.plates.need(index, window)
-
-    def _plan_moving(self, index: int, hole: Window) -> None:
-        if index in self._chosen:
-            return
-        crop = self._crop(hole)
-        self._chosen[index], _ = donors.choose(
-            self.survey,
-            self.camera,
-            index,
-            hole.intersect(self.plates.canvas),
-            DONORS if hole.width * hole.height <= LARGE_PIXELS else DONORS_LARGE,
-        )
-        for other in self._chosen[index]:
-            self.plates.need(other, self._seen_from(index, other, crop))
 
     def collect(self, report: Report) -> None:
         """Read what was planned; make the backgrounds of still scenes."""
@@ -156,21 +110,6 @@ class Recovery:
         members = self._members(scene)
         return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
 
-    def _crop(self, hole: Window) -> Window:
-        return hole.grow(self.ring).intersect(self.plates.canvas)
-
-    def _seen_from(self, index: int, other: int, crop: Window) -> Window:
-        """The window of `other` that holds what `crop` shows in `index`, with room for corrections."""
-        corners = np.array(
-            [[[crop.x0, crop.y0], [crop.x1, crop.y0], [crop.x1, crop.y1], [crop.x0, crop.y1]]], np.float64
-        )
-        laid = np.clip(
-            np.nan_to_num(cv2.perspectiveTransform(corners, self.camera.between(index, other))[0]), -1e6, 1e6
-        )
-        low, high = np.floor(laid.min(0)).astype(int), np.ceil(laid.max(0)).astype(int)
-        room = round(12 / self.survey.scale)
-        return Window(int(low[0]), int(low[1]), int(high[0]), int(high[1])).grow(room).intersect(self.plates.canvas)
-
     def fill(self, frame: int) -> Fill:
         """Recover one frame's hole."""
         index = self.survey.index[frame]
@@ -182,33 +121,19 @@ class Recovery:
         rgb = np.where(whole.free[..., None], plate, self.survey.light.light(code))
         change = self.shot.change(frame, whole.crop) > 0
         trust = np.exp(-whole.scatter / 0.05) * self._trust(index)
-        guess = np.full(trust.shape, INVENTED_TRUST, np.float32)
-        if whole.divided is not None:
-            guess[whole.divided] = DIVIDED_TRUST
+        guess = np.where(whole.divided, DIVIDED_TRUST, INVENTED_TRUST)
         return Fill(
             frame,
             whole.crop,
             rgb.astype(np.float32),
             coverage=(whole.real & change).astype(np.float32),
             confidence=np.where(whole.real, trust, guess).astype(np.float32),
-            grainless=np.where(whole.real, whole.grainless, 1).astype(np.float32),
+            grainless=np.where(whole.real | whole.divided, whole.grainless, 1).astype(np.float32),
         )
 
     def _trust(self, index: int) -> float:
         """How far the camera of this frame is known: a featureless plate gives half."""
         return 0.5 + 0.5 * min(1.0, self.camera.trust[index] / 0.3)
-
-    def _own(self, index: int, crop: Window) -> tuple[register.Donor, Mask, Mask]:
-        own = self.plates.donor(index, crop)
-        assert own is not None
-        change = self.shot.change(self.survey.frames[index], crop) > 0
-        return own, change, (own.free == 255) & ~change
-
-    def _references(self, index: int) -> list[int]:
-        """Indices of the artist's pictures that belong to this frame's scene, nearest first."""
-        found = [self.survey.index[f] for f in self.shot.reference_frames if f in self.survey.index]
-        found = [i for i in found if self.camera.scenes[i] == self.camera.scenes[index]]
-        return sorted(found, key=lambda i: (abs(i - index), i))[:REFERENCES]
 
     def _at_rest(self, scene: int, report: Report) -> Rest:
         def read(index: int, window: Window) -> tuple[Array, Mask, Mask]:
@@ -217,7 +142,7 @@ class Recovery:
 
         rest = at_rest(self._sampled(scene), self._rest[scene].window, read, report.check_cancelled)
         members = self._members(scene)
-        for reference in reversed(self._references(members[len(members) // 2])):
+        for reference in reversed(self.views.references(members[len(members) // 2])):
             painted = self.plates.reference(reference, rest.window)
             if painted is not None and painted.lends is not None:
                 where = painted.lends > 0
@@ -226,70 +151,37 @@ class Recovery:
         return rest
 
     def _still_frame(self, index: int, hole: Window) -> Whole:
-        crop = self._crop(hole)
-        own, change, free = self._own(index, crop)
+        crop = self.views.crop(hole)
+        own, change, free = self.views.own(index, crop)
         rest = self._rest[self.camera.scenes[index]]
         part = crop.slices(rest.window)
         laid = register.Laid(index, rest.code[part], rest.views[part] > 0, 0.0, rest.views[part] > 0)
-        ring = self._near(free, change)
+        ring = self.views.near(free, change)
         code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, ring), laid)
         views = rest.views[part]
-        code, share = relight.relit(code, views >= 1, own.code, self._shade(index, crop, free), ring)
+        code, share = relight.relit(code, views >= 1, own.code, self.views.shade(index, crop, free), ring)
         grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
-        return Whole(crop, own, free, code, views > 0, np.ones_like(free), rest.scatter[part], grainless)
-
-    def _shade(self, index: int, crop: Window, free: Mask) -> Mask:
-        """Where only the light was changed: marked as affected, and clear of the object."""
-        frame = self.survey.frames[index]
-        object_ = (self.shot.matte(frame, crop) > 0).astype(np.uint8)
-        clear = cv2.dilate(object_, np.ones((2 * relight.CLEARANCE_PX + 1,) * 2, np.uint8)) == 0
-        return np.asarray((self.shot.change(frame, crop) > 0) & clear & ~free, bool)
-
-    def _near(self, free: Mask, change: Mask) -> Mask:
-        distance = cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3)
-        return np.asarray(free & (distance < self.ring / 3), bool)
+        every, none = np.ones_like(free), np.zeros_like(free)
+        return Whole(crop, own, free, code, views > 0, every, rest.scatter[part], grainless, none)
 
     def _moving_frame(self, index: int, hole: Window) -> Whole:
         """Recover what donors show; what none does is carried over from key frames, where it was invented."""
         is_key = index in self.keys.beside(index)
-        seen = (self._base(index) if is_key else None) or self._seen(index, hole)
+        seen = (self._base(index) if is_key else None) or self.views.seen(index, hole)
         whole = self._whole(seen)
         if not whole.known.all():
+            unknown = ~whole.known
             self._carry(seen, whole)
+            self._keep_detail(seen, whole, unknown & whole.known)
         return whole
 
-    def _seen(self, index: int, hole: Window) -> Seen:
-        """One frame as its donors show it."""
-        crop = self._crop(hole)
-        own, change, free = self._own(index, crop)
-        goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
-        lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
-        tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
-        laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
-        for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
-            one.trust = trust
-        around = fuse.Surroundings(index, own.code, free, self._near(free, change))
-        for other in self._references(index):
-            donor = self.plates.reference(other, self._seen_from(index, other, crop))
-            first = donor and self._lay_one(goal, donor)
-            if first:
-                first.rank = FIRST_RANK
-                laid.append(first)
-        ring = around.near
-        fused = fuse.fuse(around, laid, ~free | ring)
-        known = fused.views > 0
-        code = sharpness.match(fused.code, known, own.code, ring)
-        shade = self._shade(index, crop, free)
-        code, share = relight.relit(code, known, own.code, shade, ring)
-        # Donors that are each a little off make a fill about as restless as grain does: giving back all that averaging
-        # took made the flicker of paste:cows:goat 1.23 of the ring's, giving none 1.07. So it is given from half on.
-        grainless = np.clip(2 * fused.grainless - 1, 0, 1)
-        dark = falloff.unexplained(shade, own.code, free, known, fused.scatter, ring, self.survey.scale)
-        dark &= share < 0.5
-        depths = falloff.depth(shade, free, self.survey.scale)
-        told = falloff.sampled(code - own.code, known & (share > falloff.KNOWN), depths)
-        return Seen(goal, around, crop, own, known, code, share, fused.scatter, grainless, dark, depths, told)
+    def _keep_detail(self, seen: Seen, whole: Whole, invented: Mask) -> None:
+        """Where light was invented under a shadow, detail and grain are still the plate's."""
+        shade = self.views.shade(seen.goal.index, seen.crop, whole.free) & invented
+        whole.code, share = relight.detailed(whole.code, seen.own.code, shade, seen.around.near)
+        whole.grainless[shade] = 1 - share[shade]
+        whole.divided |= shade & (share > 0.5)
 
     def _whole(self, seen: Seen) -> Whole:
         """With light given back to what lies in a shadow and no donor shows, or none that the others confirm."""
@@ -312,7 +204,7 @@ class Recovery:
         others = [self._shadow_of(key) for key in self.keys.near(index) if key != index]
         found = falloff.curve([seen.told, *(o for o in others if o)])
         if found is None:
-            shade = self._shade(index, seen.crop, free)
+            shade = self.views.shade(index, seen.crop, free)
             scale = self.survey.scale
             found = falloff.curve([falloff.by_contrast(seen.own.code, shade, free, seen.depths, scale)])
         return found
@@ -323,13 +215,6 @@ class Recovery:
                 base = self._base(key)
                 self._shadows[key] = base.told if base is not None else []
             return self._shadows[key]
-
-    def _attempt(self, goal: register.Target, donor: register.Donor) -> register.Tries | None:
-        return register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
-
-    def _lay_one(self, goal: register.Target, donor: register.Donor) -> register.Laid | None:
-        tries = self._attempt(goal, donor)
-        return register.lay(goal, tries, tries.flows[tries.first]) if tries else None
 
     def _key(self, key: int) -> register.Donor | None:
         """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
@@ -360,7 +245,7 @@ class Recovery:
             if key not in self._bases:
                 if len(self._bases) >= BASES:
                     del self._bases[next(iter(self._bases))]
-                self._bases[key] = self._seen(key, hole)
+                self._bases[key] = self.views.seen(key, hole)
             return self._bases[key]
 
     def _goal(self, index: int, whole: Whole) -> register.Target:
@@ -386,7 +271,7 @@ class Recovery:
         total: Array,
         mass: Array,
     ) -> None:
-        laid = self._lay_one(goal, donor) if donor is not None else None
+        laid = self.views.lay(goal, donor) if donor is not None else None
         if laid is not None:
             where = laid.valid & ~whole.known
             total[where] += weight * laid.code[where]

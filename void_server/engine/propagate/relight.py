@@ -39,7 +39,22 @@ def relit(code: Array, known: Mask, own: Array, shade: Mask, ring: Mask) -> tupl
     use = (shade | ring).astype(np.float32)
     difference = np.where(use[..., None] > 0, code - own, np.float32(0))
     slow = averaged(difference, use, SIGMA_PX)
-    detail = averaged(((difference - slow) ** 2).mean(2), use, SIGMA_PX)
+    return _kept(code, own, slow, shade, averaged(((difference - slow) ** 2).mean(2), use, SIGMA_PX), ring)
+
+
+def detailed(code: Array, own: Array, shade: Mask, ring: Mask) -> tuple[Array, Array]:
+    """The same where `code` was invented in the shade: its detail is no yardstick, so the plate's own is kept as far as
+    it is no livelier than around the hole (paste:car-shadow:camel effect: 34.3 dB with invented detail, 35.2 so)."""
+    if not shade.any() or ring.sum() < LEAST_PIXELS:
+        return code, np.zeros(shade.shape, np.float32)
+    use = (shade | ring).astype(np.float32)
+    slow = averaged(code - own, use, SIGMA_PX)
+    detail = averaged(((own - averaged(own, use, SIGMA_PX)) ** 2).mean(2), use, SIGMA_PX)
+    return _kept(code, own, slow, shade, detail, ring)
+
+
+def _kept(code: Array, own: Array, slow: Array, shade: Mask, detail: Array, ring: Mask) -> tuple[Array, Array]:
+    """The plate at the level of `code` where its detail is about as usual, `code` where it is far from that."""
     usual = max(float(np.median(detail[ring])), 1e-8)
     share = np.where(shade, np.clip((NONE - detail / usual) / (NONE - FULL), 0, 1), 0).astype(np.float32)
     return np.asarray(code + share[..., None] * (own + slow - code), np.float32), share
