@@ -182,7 +182,8 @@ def test_a_row_holds_what_the_tool_wrote(clips, tmp_path, monkeypatch):
         out.mkdir()
         for frame, path in files.plate.items():
             marked = box(20, 50, 47, 60)[0].astype(np.float32)
-            exr.write_aov(out / f"affected.{frame}.exr", exr.read_plate_header(path), {"affected": marked})
+            channels = {"affected": marked, "physics": np.zeros_like(marked)}
+            exr.write_aov(out / f"affected.{frame}.exr", exr.read_plate_header(path), channels)
         return {"coverage": 0.75}
 
     monkeypatch.setattr(pipeline, "make_clean_plate", finds)
@@ -218,8 +219,8 @@ def test_what_is_written_is_what_is_read(tmp_path):
     for index, frame in enumerate(files.plate):
         matte = exr.read_matte(exr.read_matte_header(files.matte[frame]))
         assert np.array_equal(matte > 0.5, made.given[index]), "the tool gets the sloppy matte"
+    moved = np.roll(made.effect[0], 3, axis=0)
     for frame, path in files.plate.items():
-        exr.write_aov(
-            tmp_path / f"affected.{frame}.exr", exr.read_plate_header(path), {"affected": made.effect[0] * 1.0}
-        )
-    assert np.array_equal(bench_files.read_affected(tmp_path, 4)[0], made.effect[0])
+        channels = {"affected": made.effect[0] * 1.0, "physics": moved * 1.0}
+        exr.write_aov(tmp_path / f"affected.{frame}.exr", exr.read_plate_header(path), channels)
+    assert np.array_equal(bench_files.read_affected(tmp_path, 4)[0], made.effect[0] | moved)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests import tiny_shot
+from tests.fakes.effects import Believes
 from tests.live_daemon import LiveDaemon
 from void_server import cli, pipeline
 from void_server.commands import demo_shot
+from void_server.effects import predictor
 from void_server.shot import check
 from void_server.wire.errors import MatteError, RequestError, SequenceError
 from void_server.wire.report import Report
@@ -296,3 +298,17 @@ def test_a_preview_through_the_daemon_is_corrected_and_brings_its_movie(shot, tm
     assert tiny_shot.read_channel(tmp_path / "out/affected.1002.exr", "affected")[LOW].min() == 1
     assert not tiny_shot.read_channel(tmp_path / "out/affected.1001.exr", "affected").any()
     assert (tmp_path / "out/affected.mp4").is_file() == (shutil.which("ffmpeg") is not None)
+
+
+def test_what_would_move_is_shown_as_affected_and_yet_not_painted_over(shot, tmp_path, monkeypatch):
+    monkeypatch.setattr(predictor, "shipped", lambda: Believes(appearance=0.0, physics=0.95))
+    denied = paint(shot, "sub", where=HIGH)
+    remove(shot, tmp_path / "out", ShotSettings(engine="propagate"), affected_sub=denied)
+    aov = {n: tiny_shot.read_channel(tmp_path / "out/aov.1001.exr", n) for n in ("affected", "physics", "change")}
+    assert aov["affected"][LOW][:, :20].min() > 0.9
+    for name in ("affected", "physics"):
+        assert not aov[name][HIGH].any(), f"{name}: the artist said that there is none"
+    assert not aov["change"][LOW].any()
+    plate = shot.folder / "plate/plate.1001.exr"
+    kept = aov["change"] == 0
+    assert np.array_equal(bits(tmp_path / "out/clean.1001.exr")[kept], bits(plate)[kept])

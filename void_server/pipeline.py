@@ -189,13 +189,15 @@ def _write_frame(
         light = composite.over(shot.plate_bits(frame, hole), light, change)
         light = _faded(shot, result, frame, hole, light)
     exr.write_clean(header, result.clean(frame), hole.shift(shot.canvas.x0, shot.canvas.y0), light, change)
+    physics = shot.physics(frame, own)
     exr.write_aov(
         result.aov(frame),
         header,
         {
             "change": fit.place(change, hole, own),
-            "affected": shot.affected(frame, own),
-            "physics": shot.physics(frame, own),
+            # All that the object did, whether or not this engine can change it: `change` says what was replaced.
+            "affected": np.maximum(shot.affected(frame, own), physics),
+            "physics": physics,
             "coverage": fit.place(coverage * (change > 0), hole, own),
             "confidence": fit.place(confidence * (change > 0), hole, own),
         },

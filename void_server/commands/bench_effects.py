@@ -129,7 +129,7 @@ def measure(data: Path, name: str, report: Report, *, removal: bool = False, kee
         started = time.perf_counter()
         manifest = pipeline.make_clean_plate(unpainted, ShotSettings(deliver="affected"), folder / "out", report)
         seconds = (time.perf_counter() - started) / count
-        found = bench_files.read_affected(folder / "out", count, physics=kind == "quadmask")
+        found = bench_files.read_affected(folder / "out", count)
         decibels = _removed(case, files, folder, report) if removal and case.truth is not None else None
     row: Row = {
         "case": name,

@@ -77,11 +77,11 @@ def read_clean(out: Path, count: int) -> Array:
     return np.stack([exr.read_rgb(header).astype(np.float32) for header in headers])
 
 
-def read_affected(out: Path, count: int, *, physics: bool = False) -> Mask:
-    """bool [T, H, W]: where what was found counts as affected; physics: also what would move differently."""
+def read_affected(out: Path, count: int) -> Mask:
+    """bool [T, H, W]: what was found, as `aov.####.exr` has it in `affected`: what would move differently as well."""
 
     def of(channel: str) -> Mask:
         paths = [out / f"affected.{FIRST + i:04d}.exr" for i in range(count)]
         return np.stack([exr.read_matte(exr.read_matte_header(path, channel)) > 0.5 for path in paths])
 
-    return of("affected") | of("physics") if physics else of("affected")
+    return of("affected") | of("physics")

@@ -85,7 +85,7 @@ class Marks:
             elif role == "affected":
                 held = self._affected(frame)
             elif role == "physics":
-                held = self._scaled_up("physics", frame)
+                held = self._without_denied(frame, *self._scaled_up("physics", frame))
             else:
                 held = self._painted(role, frame)
             self._cache.put((role, frame), held)
@@ -118,7 +118,11 @@ class Marks:
             both = box.union(add)
             marked = np.maximum(fit.place(marked, box, both), self.on("affected_add", frame, both))
             box = both
-        if not self._marked("affected_sub", frame)[0].intersect(box).empty:
+        return self._without_denied(frame, box, marked)
+
+    def _without_denied(self, frame: int, box: Window, marked: npt.NDArray[np.floating]) -> Held:
+        """Without what the artist says is no effect."""
+        if self._corrected and not self._marked("affected_sub", frame)[0].intersect(box).empty:
             marked = marked * (1 - self.on("affected_sub", frame, box))
         return box, marked
 

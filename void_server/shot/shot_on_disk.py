@@ -32,8 +32,8 @@ Array = npt.NDArray[np.float32]
 PROXY_WIDTH = 960
 """Width of the reduced pictures kept of the whole shot: enough for camera and donors (measured at 480p to 960p)."""
 CACHE_BYTES = 512 << 20
-SURVEY_SAMPLES = 20_000
-"""Pixels a frame gives to the choice of the engine's curve."""
+SURVEY_SAMPLES, SURVEY_TOTAL = 80_000, 2_000_000
+"""Pixels that a frame, and the whole shot, give to the choice of the engine's curve."""
 
 
 class ShotOnDisk:
@@ -153,15 +153,16 @@ class ShotOnDisk:
                 self._proxies.seek(0, 2)
                 self._proxy_at[frame] = self._proxies.tell()
                 self._proxies.write(small.tobytes())
-        # Every k-th pixel each way: a percentile needs no more, and 4K frames are large.
-        step = max(1, int((around.width * around.height / (4 * SURVEY_SAMPLES)) ** 0.5))
+        # Every k-th pixel each way: a percentile needs no more, frames are large and shots are long.
+        most = min(SURVEY_SAMPLES, max(1, SURVEY_TOTAL // len(self.frames)))
+        step = max(1, int((around.width * around.height / most) ** 0.5))
         rows, columns = around.slices(self.whole)
         clear = self.change(frame, around)[::step, ::step] == 0
         thinned = (slice(rows.start, rows.stop, step), slice(columns.start, columns.stop, step))
         sample = light[thinned][clear & finite[thinned].all(-1)]
         shown = light[known]
         low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 0.0)
-        return low, high, sample[: SURVEY_SAMPLES * 4]
+        return low, high, sample[:most]
 
     @property
     def _proxy_size(self) -> tuple[int, int]:

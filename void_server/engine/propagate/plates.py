@@ -78,6 +78,20 @@ class Plates:
             return None
         return Donor(index, inside, self.light.code(self.light_of(index, inside)), self.free_of(index, inside))
 
+    def keep(self, made: Donor) -> None:
+        """Put a picture that was made of a frame where plates lie. All of it can be registered by."""
+        assert made.lends is not None
+        self._spool.put(("made", made.index), made.window, made.code)
+        self._spool.put(("lends", made.index), made.window, made.lends)
+
+    def kept(self, index: int) -> Donor | None:
+        """What `keep` got; None if nothing."""
+        if ("made", index) not in self._spool:
+            return None
+        window = self._spool.window(("made", index))
+        code, lends = (self._spool.get((name, index), window) for name in ("made", "lends"))
+        return Donor(index, window, code, np.full(lends.shape, 255, np.uint8), lends.astype(np.uint8))
+
     def reference(self, index: int, window: Window) -> Donor | None:
         """The artist's picture of a frame: registered by all of it, used where it was painted.
 

@@ -57,7 +57,8 @@ class Recovery:
         self.shot, self.survey, self.camera = shot, looked, camera
         self.plates = Plates(shot, looked.light)
         self.views = Views(shot, looked, camera, self.plates)
-        self._keys: dict[int, register.Donor | None] = {}
+        self._keys: set[int] = set()
+        """Those that were invented, and lie in `plates` now: a long shot has many."""
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Seen] = {}
         self.keys = KeyFrames(camera.scenes)
@@ -221,8 +222,10 @@ class Recovery:
         with self._shared:
             if key not in self._keys:
                 base = self._base(key)
-                self._keys[key] = self._invented(key, base) if base is not None else None
-            return self._keys[key]
+                if base is not None:
+                    self.plates.keep(self._invented(key, base))
+                self._keys.add(key)
+        return self.plates.kept(key)
 
     def _invented(self, key: int, base: Seen) -> register.Donor:
         whole = self._whole(base)
