@@ -224,3 +224,21 @@ def test_what_is_written_is_what_is_read(tmp_path):
         channels = {"affected": made.effect[0] * 1.0, "physics": moved * 1.0}
         exr.write_aov(tmp_path / f"affected.{frame}.exr", exr.read_plate_header(path), channels)
     assert np.array_equal(bench_files.read_affected(tmp_path, 4)[0], made.effect[0] | moved)
+
+
+def test_a_hidden_patch_is_shown_by_no_frame_and_painted_on_one(clips, monkeypatch):
+    monkeypatch.setattr(bench_cases, "HIDDEN_EVERY", 2)
+    hidden, painted, seen = (bench_cases.load(clips, f"{kind}:yard:3") for kind in ("hidden", "painted", "shown"))
+    assert hidden.matte.any(axis=(1, 2)).all()
+    assert np.array_equal(hidden.plate[~hidden.matte], hidden.truth[~hidden.matte])
+    assert np.ptp(hidden.plate[hidden.matte]) == 0, "nothing of the answer is left"
+    assert not hidden.painted
+    assert list(painted.painted) == [1]
+    assert np.array_equal(painted.painted[1], painted.truth[1])
+    assert seen.matte.any(axis=(1, 2)).tolist() == [False, True, False]
+
+
+def test_what_the_artist_painted_reaches_the_tool_as_a_file(clips, tmp_path):
+    files = bench_files.write(bench_cases.load(clips, "painted:yard:3"), tmp_path)
+    assert list(files.reference) == [bench_files.FIRST + 1]
+    assert files.reference[bench_files.FIRST + 1].is_file()

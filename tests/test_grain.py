@@ -71,3 +71,25 @@ def test_averaged_pixels_get_back_exactly_the_variance_they_lost() -> None:
     share = np.full((200, 200), 0.6, np.float32)
     assert grain.laid_over(own * 0.4, other, share).std() == pytest.approx(1.0, abs=0.02)
     assert np.array_equal(grain.laid_over(own, other, np.zeros((200, 200), np.float32)), own)
+
+
+def test_foliage_in_the_middle_tones_gives_no_specks_to_the_shadows() -> None:
+    """What moves in a way that no smooth motion explains looks like grain, at the tones where it is."""
+    rng = np.random.default_rng(4)
+    first, second = (_plate(rng, 4e-4, 0.0) for _ in range(2))
+    leaves = rng.standard_normal(first.shape).astype(np.float32) * 0.05
+    second = second + np.where((first > 0.2) & (first < 0.5), leaves, 0)
+    model = grain.estimate([(first, second, np.ones((256, 256), bool))])
+    assert model is not None
+    for light in (0.05, 0.35, 0.8):
+        found = model.sigma(np.full((1, 1), light, np.float32))[0, 0]
+        assert (found < 1.6 * np.sqrt(4e-4 * light)).all(), light
+
+
+def test_clipped_highlights_do_not_say_that_there_is_no_grain() -> None:
+    rng = np.random.default_rng(4)
+    pair = [np.minimum(_plate(rng, 4e-4, 2e-5), np.float32(0.6)) for _ in range(2)]
+    model = grain.estimate([(*pair, np.ones((256, 256), bool))])
+    assert model is not None
+    found = model.sigma(np.full((1, 1), 0.3, np.float32))[0, 0]
+    assert found == pytest.approx(np.sqrt(4e-4 * 0.3 + 2e-5), rel=0.3)

@@ -8,6 +8,9 @@ Forms
     noeffect:CLIP:OBJECT:COUNT[:SCALE,X,Y,VX]   the same without shadow: what the clip's own mover does is not its doing
     quadmask:NAME                               a published sample of VOID and its affected region; no truth
     own:CLIP:COUNT                              the clip's own object; neither truth nor effect is known
+    hidden:CLIP:COUNT                           a patch of the clip's ground, hidden on every frame; truth: the clip
+    painted:CLIP:COUNT                          the same, and the artist painted it on the middle frame
+    shown:CLIP:COUNT                            the same patch, hidden on every sixth frame alone
 and, behind any of them, @grow, @shrink, @jitter or @late: the tool gets a sloppy matte (see `bench_mattes`).
 
 Folder
@@ -19,14 +22,14 @@ Folder
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.commands import bench_mattes
+from void_server.commands import bench_ground, bench_mattes
 from void_server.wire.errors import SettingsError
 
 Array = npt.NDArray[np.float32]
@@ -35,6 +38,7 @@ Picture = npt.NDArray[np.uint8]
 
 DEFAULT_PASTE = (0.45, 40.0, 230.0, 5.0)
 SHADE = np.array([1.0, 1.1, 1.25], np.float32)
+HIDDEN_EVERY, GREY = 6, np.float32(0.18)
 WIDEST_PX = 960
 """Published samples come up to 3840 wide; their regions are cells of an eighth of the height."""
 
@@ -52,6 +56,8 @@ class Case:
     valid: Mask
     truth: Array | None
     given: Mask | None = None
+    painted: Mapping[int, Array] = dataclasses.field(default_factory=dict)
+    """By index, what the artist gives as reference: float32 [H, W, 3], scene-linear."""
 
 
 def parse(name: str) -> tuple[str, list[str], str]:
@@ -112,7 +118,11 @@ def _build(data: Path, kind: str, words: Sequence[str]) -> Case:
         light, shape = _davis(data / "davis" / words[0], int(words[1]))
         none = np.zeros_like(shape)
         return Case(light, shape, none, ~none, None)
-    raise ValueError(f"'{kind}' is of no known kind; there are highway, paste, noeffect, quadmask and own")
+    if kind in ("hidden", "painted", "shown"):
+        return _ground(*_davis(data / "davis" / words[0], int(words[1])), kind)
+    raise ValueError(
+        f"'{kind}' is of no known kind; there are highway, paste, noeffect, quadmask, own, hidden, painted and shown"
+    )
 
 
 def shown(light: Array) -> Array:
@@ -184,6 +194,17 @@ def _paste(root: Path, clip: str, cutout: str, count: int, place: tuple[float, .
     # With a shadow, what happens on the clip's own mover is left open; without one, marking it is the mistake to count.
     valid = np.stack([~grown(o, 6) if shadow else np.ones_like(o) for o in own[:n]])
     return Case(np.stack(plate).astype(np.float32), np.stack(matte), np.stack(effect), valid, truth[:n])
+
+
+def _ground(light: Array, mover: Mask, kind: str) -> Case:
+    matte = bench_ground.patch(light, mover)
+    if kind == "shown":
+        matte[np.arange(len(matte)) % HIDDEN_EVERY != HIDDEN_EVERY // 2] = False
+    plate = np.where(matte[..., None], GREY, light).astype(np.float32)
+    middle = len(light) // 2
+    valid = np.stack([~grown(m, 6) for m in mover])
+    painted = {middle: light[middle]} if kind == "painted" else {}
+    return Case(plate, matte, np.zeros_like(matte), valid, light, painted=painted)
 
 
 def _quadmask(folder: Path) -> Case:

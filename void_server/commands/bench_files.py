@@ -9,7 +9,7 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +64,18 @@ def write(case: Case, folder: Path) -> ShotFiles:
             "affected": {"A": grown(case.effect[i], 3).astype(np.float16)},
         }
         for role, channels in pictures.items():
-            path = folder / role / f"{role}.{FIRST + i:04d}.exr"
-            header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-            OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(str(path))
-            roles[role][FIRST + i] = path
+            roles[role][FIRST + i] = folder / role / f"{role}.{FIRST + i:04d}.exr"
+            _write(roles[role][FIRST + i], channels)
+    for i, picture in case.painted.items():
+        roles.setdefault("reference", {})[FIRST + i] = folder / f"reference.{FIRST + i:04d}.exr"
+        light = picture.astype(np.float16)
+        _write(roles["reference"][FIRST + i], {k: light[..., c] for c, k in enumerate("RGB")})
     return ShotFiles(**roles)
+
+
+def _write(path: Path, channels: Mapping[str, npt.NDArray[np.float16]]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(str(path))
 
 
 def read_clean(out: Path, count: int) -> Array:

@@ -39,6 +39,7 @@ CASES = (
     "highway:500:60",
     "own:cows:36",
     "own:camel:36",
+    *(f"{kind}:{clip}:36" for clip in ("cows", "camel") for kind in ("hidden", "painted", "shown")),
 )
 RING_PX = 16
 

@@ -3,9 +3,11 @@
 What comes in: pairs of neighbouring frames. What goes out: a model of strength by light, of texture and of the tie
 between channels, and grain made from it. It knows no engine, and adds nothing to anything by itself.
 
-Grain is what differs between two registered frames of the same thing. Strength follows sigma^2 = a L + b (photon and
-read noise: Foi et al., Practical Poissonian-Gaussian Noise Modeling, TIP 2008), fitted to the calmest blocks of every
-brightness, since motion and misregistration only ever add to a difference.
+Grain is what differs between two registered frames of the same thing, measured on the calmest blocks of every
+brightness. Motion and misregistration only ever add to a difference, so each measure is an upper bound, and in light
+grain never falls with brightness (photon and read noise, sigma^2 = a L + b: Foi et al., Practical Poissonian-Gaussian
+Noise Modeling, TIP 2008): the strength at one brightness is the least that was measured there or above. A line through
+all measures instead gave foliage's motion to the shadows, as specks of five times the grain that they had (DAVIS).
 """
 
 from __future__ import annotations
@@ -25,23 +27,27 @@ BLOCK = 16
 CALM = 0.2
 """Share of the blocks of one brightness that are believed: the calmest."""
 BINS = 8
+TOP, CLIPPED = 0.995, 0.01
+"""Where more than CLIPPED of a plate lies above TOP of its highest light, it is clipped there, and shows no grain."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class GrainModel:
-    """slope, offset: float32 [3], sigma^2 = slope * L + offset by channel, in light squared. kernel: float32
+    """tones: float32 [K], luminances, rising; variance: float32 [K, 3], light squared, never falling. kernel: float32
     [BLOCK, BLOCK], unit energy. mix: float32 [3, 3], Cholesky factor of the correlation between channels."""
 
-    slope: Array
-    offset: Array
+    tones: Array
+    variance: Array
     kernel: Array
     mix: Array
 
     def sigma(self, luminance: Array) -> Array:
-        """Standard deviation of the grain on `luminance` [h, w]: float32 [h, w, 3]."""
-        variance = np.maximum(luminance, 0)[..., None] * self.slope + self.offset
-        return np.asarray(np.sqrt(np.maximum(variance, 0)), np.float32)
+        """Standard deviation of the grain on `luminance` [h, w]: float32 [h, w, 3]. Between tones the variance goes
+        straight, below them it stays, above them it grows with the light."""
+        above = np.maximum(luminance / self.tones[-1], 1)
+        found = np.stack([np.interp(luminance, self.tones, v) * above for v in self.variance.T], axis=-1)
+        return np.asarray(np.sqrt(found), np.float32)
 
 
 def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
@@ -65,11 +71,8 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
         calm = inside[np.argsort(spread[inside].sum(1))[: max(3, int(len(inside) * CALM))]]
         points.append((np.median(light[calm]), np.median(spread[calm], axis=0)))
         picked.extend(calm.tolist())
-    x = np.array([p[0] for p in points])
-    y = np.array([p[1] for p in points])
-    slope, offset = np.zeros(3), np.zeros(3)
-    for channel in range(3):
-        slope[channel], offset[channel] = _line(x, y[:, channel])
+    tone = np.maximum(np.maximum.accumulate([p[0] for p in points]), 1e-6)
+    least = np.minimum.accumulate(np.array([p[1] for p in points])[::-1])[::-1]
     chosen = np.stack([blocks[i] for i in picked])
     strength = np.sqrt(chosen.var(axis=(1, 2), keepdims=True)) + 1e-12
     unit = chosen / strength
@@ -79,21 +82,12 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
     kernel /= max(float(np.sqrt((kernel**2).sum())), 1e-12)
     correlation = np.corrcoef(unit.reshape(-1, 3).T) if unit.std() > 0 else np.eye(3)
     mix = np.linalg.cholesky(np.nan_to_num(correlation, nan=0.0) * 0.999 + 0.001 * np.eye(3))
-    return GrainModel(*(np.asarray(a, np.float32) for a in (slope, offset, kernel, mix)))
-
-
-def _line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Least squares of y = a x + b with neither below 0."""
-    a, b = np.polyfit(x, y, 1) if np.ptp(x) > 1e-9 else (0.0, float(np.median(y)))
-    if b < 0:
-        return max(float((x * y).sum() / max((x * x).sum(), 1e-18)), 0.0), 0.0
-    if a < 0:
-        return 0.0, max(float(np.median(y)), 0.0)
-    return float(a), float(b)
+    return GrainModel(*(np.asarray(a, np.float32) for a in (tone, least, kernel, mix)))
 
 
 def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[float, Array, Array]]:
-    """(mean luminance, variance of grain [3], difference block [BLOCK, BLOCK, 3]) of every wholly free block."""
+    """(mean luminance, variance of grain [3], difference block [BLOCK, BLOCK, 3]) of every block that is free and
+    not clipped."""
     shown = [np.sqrt(np.clip(image @ LUMINANCE, 0, None)) for image in (before, after)]
     top = max(float(np.percentile(shown[0], 99.5)), 1e-6)
     grey = [np.clip(s / top * 235, 0, 255).astype(np.uint8) for s in shown]
@@ -108,10 +102,12 @@ def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[floa
     left = (1 - 1.108 * part * (1 - part)).prod(axis=2)
     difference = (before - moved) / np.sqrt(1 + left)[..., None].astype(np.float32)
     light = before @ LUMINANCE
+    top = light >= TOP * light.max()
+    unclipped = free & ~top if top.mean() > CLIPPED else free
     for row in range(0, height - BLOCK + 1, BLOCK):
         for column in range(0, width - BLOCK + 1, BLOCK):
             part = slice(row, row + BLOCK), slice(column, column + BLOCK)
-            if free[part].all():
+            if unclipped[part].all():
                 block = difference[part]
                 yield float(light[part].mean()), block.var(axis=(0, 1)), block - block.mean(axis=(0, 1))
 
