@@ -263,6 +263,30 @@ def test_background_is_seen_but_not_clear_around_an_object_that_hardly_moves(pan
     assert found.clear[around].max() == 0
 
 
+@pytest.mark.parametrize("pan", [0.0, 3.0])
+def test_what_is_marked_as_affected_on_every_frame_still_has_a_background_to_speak_against_it(pan: float) -> None:
+    """A first look may take a wall's own dark strip for a shadow: left a hole, it could never be told from one."""
+    plate, matte, truth = _clip(pan=pan)
+    strip = np.zeros_like(matte)
+    for t in range(len(matte)):
+        strip[t, 76:84, 60 - round(pan * t) + 33 : 90 - round(pan * t) + 33] = 1
+    shot = MemoryShot(plate, matte, affected=strip)
+    found = Propagate().background(shot, 1006, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
+    inside = cv2.erode(strip[5], np.ones((3, 3), np.uint8)) > 0
+    assert found.coverage[inside].mean() > 0.95
+    assert found.clear[inside].max() == 0, "it may hold the object's shadow"
+    assert np.median(np.abs(found.rgb - truth[5])[inside] / truth[5][inside]) < 0.05
+
+
+def test_a_real_shadow_is_not_brought_back_where_other_frames_show_the_place_without() -> None:
+    plate, matte, truth = _clip(count=24, pan=0, speed=4)
+    shadow = np.roll(matte, 24, axis=1) * (matte == 0)
+    plate = np.where(shadow[..., None] > 0, plate * 0.4, plate).astype(np.float32)
+    shot = MemoryShot(plate, matte, affected=shadow)
+    found = Propagate().background(shot, 1012, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
+    assert np.abs(found.rgb - truth[12])[shadow[11] > 0].max() < 1e-2
+
+
 @pytest.mark.parametrize("speed", [0.0, 4.0, 8.0])
 def test_twelve_clear_views_of_a_camera_at_rest_are_beyond_suspicion(speed: float) -> None:
     plate, matte, _ = _clip(count=24, pan=0, speed=speed)

@@ -30,6 +30,8 @@ KEPT = 96
 
 SUSPECT = 0.7
 """An object's own shadow is looked for this many times its size (root of its area) around it, and is no background."""
+BARE_PX = 3
+"""Around a matte this much is its object's blur."""
 COARSE = 4
 LEVEL_SAMPLES = 20_000
 CELL_PX, CELLS = 8, 3
@@ -44,6 +46,8 @@ class _Small:
 
     code: Array
     free: npt.NDArray[np.bool_]
+    bare: npt.NDArray[np.bool_]
+    """Free, or denied by nothing but what was found to be affected."""
     near: npt.NDArray[np.bool_]
     """Where its object may have cast a shadow that nobody has found yet."""
 
@@ -77,13 +81,14 @@ class Background:
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
         views = [self._read(index, crop, scale) for index in picks]  # each is asked once, so none is held
         code = [v.code for v in views]
-        middle, count, scatter, untouched = _voted(code, [v.free & ~v.near for v in views], [v.free for v in views])
+        ranks = [v.free & ~v.near for v in views], [v.free for v in views], [v.bare for v in views]
+        middle, count, scatter, untouched = _voted(code, ranks, 1)
         rest = count == 0
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
             rows, columns = np.nonzero(rest)
-            bare = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
-            second, seen = masked_median([c[rows, columns][None] for c in code], bare)
+            open_ = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
+            second, seen = masked_median([c[rows, columns][None] for c in code], open_)
             middle[rows, columns], count[rows, columns] = second[0], seen[0]
         return self._behind(middle, (count > 0).astype(np.float32), scatter, untouched)
 
@@ -124,10 +129,12 @@ class Background:
         apart = np.asarray(farther - np.abs(light[..., 1]), np.float32)
         return Behind(light, coverage, apart, untouched, self.camera.still)
 
-    def _marked(self, index: int, crop: Window, scale: float) -> npt.NDArray[np.bool_]:
+    def _marked(self, index: int, crop: Window, scale: float, affected: bool = True) -> npt.NDArray[np.bool_]:
+        """Where something stands, and where it affects the scene as well unless that is not asked for."""
         frame = self.survey.frames[index]
         out: npt.NDArray[np.bool_] = self.shot.matte(frame, crop, scale) > 0
-        out |= self.shot.affected(frame, crop, scale) > 0
+        if affected:
+            out |= self.shot.affected(frame, crop, scale) > 0
         out |= self.shot.keep(frame, crop, scale) > 0
         out |= self.shot.known(frame, crop, scale) < 1
         return out
@@ -146,7 +153,9 @@ class Background:
         plate = self.shot.plate(self.survey.frames[index], None if crop == whole else crop, scale)
         size = (plate.shape[1], plate.shape[0])
         free = _masked(self.survey, index, crop, size) < 8
-        return _Small(self.survey.light.code(plate), free, self._near(index, crop, size))
+        marked = self._marked(index, crop, scale, affected=False).astype(np.uint8)
+        bare = free | (cv2.dilate(marked, np.ones((2 * BARE_PX + 1,) * 2, np.uint8)) == 0)
+        return _Small(self.survey.light.code(plate), free, bare, self._near(index, crop, size))
 
     def _in_motion(self, index: int, crop: Window, scale: float) -> Behind:
         """All of the crop, since a reflection may lie far from what it mirrors."""
@@ -158,22 +167,25 @@ class Background:
         if not picks:
             return Behind(np.zeros_like(own.code), nothing, nothing, nothing, False)
         to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
-        laid, seen, clear = [], [], []
+        laid, seen, clear, bare = [], [], [], []
         for other in picks:
             theirs = self._small(other, crop, scale)
             place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
             shown, valid = self._laid(own.code, own.free, theirs.code, theirs.free, place)
-            near = cv2.warpPerspective(
-                theirs.near.astype(np.uint8),
-                place,
-                (width, height),
-                flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-                borderValue=1,
+            near, hidden = cv2.split(
+                cv2.warpPerspective(
+                    np.dstack([theirs.near, ~theirs.bare]).astype(np.uint8),
+                    place,
+                    (width, height),
+                    flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+                    borderValue=(1, 1),
+                )
             )
             laid.append(shown)
             seen.append(valid)
             clear.append(valid & (near == 0))
-        middle, count, scatter, untouched = _voted(laid, clear, seen)
+            bare.append(valid | (hidden == 0))
+        middle, count, scatter, untouched = _voted(laid, (clear, seen, bare), min(2, len(picks)))
         # One view alone can be anything that moves; two agree or show that they don't.
         return self._behind(middle, (count >= min(2, len(picks))).astype(np.float32), scatter, untouched)
 
@@ -232,11 +244,20 @@ def _masked(survey: Survey, index: int, crop: Window, size: tuple[int, int]) -> 
 
 
 def _voted(
-    code: list[Array], clear: list[npt.NDArray[np.bool_]], free: list[npt.NDArray[np.bool_]]
+    code: list[Array], ranks: tuple[list[npt.NDArray[np.bool_]], ...], least: int
 ) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
-    """(median, how many views, scatter, where beyond suspicion): of such views where there are two, else of all."""
+    """(median, how many views, scatter, where beyond suspicion).
+
+    ranks: which views show a place beyond suspicion, which show it at all, and which do if what was found to be
+    affected is not. Each is asked where the one before has fewer than two views, the last where it has fewer than
+    `least`: what a first look took for an effect in every frame would else be a hole, and nothing would speak against
+    it (a ramp's dark side; soapbox:goat .52 to .70).
+    """
+    clear, free, bare = ranks
     thin = np.stack(clear).sum(axis=0) < 2
     valid = [np.where(thin, f, c) for f, c in zip(free, clear)]
+    lost = np.stack(valid).sum(axis=0) < least
+    valid = [np.where(lost, b, v) for b, v in zip(bare, valid)]
     middle, count = masked_median(code, valid)
     return middle, count, masked_scatter(code, valid, middle), (~thin).astype(np.float32)
 
