@@ -95,10 +95,10 @@ def find_affected(
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
-    def see(frame: int) -> _Seen | None:
+    def see(frame: int) -> _Seen | Affected:
         mask = matte(frame)
         behind = background(frame) if (mask > 0).any() else None
-        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else None
+        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else _nothing(mask)
 
     done = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="effects") as pool:
@@ -107,10 +107,10 @@ def find_affected(
             for frame, one in zip(run, pool.map(see, run)):
                 report.progress("effects", done, len(frames), frame)
                 done += 1
-                if one is not None:
-                    seen[frame] = one
+                if isinstance(one, Affected):
+                    found[frame] = one
                 else:
-                    found[frame] = _nothing(matte(frame))
+                    seen[frame] = one
             if seen:
                 for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
                     each.belief = belief

@@ -41,7 +41,7 @@ def main() -> None:
     judge = commands.add_parser("score", help="figures on scenes kept from training; several checkpoints are averaged")
     judge.add_argument("checkpoints", type=Path, nargs="+")
     judge.add_argument("--pictures", type=Path, required=True)
-    judge.add_argument("--scenes", type=int, default=384)
+    judge.add_argument("--scenes", type=int, help="how many; left out, as many as training scores at its end")
     judge.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     write = commands.add_parser("export", help="write the ONNX file; several checkpoints are averaged")
     write.add_argument("checkpoints", type=Path, nargs="+")
@@ -69,7 +69,7 @@ def main() -> None:
         from void_server.effects.training import export, held_out
         from void_server.effects.training.pictures import Pictures
 
-        kept_back = held_out.scenes_kept_back(args.workers, args.scenes)
+        kept_back = held_out.scenes_kept_back(args.workers, args.scenes or held_out.SCORED)
         for figures in held_out.figures(
             export.load(args.checkpoints), kept_back, Pictures.load(args.pictures).part(True)
         ):

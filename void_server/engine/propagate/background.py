@@ -104,6 +104,7 @@ class Background:
         """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
         with self._alone:
             if self._suspected is None:
+                self._reaches = [self._reach(index) for index in range(len(self.survey.blocked))]
                 masks = [self._widened(index) for index in range(len(self.survey.blocked))]
                 self._suspected = dataclasses.replace(
                     self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks
@@ -114,8 +115,7 @@ class Background:
         blocked = self.survey.blocked[index]
         height, width = (max(1, n // COARSE) for n in blocked.shape)
         small = cv2.resize(blocked, (width, height), interpolation=cv2.INTER_AREA)
-        self._reaches.append(self._reach(index))
-        side = 2 * round(self._reaches[-1] * self.survey.scale / COARSE) + 1
+        side = 2 * round(self._reaches[index] * self.survey.scale / COARSE) + 1
         return np.asarray(cv2.dilate((small > 8).astype(np.uint8), np.ones((side, side), np.uint8)) * 255, np.uint8)
 
     def _near(self, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
