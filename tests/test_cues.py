@@ -58,6 +58,24 @@ def test_what_would_move_is_told_apart_from_what_would_look_different() -> None:
         assert each.physics[~outside].max() == 0
 
 
+def test_a_first_look_suspects_what_a_last_one_does_not_believe_to_move() -> None:
+    plates, mattes, _, behind = scene()
+    marked = {}
+    for first in (True, False):
+        found = find_affected(
+            list(plates),
+            plates.__getitem__,
+            mattes.__getitem__,
+            lambda _: Seen(behind),
+            Believes(0.0, physics=0.3),
+            Report(),
+            first_look=first,
+        )
+        marked[first] = max(float(each.physics.max()) for each in found.values())
+    assert marked[True] > 0.5
+    assert marked[False] == 0
+
+
 def test_without_a_background_nothing_is_claimed() -> None:
     plates, mattes, _, _ = scene()
     found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report())

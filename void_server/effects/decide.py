@@ -29,6 +29,9 @@ PHYSICS_SURE = 0.45
 """Chance from which something counts as moving differently. Cells of VOID's moving_ball overlap by .70 from .15, .66
 from .4, .61 from .45 and .57 from .5; passing cars that the object does nothing to mark 1.3, .45, .38 and .30 % of the
 frame."""
+PHYSICS_SUSPECT = 0.15
+"""The same in a first look, which only decides what is left out of the background of the second: there too little is
+worse than too much (moving_ball's cells: .48 with .45 in both looks)."""
 REGISTERED = 0.02
 """Far deviation below which a moving camera is registered as well as one at rest. Handheld films lie at .02 to .14,
 made-up ones below .01."""
@@ -36,7 +39,13 @@ SOFT_PX = 1.0
 
 
 def decide(
-    look: Look, attached: Mask, known: Mask, at_rest: bool, belief: Belief, neighbours: Sequence[Belief]
+    look: Look,
+    attached: Mask,
+    known: Mask,
+    at_rest: bool,
+    belief: Belief,
+    neighbours: Sequence[Belief],
+    physics_from: float = PHYSICS_SURE,
 ) -> tuple[Array, Array]:
     """(appearance, physics), float32 [h, w] in [0, 1], 0 under the matte.
 
@@ -56,7 +65,7 @@ def decide(
     elif _far_deviation(look) < REGISTERED:
         # Both pictures lie pixel on pixel here too: what the network is sure of is followed to its end.
         kept |= _holding(attached, kept)
-    physics = _enlarged(_steady(belief.physics, [b.physics for b in neighbours]), height, width) > PHYSICS_SURE
+    physics = _enlarged(_steady(belief.physics, [b.physics for b in neighbours]), height, width) > physics_from
     return _soft(kept & outside, outside), _soft(physics & outside, outside)
 
 

@@ -73,17 +73,21 @@ def find_affected(
     background: Callable[[int], Behind | None],
     predictor: Predictor,
     report: Report,
+    *,
+    first_look: bool = False,
 ) -> dict[int, Affected]:
     """Affected mattes of all `frames`.
 
     plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. All
-    three are asked by several threads. Frames without matte or background map to zeros. Raises JobCancelledError.
+    three are asked by several threads. first_look: what is found is only to be left out of the background of another
+    look, so physics is believed sooner. Frames without matte or background map to zeros. Raises JobCancelledError.
     """
     picks = (
         [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
     )
     some = [plate(frame) for frame in picks]
     gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
+    physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE
     found: dict[int, Affected] = {}
     held: dict[int, _Seen] = {}
 
@@ -91,7 +95,7 @@ def find_affected(
         """Decide on frames whose neighbours on both sides have been seen; let go of those no longer needed."""
         for frame in [f for f in held if f not in found and (upto is None or f < upto)]:
             report.check_cancelled()
-            found[frame] = _decided(frame, held)
+            found[frame] = _decided(frame, held, physics_from)
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
@@ -143,13 +147,13 @@ def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float, sta
     )
 
 
-def _decided(frame: int, held: Mapping[int, _Seen]) -> Affected:
+def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affected:
     own = held[frame]
     assert own.belief is not None
     attached = cues.attached(frame, {f: s.look for f, s in held.items()})
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
     beliefs = [b for b in near if b is not None]
-    appearance, physics = decide.decide(own.look, attached, own.known, own.at_rest, own.belief, beliefs)
+    appearance, physics = decide.decide(own.look, attached, own.known, own.at_rest, own.belief, beliefs, physics_from)
     return Affected(appearance, physics)
 
 

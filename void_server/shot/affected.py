@@ -57,6 +57,7 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
             lambda frame: recover.background(shot, frame, shot.whole, scale, report),
             predictor.shipped(),
             report,
+            first_look=not last,
         )
         shot.take_found(
             {f: np.maximum(a.appearance, a.physics) if physics or not last else a.appearance for f, a in found.items()},
