@@ -57,9 +57,8 @@ def write(case: Case, folder: Path) -> ShotFiles:
     for role in roles:
         (folder / role).mkdir()
     for i in range(len(case.plate)):
-        light = case.plate[i].astype(np.float16)
         pictures = {
-            "plate": {k: light[..., c] for c, k in enumerate("RGB")},
+            "plate": _rgb(case.plate[i]),
             "matte": {"A": matte[i].astype(np.float16)},
             "affected": {"A": grown(case.effect[i], 3).astype(np.float16)},
         }
@@ -68,9 +67,13 @@ def write(case: Case, folder: Path) -> ShotFiles:
             _write(roles[role][FIRST + i], channels)
     for i, picture in case.painted.items():
         roles.setdefault("reference", {})[FIRST + i] = folder / f"reference.{FIRST + i:04d}.exr"
-        light = picture.astype(np.float16)
-        _write(roles["reference"][FIRST + i], {k: light[..., c] for c, k in enumerate("RGB")})
+        _write(roles["reference"][FIRST + i], _rgb(picture))
     return ShotFiles(**roles)
+
+
+def _rgb(picture: Array) -> dict[str, npt.NDArray[np.float16]]:
+    light = picture.astype(np.float16)
+    return {name: light[..., channel] for channel, name in enumerate("RGB")}
 
 
 def _write(path: Path, channels: Mapping[str, npt.NDArray[np.float16]]) -> None:

@@ -1,7 +1,7 @@
-"""Hide one patch of a clip's ground on frames of its choice, so that what nobody saw can be asked for.
+"""A test clip's camera, and a patch of its ground that can be hidden wherever the camera shows it.
 
-What comes in: a clip and the masks of its own mover. What goes out: the patch as a mask on every frame, carried along
-the camera's motion. It builds no case and scores nothing.
+What comes in: a clip and the masks of its own mover. What goes out: the camera, and the patch as a mask on every
+frame. It builds no case and scores nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.engine.propagate.camera import follow
+from void_server.engine.propagate.camera import Camera, follow
 from void_server.engine.propagate.light import Light
 from void_server.engine.propagate.survey import Survey, luminance
 from void_server.wire.report import Report
@@ -25,6 +25,14 @@ CORNERS, GRID = 48, (9, 16)
 """Of the patch's outline, and places tried for its middle, down and across."""
 
 
+def camera_of(light: Array, mover: Mask) -> Camera:
+    """How a clip's camera moves. light: float32 [T, H, W, 3], scene-linear; mover: bool [T, H, W], not followed."""
+    curve = Light.measured(luminance(light[:: max(1, len(light) // 4), ::4, ::4]))
+    grey = [np.clip(curve.code(luminance(frame)) * 220, 0, 255).astype(np.uint8) for frame in light]
+    blocked = [m.astype(np.uint8) * 255 for m in mover]
+    return follow(Survey(list(range(len(grey))), 1.0, curve, grey, blocked, {}), Report())
+
+
 def patch(light: Array, mover: Mask) -> Mask:
     """bool [T, H, W]: a disc of ground on the middle frame and where the camera's motion carries it.
 
@@ -32,18 +40,14 @@ def patch(light: Array, mover: Mask) -> Mask:
     farthest from the mover and from the picture's edge.
     """
     count, height, width = mover.shape
-    curve = Light.measured(luminance(light[:: max(1, count // 4), ::4, ::4]))
-    grey = [np.clip(curve.code(luminance(frame)) * 220, 0, 255).astype(np.uint8) for frame in light]
-    blocked = [m.astype(np.uint8) * 255 for m in mover]
-    camera = follow(Survey(list(range(count)), 1.0, curve, grey, blocked, {}), Report())
-    middle = count // 2
+    camera, middle = camera_of(light, mover), count // 2
     carried = [camera.between(middle, t) for t in range(count)]
     free = [cv2.distanceTransform(np.pad(~m, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1] for m in mover]
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
     disc = np.stack([np.cos(angles), np.sin(angles)], 1) * RADIUS * height
     down, across = (np.linspace(0, side, n + 2)[1:-1] for side, n in zip((height, width), GRID))
-    places = [np.array([x, y]) for y in down for x in across]
-    best = max(places, key=lambda place: min(_clear(d, _at(m, place)) for d, m in zip(free, carried)))
+    spots = [np.array([x, y]) for y in down for x in across]
+    best = max(spots, key=lambda spot: min(_clear(d, _at(place, spot)) for d, place in zip(free, carried)))
     out = np.zeros((count, height, width), np.uint8)
     for t, place in enumerate(carried):
         cv2.fillPoly(out[t], [np.round(_at(place, best + disc)).astype(np.int32)], 1)

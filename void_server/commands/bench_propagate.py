@@ -18,9 +18,7 @@ import numpy.typing as npt
 from void_server import pipeline
 from void_server.commands import bench_files, score
 from void_server.commands.bench_cases import chosen, grown, linear, load, shown
-from void_server.engine.propagate.camera import follow
-from void_server.engine.propagate.light import Light
-from void_server.engine.propagate.survey import Survey, luminance
+from void_server.commands.bench_ground import camera_of
 from void_server.engine.propagate.voting import masked_median
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotSettings
@@ -136,10 +134,7 @@ def flicker(clean: Array, region: Mask) -> float:
     1 is a fill as restless as the plate beside it. Parallax and the clip's own movers are restless in the truth as
     well: the table gives its figure beside the result's.
     """
-    light = Light.measured(luminance(clean[:: max(1, len(clean) // 4), ::4, ::4]))
-    grey = [np.clip(light.code(luminance(c)) * 220, 0, 255).astype(np.uint8) for c in clean]
-    blocked = [np.zeros(g.shape, np.uint8) for g in grey]
-    camera = follow(Survey(list(range(len(grey))), 1.0, light, grey, blocked, {}), Report())
+    camera = camera_of(clean, np.zeros(clean.shape[:3], bool))
     size = (clean.shape[2], clean.shape[1])
     inside, outside = [], []
     for t in range(1, len(clean) - 1):

@@ -45,12 +45,13 @@ def decide(
     at_rest: bool,
     belief: Belief,
     neighbours: Sequence[Belief],
-    physics_from: float = PHYSICS_SURE,
+    physics_from: float,
 ) -> tuple[Array, Array]:
     """(appearance, physics), float32 [h, w] in [0, 1], 0 under the matte.
 
     at_rest: the camera rests. Then the look is exact to the pixel: its cues are taken as they are, and beside them only
     what deviates as well as being likely. known: where a lack of deviation proves that there is no effect.
+    physics_from: the chance from which something counts as moving differently.
     With a moving camera errors of registration deviate too, and the network alone decides.
     """
     height, width = look.z.shape

@@ -88,7 +88,8 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
 def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[float, Array, Array]]:
     """(mean luminance, variance of grain [3], difference block [BLOCK, BLOCK, 3]) of every block that is free and
     not clipped."""
-    shown = [np.sqrt(np.clip(image @ LUMINANCE, 0, None)) for image in (before, after)]
+    light = before @ LUMINANCE
+    shown = [np.sqrt(np.clip(tone, 0, None)) for tone in (light, after @ LUMINANCE)]
     top = max(float(np.percentile(shown[0], 99.5)), 1e-6)
     grey = [np.clip(s / top * 235, 0, 255).astype(np.uint8) for s in shown]
     motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], None)
@@ -101,9 +102,8 @@ def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[floa
     # Energy of OpenCV's cubic kernel (a = -0.75) at a fraction of a pixel: 1 at 0, 0.723 at a half, parabola between.
     left = (1 - 1.108 * part * (1 - part)).prod(axis=2)
     difference = (before - moved) / np.sqrt(1 + left)[..., None].astype(np.float32)
-    light = before @ LUMINANCE
-    top = light >= TOP * light.max()
-    unclipped = free & ~top if top.mean() > CLIPPED else free
+    brightest = light >= TOP * light.max()
+    unclipped = free & ~brightest if brightest.mean() > CLIPPED else free
     for row in range(0, height - BLOCK + 1, BLOCK):
         for column in range(0, width - BLOCK + 1, BLOCK):
             part = slice(row, row + BLOCK), slice(column, column + BLOCK)

@@ -87,8 +87,8 @@ class Background:
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
             rows, columns = np.nonzero(rest)
-            open_ = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
-            second, seen = masked_median([c[rows, columns][None] for c in code], open_)
+            unmarked = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
+            second, seen = masked_median([c[rows, columns][None] for c in code], unmarked)
             middle[rows, columns], count[rows, columns] = second[0], seen[0]
         return self._behind(middle, (count > 0).astype(np.float32), scatter, untouched)
 
@@ -185,9 +185,10 @@ class Background:
             seen.append(valid)
             clear.append(valid & (near == 0))
             bare.append(valid | (hidden == 0))
-        middle, count, scatter, untouched = _voted(laid, (clear, seen, bare), min(2, len(picks)))
         # One view alone can be anything that moves; two agree or show that they don't.
-        return self._behind(middle, (count >= min(2, len(picks))).astype(np.float32), scatter, untouched)
+        least = min(2, len(picks))
+        middle, count, scatter, untouched = _voted(laid, (clear, seen, bare), least)
+        return self._behind(middle, (count >= least).astype(np.float32), scatter, untouched)
 
     def _donors(self, index: int, hole: Window) -> list[int]:
         """Frames that see the hole, and among them some whose object has left its surroundings."""

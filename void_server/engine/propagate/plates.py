@@ -78,16 +78,16 @@ class Plates:
             return None
         return Donor(index, inside, self.light.code(self.light_of(index, inside)), self.free_of(index, inside))
 
-    def keep(self, made: Donor) -> None:
-        """Put a picture that was made of a frame where plates lie. All of it can be registered by."""
-        assert made.lends is not None
-        self._spool.put(("made", made.index), made.window, made.code)
-        self._spool.put(("lends", made.index), made.window, made.lends)
+    def keep(self, index: int, window: Window, code: Array, lends: Bytes) -> None:
+        """Put a picture that was made of a frame where plates lie. code: [h, w, 3]; lends: as in `Donor`."""
+        self._spool.put(("made", index), window, code)
+        self._spool.put(("lends", index), window, lends)
 
-    def kept(self, index: int) -> Donor | None:
-        """What `keep` got; None if nothing."""
-        if ("made", index) not in self._spool:
-            return None
+    def keeps(self, index: int) -> bool:
+        return ("lends", index) in self._spool
+
+    def kept(self, index: int) -> Donor:
+        """What `keep` got: all of it can be registered by."""
         window = self._spool.window(("made", index))
         code, lends = (self._spool.get((name, index), window) for name in ("made", "lends"))
         return Donor(index, window, code, np.full(lends.shape, 255, np.uint8), lends.astype(np.uint8))

@@ -57,8 +57,6 @@ class Recovery:
         self.shot, self.survey, self.camera = shot, looked, camera
         self.plates = Plates(shot, looked.light)
         self.views = Views(shot, looked, camera, self.plates)
-        self._keys: set[int] = set()
-        """Those that were invented, and lie in `plates` now: a long shot has many."""
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Seen] = {}
         self.keys = KeyFrames(camera.scenes)
@@ -220,24 +218,23 @@ class Recovery:
     def _key(self, key: int) -> register.Donor | None:
         """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
         with self._shared:
-            if key not in self._keys:
+            if not self.plates.keeps(key):
                 base = self._base(key)
-                if base is not None:
-                    self.plates.keep(self._invented(key, base))
-                self._keys.add(key)
+                if base is None:
+                    return None
+                self._invent(key, base)
         return self.plates.kept(key)
 
-    def _invented(self, key: int, base: Seen) -> register.Donor:
+    def _invent(self, key: int, base: Seen) -> None:
+        """Complete a key frame and put it where the plates lie: a long shot has many."""
         whole = self._whole(base)
         parent = self.keys.parent(key)
         if parent is not None and not whole.known.all():
             goal = self._goal(key, whole)
             self._lend(self._key(parent), goal, whole, 1.0, np.zeros_like(whole.code), np.zeros_like(whole.scatter))
         code = exemplar.complete(whole.code, whole.known, self.shot.seed + key)
-        every = np.full(whole.free.shape, 255, np.uint8)
         lends = np.where(whole.free | whole.real, 0, 255).astype(np.uint8)
-        lends = cv2.dilate(lends, np.ones((5, 5), np.uint8))
-        return register.Donor(key, whole.crop, code, every, lends)
+        self.plates.keep(key, whole.crop, code, np.asarray(cv2.dilate(lends, np.ones((5, 5), np.uint8)), np.uint8))
 
     def _base(self, key: int) -> Seen | None:
         """A key frame as its donors show it. The last few are held, since they are asked twice."""

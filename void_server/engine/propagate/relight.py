@@ -32,14 +32,14 @@ LEAST_PIXELS = 200
 def relit(code: Array, known: Mask, own: Array, shade: Mask, ring: Mask) -> tuple[Array, Array]:
     """(code float32 [h, w, 3], share [h, w] that the plate has in it). shade: affected and no object near; ring:
     unchanged plate around the hole where `code` is known as well."""
-    share = np.zeros(known.shape, np.float32)
     shade, ring = shade & known, ring & known
     if not shade.any() or ring.sum() < LEAST_PIXELS:
-        return code, share
+        return code, np.zeros(shade.shape, np.float32)
     use = (shade | ring).astype(np.float32)
     difference = np.where(use[..., None] > 0, code - own, np.float32(0))
     slow = averaged(difference, use, SIGMA_PX)
-    return _kept(code, own, slow, shade, averaged(((difference - slow) ** 2).mean(2), use, SIGMA_PX), ring)
+    detail = averaged(((difference - slow) ** 2).mean(2), use, SIGMA_PX)
+    return _kept(code, own, slow, shade, detail, ring)
 
 
 def detailed(code: Array, own: Array, shade: Mask, ring: Mask) -> tuple[Array, Array]:
