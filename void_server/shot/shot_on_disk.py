@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float32]
 
 PROXY_WIDTH = 960
 """Width of the reduced pictures kept of the whole shot: enough for camera and donors (measured at 480p to 960p)."""
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 256 << 20
 SURVEY_SAMPLES, SURVEY_TOTAL = 80_000, 2_000_000
 """Pixels that a frame, and the whole shot, give to the choice of the engine's curve."""
 

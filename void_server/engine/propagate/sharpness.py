@@ -21,6 +21,10 @@ Mask = npt.NDArray[np.bool_]
 SIGMAS = (0.6, 1.4)
 RIDGE = 0.03
 """Share of the derivatives' own energy added to the normal equations: on a flat ring nothing is changed."""
+DERIVATIVES = np.stack(
+    [np.outer(*cv2.getDerivKernels(dx, dy, 3)[::-1]) * 0.25 for dx, dy in ((2, 0), (0, 2), (1, 1), (1, 0), (0, 1))]
+)
+"""float64 [5, 3, 3]: Sobel's, along x and y twice, across, and once."""
 LEAST_PIXELS = 800
 OUTLIER = 0.12
 """Ring pixels that differ by more (in code) show something else and have no say."""
@@ -33,19 +37,19 @@ def match(code: Array, known: Mask, target: Array, ring: Mask) -> Array:
     use = ring & inner & (np.abs(difference).max(2) < OUTLIER)
     if use.sum() < LEAST_PIXELS:
         return code
-    terms = _terms(code)
-    a = np.stack([t[use].ravel() for t in terms]).astype(np.float64)
-    y = (difference[use] - np.median(difference[use], axis=0)).ravel().astype(np.float64)
-    gram = a @ a.T
-    weights = np.linalg.solve(gram + RIDGE * np.diag(np.diag(gram)) + 1e-9 * np.eye(len(gram)), a @ y)
-    added = sum(np.float32(w) * t for w, t in zip(weights, terms))
+    wanted = difference[use]
+    wanted -= np.median(wanted, axis=0)
+    del difference
+    softened = [cv2.GaussianBlur(code, (0, 0), sigma) for sigma in SIGMAS]
+    # One derivative of the whole crop at a time: a 4K crop takes tens of megabytes for each.
+    slopes = np.stack(
+        [cv2.filter2D(soft, -1, kernel)[use].ravel() for soft in softened for kernel in DERIVATIVES]
+    ).astype(np.float64)
+    gram = slopes @ slopes.T
+    ridge = RIDGE * np.diag(np.diag(gram)) + 1e-9 * np.eye(len(gram))
+    weights = np.linalg.solve(gram + ridge, slopes @ wanted.ravel().astype(np.float64))
+    added = np.zeros_like(code)
+    for soft, own in zip(softened, weights.reshape(len(SIGMAS), -1)):
+        # A sum of filters of one picture is one filter.
+        added += cv2.filter2D(soft, -1, np.tensordot(own, DERIVATIVES, 1))
     return np.where(inner[..., None], code + np.clip(added, -OUTLIER, OUTLIER), code).astype(np.float32)
-
-
-def _terms(code: Array) -> list[Array]:
-    out = []
-    for sigma in SIGMAS:
-        soft = cv2.GaussianBlur(code, (0, 0), sigma)
-        for dx, dy in ((2, 0), (0, 2), (1, 1), (1, 0), (0, 1)):
-            out.append(np.asarray(cv2.Sobel(soft, -1, dx, dy, ksize=3, scale=0.25), np.float32))
-    return out

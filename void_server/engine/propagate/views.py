@@ -120,20 +120,9 @@ class Views:
         crop = self.crop(hole)
         own, change, free = self.own(index, crop)
         goal = register.target(index, crop, own.code @ register.WEIGHTS, change, free)
-        lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
-        tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
-        laid = [register.lay(goal, t, f) for t, f in zip(tries, register.settle(goal, tries))]
-        for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
-            one.trust = trust
         around = fuse.Surroundings(index, own.code, free, self.near(free, change))
-        for other in self.references(index):
-            donor = self.plates.reference(other, self._seen_from(index, other, crop))
-            first = donor and self.lay(goal, donor)
-            if first:
-                first.rank = FIRST_RANK
-                laid.append(first)
         ring = around.near
-        fused = fuse.fuse(around, laid, ~free | ring)
+        fused = fuse.fuse(around, self._laid(goal), ~free | ring)
         known = fused.views > 0
         code = sharpness.match(fused.code, known, own.code, ring)
         shade = self.shade(index, crop, free)
@@ -146,6 +135,26 @@ class Views:
         depths = falloff.depth(shade, free, self.survey.scale)
         told = falloff.sampled(code - own.code, known & (share > falloff.KNOWN), depths)
         return Seen(goal, around, crop, own, known, code, share, fused.scatter, grainless, dark, depths, told)
+
+    def _laid(self, goal: register.Target) -> list[register.Laid]:
+        """All donors of a frame over it, and the artist's pictures before them."""
+        index, crop = goal.index, goal.crop
+        lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
+        tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
+        flows = register.settle(goal, tries)
+        laid = []
+        while tries:  # each donor's own pixels go as soon as it is laid: of a 4K crop they take tens of megabytes
+            laid.append(register.lay(goal, tries.pop(), flows.pop()))
+        laid.reverse()
+        for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
+            one.trust = trust
+        for other in self.references(index):
+            donor = self.plates.reference(other, self._seen_from(index, other, crop))
+            first = donor and self.lay(goal, donor)
+            if first:
+                first.rank = FIRST_RANK
+                laid.append(first)
+        return laid
 
     def _attempt(self, goal: register.Target, donor: register.Donor) -> register.Tries | None:
         return register.attempt(goal, donor, self.camera.between(goal.index, donor.index), self._flow)
