@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.fakes.shots import MemoryShot
 from void_server.engine.propagate import falloff
-from void_server.engine.propagate.camera import follow
+from void_server.engine.propagate.background import Background
+from void_server.engine.propagate.camera import Camera, follow
 from void_server.engine.propagate.keys import KeyFrames
 from void_server.engine.propagate.layers import Layers
 from void_server.engine.propagate.survey import survey
@@ -43,7 +47,7 @@ def layers() -> Layers:
 
 
 def _trust(layers: Layers, other: int) -> np.ndarray:
-    return next(layers.trust(4, [other], Window(0, 0, WIDTH, HEIGHT)))
+    return next(layers.trust(4, [other], Window(0, 0, WIDTH, HEIGHT), (WIDTH, HEIGHT)))
 
 
 def test_a_passer_by_is_believed_less_than_what_it_passes(layers: Layers) -> None:
@@ -128,3 +132,35 @@ def test_keys_near_the_ends_of_a_scene_are_its_ends() -> None:
     assert keys.beside(0) == [0, 10] and keys.beside(19) == [10, 19]
     assert all(20 <= k < 50 for i in range(20, 50) for k in [*keys.near(i), *keys.chain(i)])
     assert keys.parent(35) is None
+
+
+class Straying:
+    """Stands for `Layers`: frames that stray as a whole, and others that don't."""
+
+    def __init__(self, indices: set[int]) -> None:
+        self.indices = indices
+
+    def trust(self, index: int, others: list[int], crop: Window, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        return (np.full(size[::-1], 0.2 if other in self.indices else 1.0, np.float32) for other in others)
+
+
+@pytest.mark.parametrize("strays", [True, False])
+def test_a_view_that_strays_does_not_vote_on_the_background_of_effects(strays: bool) -> None:
+    rng = np.random.default_rng(7)
+    count, middle = 13, 6
+    plate = np.stack([_ground(rng, HEIGHT, WIDTH)] * count)
+    hidden = {t for t in range(count) if abs(t - middle) not in (1, 4)}
+    for t in hidden - {middle}:
+        plate[t][70:110, 85:125] = 1.5
+    matte = np.zeros((count, HEIGHT, WIDTH), np.float32)
+    matte[middle, 80:100, 95:115] = 1
+    shot = MemoryShot(plate, matte)
+    # Not quite at rest, else one median of the whole shot is made.
+    camera = Camera(
+        [np.array([[1, 0, 1e-6 * t], [0, 1, 0], [0, 0, 1]]) for t in range(count)], [0] * count, [1.0] * count
+    )
+    background = Background(shot, survey(shot, Report()), camera)
+    background._layers = cast(Layers, Straying(hidden if strays else set()))
+    found = background.on(1001 + middle, Window(0, 0, WIDTH, HEIGHT), 1.0)
+    off = np.abs(found.rgb - plate[middle])[matte[middle] > 0].mean()
+    assert bool(off < 0.02) is strays

@@ -20,6 +20,7 @@ from void_server.effects.predictor import FRAMES, Belief, Predictor
 from void_server.wire.report import Report
 
 Array = npt.NDArray[np.float32]
+Half = npt.NDArray[np.float16]
 
 SIDE = 256
 """Short side at which effects are found, in pixels: a shadow's edge lands within two pixels of a 480-row plate's."""
@@ -48,11 +49,11 @@ class Behind(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Affected:
-    """float32 [h, w] in [0, 1], 0 under the matte."""
+    """float16 [h, w] in [0, 1], 0 under the matte: all frames of a shot are held at once."""
 
-    appearance: Array
+    appearance: Half
     """Shadow, reflection, ripple, splash, light: what would look different, at the same motion."""
-    physics: Array
+    physics: Half
     """What would move differently: the thing that was held, hit or pressed on."""
 
 
@@ -154,8 +155,8 @@ def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affe
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
     beliefs = [b for b in near if b is not None]
     appearance, physics = decide.decide(own.look, attached, own.known, own.at_rest, own.belief, beliefs, physics_from)
-    return Affected(appearance, physics)
+    return Affected(appearance.astype(np.float16), physics.astype(np.float16))
 
 
 def _nothing(mask: Array) -> Affected:
-    return Affected(np.zeros(mask.shape, np.float32), np.zeros(mask.shape, np.float32))
+    return Affected(np.zeros(mask.shape, np.float16), np.zeros(mask.shape, np.float16))

@@ -7,7 +7,7 @@ region set. It does not know how effects are told from everything else, or what 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -48,23 +48,31 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
     """
     scale = min(1.0, find.SIDE / min(shot.size))
     recover = engine if engine.name == "propagate" else engines.load("propagate", None)
-    found: dict[int, find.Affected] = {}
-    for last in (False, True):
-        found = find.find_affected(
+
+    def look(*, first: bool) -> dict[int, find.Affected]:
+        return find.find_affected(
             shot.frames,
             lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
             lambda frame: shot.matte(frame, None, scale),
             lambda frame: recover.background(shot, frame, shot.whole, scale, report),
             predictor.shipped(),
             report,
-            first_look=not last,
+            first_look=first,
         )
-        shot.take_found(
-            {f: np.maximum(a.appearance, a.physics) if physics or not last else a.appearance for f, a in found.items()},
-            {f: a.physics for f, a in found.items()},
-        )
+
+    _take(shot, look(first=True), physics=True)
+    found = look(first=False)
+    _take(shot, found, physics=physics)
     moved = [f for f in shot.wanted if (found[f].physics > 0.5).sum() >= MOVED_PX]
     return [] if physics or not moved else [_left_as_it_moves(moved)]
+
+
+def _take(shot: ShotOnDisk, found: Mapping[int, find.Affected], *, physics: bool) -> None:
+    """Set the shot's affected region. physics: whether what would move differently may change as well."""
+    shot.take_found(
+        {f: np.maximum(a.appearance, a.physics) if physics else a.appearance for f, a in found.items()},
+        {f: a.physics for f, a in found.items()},
+    )
 
 
 def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:

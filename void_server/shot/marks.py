@@ -49,8 +49,8 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, role: str, maps: Mapping[int, Array]) -> None:
-        """Use what `effects` found, float32 [h, w] by frame at one reduced size, as "affected" (in place of a painted
+    def take_found(self, role: str, maps: Mapping[int, npt.NDArray[np.floating]]) -> None:
+        """Use what `effects` found, [h, w] by frame at one reduced size, as "affected" (in place of a painted
         one) or as "physics" (which is not painted, and changes nothing by itself)."""
         self._found[role] = {}
         for frame, found in maps.items():
@@ -159,7 +159,7 @@ class Marks:
         return _cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
 
 
-def _cropped(mask: Array, at: Window) -> Held:
+def _cropped(mask: npt.NDArray[np.floating], at: Window) -> Held:
     """A mask that covers window `at`, cut to where it is not 0."""
     box = matte.bounds(mask > 0)
     if box is None:

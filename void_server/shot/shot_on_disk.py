@@ -28,6 +28,7 @@ from void_server.wire.report import Report
 from void_server.wire.shot import CORRECTIONS, Window
 
 Array = npt.NDArray[np.float32]
+Soft = npt.NDArray[np.floating]
 
 PROXY_WIDTH = 960
 """Width of the reduced pictures kept of the whole shot: enough for camera and donors (measured at 480p to 960p)."""
@@ -216,8 +217,8 @@ class ShotOnDisk:
         """float32 [h, w] in [0, 1]: what would move differently without the object, as far as it was found; 0 else."""
         return _scaled_soft(self._marks.on("physics", frame, crop or self.whole), scale)
 
-    def take_found(self, affected: Mapping[int, Array], physics: Mapping[int, Array]) -> None:
-        """Take what `effects` found, float32 [h, w] by frame, all of one reduced size, in place of a painted
+    def take_found(self, affected: Mapping[int, Soft], physics: Mapping[int, Soft]) -> None:
+        """Take what `effects` found, [h, w] by frame, all of one reduced size, in place of a painted
         `affected`.
 
         affected is what may change; physics is told to people and changes nothing by itself.

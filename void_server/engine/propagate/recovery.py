@@ -20,14 +20,15 @@ from void_server.engine.propagate.keys import KEY_STEP, KeyFrames
 from void_server.engine.propagate.plates import NOTHING, Plates
 from void_server.engine.propagate.still import Rest, at_rest
 from void_server.engine.propagate.survey import Survey
-from void_server.engine.propagate.views import Seen, Views
+from void_server.engine.propagate.views import LARGE_PIXELS, Seen, Views
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
-BASES = 5
-"""Key frames held as their donors show them."""
+BASES, LARGE_BASES = 5, 2
+"""Key frames held as their donors show them: five, or two with crops of more than LARGE_PIXELS, which take a hundred
+megabytes each (then some are made twice)."""
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
 
 Mask = npt.NDArray[np.bool_]
@@ -243,7 +244,9 @@ class Recovery:
             return None
         with self._shared:
             if key not in self._bases:
-                if len(self._bases) >= BASES:
+                crop = self.views.crop(hole)
+                most = BASES if crop.width * crop.height <= LARGE_PIXELS else LARGE_BASES
+                while len(self._bases) >= most:
                     del self._bases[next(iter(self._bases))]
                 self._bases[key] = self.views.seen(key, hole)
             return self._bases[key]

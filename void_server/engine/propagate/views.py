@@ -146,7 +146,8 @@ class Views:
         while tries:  # each donor's own pixels go as soon as it is laid: of a 4K crop they take tens of megabytes
             laid.append(register.lay(goal, tries.pop(), flows.pop()))
         laid.reverse()
-        for one, trust in zip(laid, self.layers.trust(index, [one.index for one in laid], crop)):
+        sources = [one.index for one in laid]
+        for one, trust in zip(laid, self.layers.trust(index, sources, crop, (crop.width, crop.height))):
             one.trust = trust
         for other in self.references(index):
             donor = self.plates.reference(other, self._seen_from(index, other, crop))
