@@ -19,6 +19,7 @@ from void_server.wire.errors import about
 from void_server.wire.shot import Window
 
 Array = npt.NDArray[np.float32]
+Soft = npt.NDArray[np.floating]
 
 CACHE_BYTES = 256 << 20
 NOTHING: Held = (Window(0, 0, 0, 0), np.zeros((0, 0), np.float32))
@@ -49,7 +50,7 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, role: str, maps: Mapping[int, npt.NDArray[np.floating]]) -> None:
+    def take_found(self, role: str, maps: Mapping[int, Soft]) -> None:
         """Use what `effects` found, [h, w] by frame at one reduced size, as "affected" (in place of a painted
         one) or as "physics" (which is not painted, and changes nothing by itself)."""
         self._found[role] = {}
@@ -111,7 +112,7 @@ class Marks:
             return NOTHING
         return _cropped(marked * (1 - self.on("matte", frame, box)), box)
 
-    def _with_corrections(self, frame: int, box: Window, marked: npt.NDArray[np.floating]) -> Held:
+    def _with_corrections(self, frame: int, box: Window, marked: Soft) -> Held:
         """max(affected, add) * (1 - sub): taking away wins where both are painted. A matte is out of its reach."""
         add = self._marked("affected_add", frame)[0]
         if not add.empty:
@@ -120,7 +121,7 @@ class Marks:
             box = both
         return self._without_denied(frame, box, marked)
 
-    def _without_denied(self, frame: int, box: Window, marked: npt.NDArray[np.floating]) -> Held:
+    def _without_denied(self, frame: int, box: Window, marked: Soft) -> Held:
         """Without what the artist says is no effect."""
         if self._corrected and not self._marked("affected_sub", frame)[0].intersect(box).empty:
             marked = marked * (1 - self.on("affected_sub", frame, box))
@@ -159,7 +160,7 @@ class Marks:
         return _cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
 
 
-def _cropped(mask: npt.NDArray[np.floating], at: Window) -> Held:
+def _cropped(mask: Soft, at: Window) -> Held:
     """A mask that covers window `at`, cut to where it is not 0."""
     box = matte.bounds(mask > 0)
     if box is None:

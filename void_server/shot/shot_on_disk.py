@@ -22,13 +22,12 @@ from void_server.engine import Colour
 from void_server.image import colour, exr, fit
 from void_server.shot.check import CheckedShot
 from void_server.shot.frame_cache import FrameCache
-from void_server.shot.marks import Marks
+from void_server.shot.marks import Marks, Soft
 from void_server.wire.errors import MatteError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import CORRECTIONS, Window
 
 Array = npt.NDArray[np.float32]
-Soft = npt.NDArray[np.floating]
 
 PROXY_WIDTH = 960
 """Width of the reduced pictures kept of the whole shot: enough for camera and donors (measured at 480p to 960p)."""

@@ -110,8 +110,8 @@ class Background:
         """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
         with self._alone:
             if self._suspected is None:
-                self._reaches = [self._reach(index) for index in range(len(self.survey.blocked))]
-                masks = [self._widened(index) for index in range(len(self.survey.blocked))]
+                self._reaches = [self._reach(index) for index in range(len(self.survey.frames))]
+                masks = [self._widened(index) for index in range(len(self.survey.frames))]
                 self._suspected = dataclasses.replace(
                     self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks
                 )

@@ -7,8 +7,7 @@ what a camera or a donor is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -33,7 +32,7 @@ class Survey:
     light: Light
     grey: list[Bytes]
     """uint8 [h, w], code of luminance."""
-    blocked: Sequence[Bytes]
+    blocked: Masks | list[Bytes]
     """uint8 [h, w], 255 where nothing may be taken: the hole, what is kept in front, what no sample is known of."""
     index: dict[int, int]
 
@@ -49,12 +48,12 @@ class Survey:
         return np.where(taken(shot, frame, self.scale), 255, 0).astype(np.uint8)
 
 
-class Masks(Sequence[Bytes]):
+class Masks:
     """Masks of 0 and 255, all of one size, held as bits: those of 500 frames take 30 MB instead of 250.
 
     >>> masks = Masks([np.array([[0, 255, 255]], np.uint8)])
-    >>> len(masks), masks[0].tolist()
-    (1, [[0, 255, 255]])
+    >>> masks[0].tolist()
+    [[0, 255, 255]]
     """
 
     def __init__(self, masks: Iterable[Bytes]) -> None:
@@ -64,16 +63,7 @@ class Masks(Sequence[Bytes]):
             self._size = mask.shape[0], mask.shape[1]
             self._bits.append(np.packbits(mask > 127))
 
-    def __len__(self) -> int:
-        return len(self._bits)
-
-    @overload
-    def __getitem__(self, index: int) -> Bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Bytes]: ...
-    def __getitem__(self, index: int | slice) -> Bytes | list[Bytes]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> Bytes:
         height, width = self._size
         bits = np.unpackbits(self._bits[index], count=height * width).reshape(height, width)
         return np.asarray(bits * np.uint8(255), np.uint8)

@@ -137,7 +137,7 @@ class Views:
         return Seen(goal, around, crop, own, known, code, share, fused.scatter, grainless, dark, depths, told)
 
     def _laid(self, goal: register.Target) -> list[register.Laid]:
-        """All donors of a frame over it, and the artist's pictures before them."""
+        """All donors of a frame over it, and the artist's pictures, which outrank them."""
         index, crop = goal.index, goal.crop
         lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
         tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
