@@ -13,8 +13,8 @@ Array = npt.NDArray[np.float32]
 
 def _found(plates: dict[int, Array], mattes: dict[int, Array], behind: Array, chance: float) -> dict[int, Affected]:
     seen = Seen(behind)
-    return find_affected(
-        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(chance), Report()
+    return dict(
+        find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(chance), Report())
     )
 
 
@@ -38,8 +38,8 @@ def test_darkness_away_from_the_object_is_not_its_doing() -> None:
 def test_a_shadow_that_the_network_rules_out_is_none_unless_the_camera_rests() -> None:
     plates, mattes, shadows, behind = scene()
     moving = Seen(behind, at_rest=False)
-    found = find_affected(
-        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: moving, Believes(0.0), Report()
+    found = dict(
+        find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: moving, Believes(0.0), Report())
     )
     assert all(f.appearance.max() == 0 for f in found.values())
     at_rest = _found(plates, mattes, behind, 0.0)
@@ -49,8 +49,10 @@ def test_a_shadow_that_the_network_rules_out_is_none_unless_the_camera_rests() -
 def test_what_would_move_is_told_apart_from_what_would_look_different() -> None:
     plates, mattes, _, behind = scene()
     seen = Seen(behind)
-    found = find_affected(
-        list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(0.0, physics=0.9), Report()
+    found = dict(
+        find_affected(
+            list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, Believes(0.0, physics=0.9), Report()
+        )
     )
     for frame, each in found.items():
         outside = mattes[frame] == 0
@@ -62,14 +64,16 @@ def test_a_first_look_suspects_what_a_last_one_does_not_believe_to_move() -> Non
     plates, mattes, _, behind = scene()
     marked = {}
     for first in (True, False):
-        found = find_affected(
-            list(plates),
-            plates.__getitem__,
-            mattes.__getitem__,
-            lambda _: Seen(behind),
-            Believes(0.0, physics=0.3),
-            Report(),
-            first_look=first,
+        found = dict(
+            find_affected(
+                list(plates),
+                plates.__getitem__,
+                mattes.__getitem__,
+                lambda _: Seen(behind),
+                Believes(0.0, physics=0.3),
+                Report(),
+                first_look=first,
+            )
         )
         marked[first] = max(float(each.physics.max()) for each in found.values())
     assert marked[True] > 0.5
@@ -78,7 +82,9 @@ def test_a_first_look_suspects_what_a_last_one_does_not_believe_to_move() -> Non
 
 def test_without_a_background_nothing_is_claimed() -> None:
     plates, mattes, _, _ = scene()
-    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report())
+    found = dict(
+        find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: None, Believes(1.0), Report())
+    )
     assert list(found) == list(plates)
     assert all(f.appearance.max() == 0 and f.physics.max() == 0 for f in found.values())
 
@@ -86,7 +92,9 @@ def test_without_a_background_nothing_is_claimed() -> None:
 def test_shots_of_any_length_are_seen_eight_frames_at_a_time_in_order() -> None:
     plates, mattes, _, behind = scene(count=19)
     believes, seen = Believes(0.3), Seen(behind)
-    found = find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, believes, Report())
+    found = dict(
+        find_affected(list(plates), plates.__getitem__, mattes.__getitem__, lambda _: seen, believes, Report())
+    )
     assert believes.asked == [8, 8, 3]
     assert list(found) == list(plates)
     assert sized(found) == behind.shape[:2]

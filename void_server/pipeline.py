@@ -28,6 +28,7 @@ from void_server.image import composite, exr, fit, grain, sequence
 from void_server.shot import preview
 from void_server.shot.affected import find_affected
 from void_server.shot.check import check_output, check_shot
+from void_server.shot.heaps import share_heaps
 from void_server.shot.manifest import close_result, warn
 from void_server.shot.result import ResultFolder, fingerprint, hash_inputs
 from void_server.shot.shot_on_disk import ShotOnDisk
@@ -59,6 +60,7 @@ def make_clean_plate(
         return preview.write_affected(files, settings, out, report)
     started = time.monotonic()
     warnings: list[tuple[str, str]] = []
+    share_heaps()
 
     # 1) All headers first: everything that is wrong with the shot is said in one message, before any work.
     checked = check_shot(files, settings)

@@ -1,11 +1,12 @@
 """Find what an object did to the scene: measure, believe, decide, frame after frame.
 
 What comes in: plates, mattes and backgrounds of a shot by frame, at one reduced size, and a predictor. What goes out:
-two soft mattes a frame. It knows no engine and no file, and holds a dozen frames at a time.
+two soft mattes a frame, frame after frame. It knows no engine and no file, and holds a dozen frames at a time.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ class Behind(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Affected:
-    """float16 [h, w] in [0, 1], 0 under the matte: all frames of a shot are held at once."""
+    """float16 [h, w] in [0, 1], 0 under the matte."""
 
     appearance: Half
     """Shadow, reflection, ripple, splash, light: what would look different, at the same motion."""
@@ -62,7 +63,7 @@ class _Seen:
     look: cues.Look
     evidence: Evidence
     known: npt.NDArray[np.bool_]
-    """Where the background shows no effect of the object."""
+    """Where there is a background, and before a camera at rest one that shows no effect of the object."""
     at_rest: bool
     belief: Belief | None = None
 
@@ -76,12 +77,12 @@ def find_affected(
     report: Report,
     *,
     first_look: bool = False,
-) -> dict[int, Affected]:
-    """Affected mattes of all `frames`.
+) -> Iterator[tuple[int, Affected]]:
+    """(frame, its affected mattes) for all `frames`, in order, each as soon as its neighbours have been seen.
 
     plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. All
     three are asked by several threads. first_look: what is found is only to be left out of the background of another
-    look, so physics is believed sooner. Frames without matte or background map to zeros. Raises JobCancelledError.
+    look, so physics is believed sooner. Frames without matte or background give zeros. Raises JobCancelledError.
     """
     picks = (
         [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
@@ -89,21 +90,22 @@ def find_affected(
     some = [plate(frame) for frame in picks]
     gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
     physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE
-    found: dict[int, Affected] = {}
     held: dict[int, _Seen] = {}
+    waiting = collections.deque(frames)
 
-    def settle(upto: int | None) -> None:
+    def settled(upto: int | None) -> Iterator[tuple[int, Affected]]:
         """Decide on frames whose neighbours on both sides have been seen; let go of those no longer needed."""
-        for frame in [f for f in held if f not in found and (upto is None or f < upto)]:
+        while waiting and (upto is None or waiting[0] < upto):
             report.check_cancelled()
-            found[frame] = _decided(frame, held, physics_from)
+            frame = waiting.popleft()
+            yield frame, _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
-    def see(frame: int) -> _Seen | Affected:
+    def see(frame: int) -> _Seen | None:
         mask = matte(frame)
         behind = background(frame) if (mask > 0).any() else None
-        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else _nothing(mask)
+        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else None
 
     done = 0
     with ThreadPoolExecutor(THREADS, thread_name_prefix="effects") as pool:
@@ -112,17 +114,14 @@ def find_affected(
             for frame, one in zip(run, pool.map(see, run)):
                 report.progress("effects", done, len(frames), frame)
                 done += 1
-                if isinstance(one, Affected):
-                    found[frame] = one
-                else:
+                if one is not None:
                     seen[frame] = one
             if seen:
                 for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
                     each.belief = belief
             held |= seen
-            settle(run[-1] - cues.VOTE_FRAMES + 1)
-    settle(None)
-    return {frame: found[frame] for frame in frames}
+            yield from settled(run[-1] - cues.VOTE_FRAMES + 1)
+    yield from settled(None)
 
 
 def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
@@ -143,7 +142,7 @@ def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float, sta
     return _Seen(
         cues.look(plate, mask, behind.rgb, behind.coverage, low),
         evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
-        (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not stays)),
+        (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not (stays and behind.at_rest))),
         behind.at_rest,
     )
 

@@ -7,7 +7,7 @@ region set. It does not know how effects are told from everything else, or what 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from void_server.effects import find, predictor
 from void_server.engine import Colour, Engine
 from void_server.image import sequence
 from void_server.shot.check import CheckedShot
+from void_server.shot.marks import Soft
 from void_server.shot.shot_on_disk import ShotOnDisk
 from void_server.wire.report import Report
 
@@ -49,7 +50,7 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
     scale = min(1.0, find.SIDE / min(shot.size))
     recover = engine if engine.name == "propagate" else engines.load("propagate", None)
 
-    def look(*, first: bool) -> dict[int, find.Affected]:
+    def look(*, first: bool) -> Iterator[tuple[int, find.Affected]]:
         return find.find_affected(
             shot.frames,
             lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),
@@ -61,18 +62,25 @@ def find_affected(shot: ShotOnDisk, engine: Engine, report: Report, *, physics: 
         )
 
     _take(shot, look(first=True), physics=True)
-    found = look(first=False)
-    _take(shot, found, physics=physics)
-    moved = [f for f in shot.wanted if (found[f].physics > 0.5).sum() >= MOVED_PX]
+    moved = _take(shot, look(first=False), physics=physics)
     return [] if physics or not moved else [_left_as_it_moves(moved)]
 
 
-def _take(shot: ShotOnDisk, found: Mapping[int, find.Affected], *, physics: bool) -> None:
-    """Set the shot's affected region. physics: whether what would move differently may change as well."""
-    shot.take_found(
-        {f: np.maximum(a.appearance, a.physics) if physics else a.appearance for f, a in found.items()},
-        {f: a.physics for f, a in found.items()},
-    )
+def _take(shot: ShotOnDisk, found: Iterable[tuple[int, find.Affected]], *, physics: bool) -> list[int]:
+    """Set the shot's affected region; returns the frames to deliver on which something would move differently.
+
+    physics: whether what would move differently may change as well.
+    """
+    moved: list[int] = []
+
+    def noted() -> Iterator[tuple[int, Soft, Soft]]:
+        for frame, one in found:
+            if frame in shot.wanted and (one.physics > 0.5).sum() >= MOVED_PX:
+                moved.append(frame)
+            yield frame, np.maximum(one.appearance, one.physics) if physics else one.appearance, one.physics
+
+    shot.take_found(noted())
+    return moved
 
 
 def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:

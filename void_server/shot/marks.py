@@ -7,7 +7,7 @@ plates their windows only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +50,16 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, role: str, maps: Mapping[int, Soft]) -> None:
-        """Use what `effects` found, [h, w] by frame at one reduced size, as "affected" (in place of a painted
-        one) or as "physics" (which is not painted, and changes nothing by itself)."""
-        self._found[role] = {}
-        for frame, found in maps.items():
-            self._found_size = (found.shape[0], found.shape[1])
-            self._found[role][frame] = _cropped(found, Window(0, 0, found.shape[1], found.shape[0]))
+    def take_found(self, found: Iterable[tuple[int, Mapping[str, Soft]]]) -> None:
+        """Use what `effects` found, (frame, {role: [h, w]}) at one reduced size, as "affected" (in place of a painted
+        one) or as "physics" (which is not painted, and changes nothing by itself). What was found before stands until
+        all has come."""
+        taken: dict[str, dict[int, Held]] = {}
+        for frame, maps in found:
+            for role, soft in maps.items():
+                self._found_size = (soft.shape[0], soft.shape[1])
+                taken.setdefault(role, {})[frame] = _cropped(soft, Window(0, 0, soft.shape[1], soft.shape[0]))
+        self._found = taken
         self._cache.clear()
         self._holes.clear()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -216,14 +216,13 @@ class ShotOnDisk:
         """float32 [h, w] in [0, 1]: what would move differently without the object, as far as it was found; 0 else."""
         return _scaled_soft(self._marks.on("physics", frame, crop or self.whole), scale)
 
-    def take_found(self, affected: Mapping[int, Soft], physics: Mapping[int, Soft]) -> None:
-        """Take what `effects` found, [h, w] by frame, all of one reduced size, in place of a painted
-        `affected`.
+    def take_found(self, found: Iterable[tuple[int, Soft, Soft]]) -> None:
+        """Take what `effects` found, (frame, affected, physics), [h, w] all of one reduced size, in place of a painted
+        `affected`. The shot shows none of it before all of it has come, so it may be found by looking at the shot.
 
         affected is what may change; physics is told to people and changes nothing by itself.
         """
-        self._marks.take_found("affected", affected)
-        self._marks.take_found("physics", physics)
+        self._marks.take_found((f, {"affected": affected, "physics": physics}) for f, affected, physics in found)
 
     @contextlib.contextmanager
     def uncorrected(self) -> Iterator[None]:

@@ -54,7 +54,7 @@ def follow(survey: Survey, report: Report) -> Camera:
     positions, scenes, trust = [np.eye(3)], [0], [1.0]
     anchor, to_anchor, previous = 0, np.eye(3), np.eye(3)
     points = _features(survey.grey[0], survey.blocked[0])
-    for index in range(1, len(survey.grey)):
+    for index in range(1, len(survey.frames)):
         found, share = _track(survey, anchor, index, points, previous)
         if share < OVERLAP_KEPT and anchor != index - 1:
             anchor, to_anchor = index - 1, positions[index - 1]
@@ -74,7 +74,7 @@ def follow(survey: Survey, report: Report) -> Camera:
         scenes.append(scenes[-1])
         trust.append(share)
         if index % 4 == 0:
-            report.progress("camera", index, len(survey.grey), survey.frames[index])
+            report.progress("camera", index, len(survey.frames), survey.frames[index])
     for index in range(len(trust) - 1):
         # A scene's first frame is what the next is tracked from; it is known no better.
         if index == 0 or scenes[index] != scenes[index - 1]:

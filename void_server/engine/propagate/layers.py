@@ -90,7 +90,7 @@ class Layers:
         to_half = np.diag([self.survey.scale / HALF, self.survey.scale / HALF, 1.0])
         to_half[0, 2] = to_half[1, 2] = (self.survey.scale / HALF - 1) / 2
         for other in (index - APART, index + APART):
-            if not 0 <= other < len(self.survey.grey) or self.camera.scenes[other] != self.camera.scenes[index]:
+            if not 0 <= other < len(self.survey.frames) or self.camera.scenes[other] != self.camera.scenes[index]:
                 continue
             theirs, their_free = self._half(other)
             place = to_half @ self.camera.between(index, other) @ np.linalg.inv(to_half)

@@ -7,7 +7,8 @@ what a camera or a donor is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -15,7 +16,9 @@ import numpy.typing as npt
 
 from void_server.engine import Shot
 from void_server.engine.propagate.light import Light
+from void_server.engine.propagate.spool import Spool
 from void_server.wire.report import Report
+from void_server.wire.shot import Window
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -30,7 +33,7 @@ class Survey:
     frames: list[int]
     scale: float
     light: Light
-    grey: list[Bytes]
+    grey: Pictures | list[Bytes]
     """uint8 [h, w], code of luminance."""
     blocked: Masks | list[Bytes]
     """uint8 [h, w], 255 where nothing may be taken: the hole, what is kept in front, what no sample is known of."""
@@ -46,6 +49,24 @@ class Survey:
 
     def _blocked(self, shot: Shot, frame: int) -> Bytes:
         return np.where(taken(shot, frame, self.scale), 255, 0).astype(np.uint8)
+
+
+class Pictures:
+    """Pictures of a whole shot, kept on disk until the last reference goes: those of 500 frames would take 240 MB.
+
+    >>> pictures = Pictures([np.array([[1, 2, 3]], np.uint8)])
+    >>> pictures[0].tolist()
+    [[1, 2, 3]]
+    """
+
+    def __init__(self, pictures: Iterable[Bytes]) -> None:
+        self._spool = Spool()
+        weakref.finalize(self, self._spool.close)
+        for index, picture in enumerate(pictures):
+            self._spool.put(index, Window(0, 0, picture.shape[1], picture.shape[0]), picture)
+
+    def __getitem__(self, index: int) -> Bytes:
+        return np.asarray(self._spool.get(index, self._spool.window(index)), np.uint8)
 
 
 class Masks:
@@ -81,12 +102,13 @@ def survey(shot: Shot, report: Report) -> Survey:
     picks = [frames[i] for i in sorted({0, len(frames) // 4, len(frames) // 2, 3 * len(frames) // 4, len(frames) - 1})]
     # The curve comes from fixed frames of the whole shot, so a resumed job finds the same one.
     light = Light.measured(np.concatenate([luminance(shot.plate(f, scale=scale / 4))[::2, ::2].ravel() for f in picks]))
-    grey = []
-    for done, frame in enumerate(frames):
-        code = light.code(luminance(shot.plate(frame, scale=scale)))
-        grey.append(np.clip(code * 220, 0, 255).astype(np.uint8))
-        report.progress("look", done + 1, len(frames), frame)
-    looked = Survey(frames, scale, light, grey, [], {f: i for i, f in enumerate(frames)})
+
+    def pictures() -> Iterator[Bytes]:
+        for done, frame in enumerate(frames):
+            yield np.clip(light.code(luminance(shot.plate(frame, scale=scale))) * 220, 0, 255).astype(np.uint8)
+            report.progress("look", done + 1, len(frames), frame)
+
+    looked = Survey(frames, scale, light, Pictures(pictures()), [], {f: i for i, f in enumerate(frames)})
     looked.mask(shot)
     return looked
 
