@@ -117,3 +117,47 @@ def test_the_rim_that_a_tight_matte_leaves_spreads_no_further_than_itself() -> N
         far = cv2.distanceTransform((objects[frame] == 0).astype(np.uint8), cv2.DIST_L2, 5) > 3.5
         assert (found.appearance > 0.5)[rim].mean() > 0.95
         assert not ((found.appearance > 0.5) & far).any()
+
+
+def _beside_a_dark_patch(coverage_under: float) -> tuple[dict[int, Affected], dict[int, Array]]:
+    """A box without shadow on ground that is dark at its foot, before a moving camera; the network takes the dark for
+    its shadow. coverage_under: whether other frames show what the box covers."""
+    plates, mattes, _, behind = scene()
+    behind[60:68] *= 0.5
+    for frame, matte in mattes.items():
+        plates[frame] = np.where(matte[..., None] > 0, 0.9, behind).astype(np.float32)
+    backgrounds = {}
+    for frame, matte in mattes.items():
+        backgrounds[frame] = Seen(behind, at_rest=False)
+        backgrounds[frame].coverage = np.where(matte > 0, np.float32(coverage_under), np.float32(1))
+    found = find_affected(
+        list(plates), plates.__getitem__, mattes.__getitem__, backgrounds.__getitem__, Believes(0.9), Report()
+    )
+    return dict(found), mattes
+
+
+def test_what_never_differs_from_the_background_is_no_effect_of_an_object_that_moves() -> None:
+    found, _ = _beside_a_dark_patch(1.0)
+    assert all(each.appearance.max() == 0 for each in found.values())
+
+
+def test_an_object_that_never_leaves_its_place_may_have_its_effect_in_every_background() -> None:
+    found, mattes = _beside_a_dark_patch(0.0)
+    assert all(each.appearance[mattes[frame] == 0].min() == 1 for frame, each in found.items())
+
+
+def test_a_thin_rim_does_not_lead_on_into_a_shadow_that_hardly_deviates() -> None:
+    """A dark sliver at the object's foot, and a faint streak that runs on from it: a tree's shadow that moved."""
+    behind = np.full((96, 160, 3), 0.3, np.float32)
+    noise = np.random.default_rng(5)
+    plates, mattes = {}, {}
+    for frame in range(1001, 1006):
+        plate = behind + noise.normal(0, 0.001, behind.shape)
+        mattes[frame] = np.zeros(behind.shape[:2], np.float32)
+        mattes[frame][40:60, 30:60] = 1
+        plate[60:64, 30:60] *= 0.5
+        plate[60:64, 60:80] *= 0.85
+        plates[frame] = np.where(mattes[frame][..., None] > 0, 0.9, plate).astype(np.float32)
+    for found in _found(plates, mattes, behind, 0.0).values():
+        assert (found.appearance[60:64, 30:60] > 0.5).mean() > 0.95
+        assert found.appearance[60:64, 68:].max() == 0

@@ -35,6 +35,11 @@ SHADOW_WEAK = 2.0
 """A darkening that keeps its colour is believed sooner."""
 DARKENED = -0.10
 """Natural logarithm of light left in the shade over light in the open, at least."""
+FADES_PX, FADES = 4.0, 1.0
+"""A region fades out within FADES_PX of what is firm in it, or within FADES times half of that one's thickness. Without
+a bound the rim that a tight matte leaves joined a car's shadow to a tree's that moves. Falls of overlap with mattes
+shrunk by 6 %, highway:770:60 and 800:60: .15 and .05 without, .11 and .03 so, .13 and .04 with 5 and 2. The demo's soft
+shadow loses .5 dB of 43.7 so, nothing with 5 and 2, and 1.7 with 5 pixels and no thickness."""
 REACH = 1.3
 """Effects lie within this many object sizes (root of its area); what is farther has to be painted."""
 VOTE_FRAMES = 2
@@ -159,11 +164,17 @@ def _object_size(matte: Bytes) -> float:
 
 
 def _touching(weak: Mask, strong: Mask, distance: Array) -> Mask:
-    """The regions of `weak` that hold strong pixels and begin within 3 pixels of the object."""
+    """The regions of `weak` that hold strong pixels, as far as they fade, and begin within 3 pixels of the object."""
     count, labels = cv2.connectedComponents(weak.astype(np.uint8), connectivity=8)
     begins = np.bincount(labels[weak & (distance <= 3)], minlength=count)
     firm = np.bincount(labels[strong], minlength=count)
     area = np.bincount(labels.ravel(), minlength=count)
     keep = (begins >= 2) & (firm >= 0.15 * area) & (area >= 3)
     keep[0] = False
-    return np.asarray(keep[labels], bool)
+    kept = keep[labels]
+    core = (kept & strong).astype(np.uint8)
+    # How thick the firm part of each region is, at its thickest: half of that.
+    thick = np.zeros(count, np.float32)
+    np.maximum.at(thick, labels, cv2.distanceTransform(core, cv2.DIST_L2, 5))
+    away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
+    return np.asarray(kept & (away <= np.maximum(FADES_PX, FADES * thick)[labels]), bool)
