@@ -37,8 +37,9 @@ BARE = 128
 EIGHT_BIT = np.float32(220)
 CAP = np.float32(0.15)
 """Differences of code count no more than this: beyond, it is another thing, however bright."""
-DISTRUST = (1.0, 1.0, 1.0, 1.15)
-"""Factor on the ring error of each model: flow always copies the ring better than it continues into the hole."""
+DISTRUST = (1.0, 1.0, 1.0, 1.15, 1.0)
+"""Factor on the ring error of each model: flow always copies the ring better than it continues into the hole. The
+fifth is of `parallax`."""
 FITTED = 600
 """Measured motions that a map is fitted to; 1200 score within 0.1 dB, 4000 within 0.25, and take longer to fit."""
 JUDGED, LEAST = 4000, 60
@@ -86,17 +87,50 @@ class Tries:
 
     donor: Donor
     between: Matrix
-    flows: list[Array]
+    plane: Matrix
+    """The target's work pixels to the donor's, by the camera alone."""
+    grey: Array
+    free: Bytes
+    """The donor's own picture and mask, at work size."""
+    flows: list[Array] = dataclasses.field(default_factory=list)
     """float32 [h, w, 2]: what the model adds to the camera's map, in the target's pixels."""
-    greys: list[Array]
+    greys: list[Array] = dataclasses.field(default_factory=list)
     """float32 [h, w]: the donor's grey code, its level set to the target's ring."""
-    valid: list[Mask]
-    errors: list[float]
+    valid: list[Mask] = dataclasses.field(default_factory=list)
+    errors: list[float] = dataclasses.field(default_factory=list)
     """Mean absolute difference on the inner ring, which the fit has not seen."""
 
     @property
+    def affine(self) -> Array:
+        """The second model's flow, where more than one could be fitted."""
+        return self.flows[1]
+
+    @property
+    def bent(self) -> Array:
+        """The fourth's: motion as it was measured, smoothly continued."""
+        return self.flows[3]
+
+    @property
     def first(self) -> int:
+        """The model to begin with."""
         return int(np.argmin([e * d for e, d in zip(self.errors, DISTRUST)]))
+
+    def places(self, grid: Array) -> Array:
+        """Where the camera's map takes these pixels [h, w, 2] of the target, in pixels of `grey`."""
+        return _project(self.plane, grid)
+
+    def seen(self, places: Array) -> tuple[Array, Mask]:
+        """The donor's grey at these pixels of its own, and where it is background there."""
+        return seen(self.grey, places), _valid(self.free, places)
+
+    def add(self, goal: Target, flow: Array, shown: Array, valid: Mask, error: float) -> None:
+        """One more model, and what it shows."""
+        apart = _apart(goal, shown, valid)
+        level = np.float32(np.median(apart)) if len(apart) > LEAST else np.float32(0)
+        self.flows.append(flow)
+        self.greys.append(shown + level)
+        self.valid.append(valid)
+        self.errors.append(error)
 
 
 @dataclasses.dataclass
@@ -155,29 +189,21 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: Flow) -> Tries | 
     grey = _shrunk(donor.code @ WEIGHTS, size)
     free = np.asarray(cv2.resize(donor.free, size, interpolation=cv2.INTER_AREA), np.uint8)
     plane = np.linalg.inv(_to_plate(donor.window, goal.scale)) @ between @ goal.to_plate
-    base = _project(plane, goal.grid)
-    first, seen = _seen(grey, base), _valid(free, base)
-    if not (seen & goal.hole).any():
+    tries = Tries(donor, between, plane, grey, free)
+    first, valid = tries.seen(tries.places(goal.grid))
+    if not (valid & goal.hole).any():
         return None
-    both = seen & goal.free
-    tries = Tries(donor, between, [], [], [], [])
-    models = [(np.zeros_like(goal.grid), first, seen)]
-    tries.errors.append(_error(goal, first, both))
+    both = valid & goal.free
+    tries.add(goal, np.zeros_like(goal.grid), first, valid, _error(goal, first, both))
     if not np.array_equal(between, np.eye(3)) and both.sum() > 400:
         for trial, final in _models(goal, first, both, flow):
-            places = _project(plane, goal.grid + trial)
-            shown = _seen(grey, places)
-            tries.errors.append(_error(goal, shown, both))
+            places = tries.places(goal.grid + trial)
+            shown = seen(grey, places)
+            error = _error(goal, shown, both)
             if final is not trial:
-                places = _project(plane, goal.grid + final)
-                shown = _seen(grey, places)
-            models.append((final, shown, _valid(free, places)))
-    for added, shown, valid in models:
-        apart = _apart(goal, shown, valid)
-        level = np.float32(np.median(apart)) if len(apart) > LEAST else np.float32(0)
-        tries.flows.append(added)
-        tries.greys.append(shown + level)
-        tries.valid.append(valid)
+                places = tries.places(goal.grid + final)
+                shown = seen(grey, places)
+            tries.add(goal, final, shown, _valid(free, places), error)
     return tries
 
 
@@ -288,7 +314,8 @@ def _project(plane: Matrix, grid: Array) -> Array:
     return np.asarray(cv2.perspectiveTransform(grid, plane), np.float32)
 
 
-def _seen(grey: Array, places: Array) -> Array:
+def seen(grey: Array, places: Array) -> Array:
+    """A grey picture read at places [h, w, 2], in its own pixels."""
     return np.asarray(cv2.remap(grey, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array, Shot
-from void_server.engine.propagate import donors, falloff, fuse, register, relight, sharpness
+from void_server.engine.propagate import donors, falloff, fuse, parallax, register, relight, sharpness
 from void_server.engine.propagate.camera import Camera
 from void_server.engine.propagate.flow import Flow
 from void_server.engine.propagate.layers import Layers
@@ -141,6 +141,7 @@ class Views:
         index, crop = goal.index, goal.crop
         lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
         tries = [t for t in (self._attempt(goal, donor) for donor in lent if donor) if t]
+        parallax.offer(goal, tries)
         flows = register.settle(goal, tries)
         laid = []
         while tries:  # each donor's own pixels go as soon as it is laid: of a 4K crop they take tens of megabytes

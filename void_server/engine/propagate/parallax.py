@@ -1,0 +1,137 @@
+"""Depth behind the hole: what lies before or behind the plane that the camera's map follows moves otherwise.
+
+What comes in: a target and its donors, each under the models that `register.attempt` fitted. What goes out: one more
+model for each, where the scene around the hole shows parallax. It chooses no donors and judges no model.
+
+Motion measured around a hole can be continued into it, but not past an edge of depth that lies inside it. What is left
+of every donor's motion after an affine map is one field, how far each place lies off the plane, times one direction
+for each donor (plane plus parallax: Kumar, Anandan and Hanna, ICPR 1994). Directions are found around the hole. Inside,
+the field is the one under which the donors, moved by it, agree (plane sweep: Collins, CVPR 1996): donors from before
+and after the frame move in opposite directions, so their agreement is not biased towards either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from void_server.engine import Array
+from void_server.engine.propagate.register import CAP, Target, Tries, seen
+from void_server.engine.propagate.voting import merit
+
+POINTS, ROUNDS = 2000, 8
+FAR_PX, LOOSE_PX = 6.0, 0.5
+"""What moves farther from the plane than FAR_PX is another thing; LOOSE_PX off the model halves a point's say."""
+EXPLAINED, LEAST_PX = 0.45, 0.25
+"""Depth is believed if it explains this share of the motion left (.45 to .75 on soapbox, .1 to .4 on five other clips,
+where noise and movers are what is left; from .3 on cows:camel loses .4 dB), and if it moves anything by LEAST_PX."""
+STEP_PX, FEWEST, MOST = 0.5, 5, 13
+"""Depths are tried so far apart that the donor that moves most moves by STEP_PX, within these numbers of them."""
+WINDOW = 15
+"""Donors are compared over so many pixels each way, as `register.settle` does (9 and 21 score within .02 dB)."""
+BEYOND = 0.25
+"""Share of the range of depths around the hole that is tried beyond it on either side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Depth:
+    """directions: float32 [N, 2], pixels by which one unit of depth moves each donor; low, high: range of depths seen
+    around the hole; explained: share [0, 1] of the motion left by affine maps."""
+
+    directions: Array
+    low: float
+    high: float
+    explained: float
+
+
+def offer(goal: Target, all_tries: Sequence[Tries]) -> None:
+    """Give every donor one more model, its affine map and the depth behind the hole, where there is such a thing."""
+    full = [tries for tries in all_tries if len(tries.flows) == 4]
+    if len(full) < 4:
+        return
+    depth = around(goal, full)
+    if depth.explained < EXPLAINED or np.abs(depth.directions).max() * (depth.high - depth.low) / 2 < LEAST_PX:
+        return
+    field = _swept(goal, full, depth)
+    for tries, direction in zip(full, depth.directions):
+        flow = tries.affine + field[..., None] * direction
+        tries.add(goal, flow, *tries.seen(tries.places(goal.grid + flow)), min(tries.errors))
+
+
+def around(goal: Target, full: Sequence[Tries]) -> Depth:
+    """One field times one direction for each donor, fitted in turns to what affine maps leave of the motion."""
+    places = np.flatnonzero(goal.free)
+    places = places[:: max(1, len(places) // POINTS)]
+    left = np.stack([(t.bent - t.affine).reshape(-1, 2)[places] for t in full])
+    known = np.stack([t.valid[0].ravel()[places] for t in full]) & (np.abs(left).max(2) < FAR_PX)
+    weight = sure = known.astype(np.float32)
+    time = np.array([t.donor.index - goal.index for t in full], np.float32)
+    rate = ((left / time[:, None, None]) * weight[..., None]).reshape(-1, 2)
+    # A camera that goes on as it does moves every donor along one line, and by as much as it is away in time.
+    directions = time[:, None] * np.linalg.eigh(rate.T @ rate)[1][:, 1].astype(np.float32)
+    field = np.zeros(len(places), np.float32)
+    for turn in range(ROUNDS):
+        moved = (weight * (left * directions[:, None]).sum(2)).sum(0)
+        field = moved / ((weight * (directions**2).sum(1)[:, None]).sum(0) + 1e-3 * float(np.mean(directions**2)))
+        field /= max(float(np.sqrt(np.mean(field**2))), 1e-9)
+        directions = (weight[..., None] * left * field[:, None]).sum(1)
+        directions /= (weight * field**2).sum(1)[:, None] + np.float32(1e-6)
+        off = np.abs(left - directions[:, None] * field[:, None]).max(2)
+        if turn >= ROUNDS // 2:
+            weight = sure / (1 + (off / np.float32(LOOSE_PX)) ** 2)
+    # Outliers count two pixels at most, or they alone would decide.
+    before, after = (
+        float((sure[..., None] * np.minimum(part**2, 4)).sum())
+        for part in (left, left - directions[:, None] * field[:, None])
+    )
+    low, high = np.percentile(field, [2, 98]) if len(field) else (0.0, 0.0)
+    return Depth(directions, float(low), float(high), 1 - after / max(before, 1e-9))
+
+
+def _swept(goal: Target, full: Sequence[Tries], depth: Depth) -> Array:
+    """float32 [h, w]: at each pixel near the hole the depth at which the donors agree best; 0 elsewhere."""
+    beyond = BEYOND * (depth.high - depth.low)
+    low, high = depth.low - beyond, depth.high + beyond
+    count = int(np.clip(np.ceil((high - low) * np.abs(depth.directions).max() / STEP_PX), FEWEST, MOST))
+    rows, columns = np.nonzero(goal.hole)
+    near = np.s_[
+        max(0, rows.min() - WINDOW) : rows.max() + WINDOW + 1,
+        max(0, columns.min() - WINDOW) : columns.max() + WINDOW + 1,
+    ]
+    best = min(min(t.errors) for t in full)
+    nearest, farthest, levels, weights = [], [], [], []
+    for tries, direction in zip(full, depth.directions):
+        affine = goal.grid[near] + tries.affine[near]
+        nearest.append(tries.places(affine + np.float32(low) * direction))
+        farthest.append(tries.places(affine + np.float32(high) * direction))
+        _, valid = tries.seen((nearest[-1] + farthest[-1]) / np.float32(2))
+        weights.append(np.float32(merit(min(tries.errors), best, tries.donor.index - goal.index)) * valid)
+        levels.append(np.float32(np.median(tries.greys[1] - seen(tries.grey, tries.places(goal.grid + tries.affine)))))
+    mass = np.sum(weights, axis=0) + np.float32(1e-6)
+    costs = []
+    for share in np.linspace(0, 1, count, dtype=np.float32):
+        # From the nearest depth to the farthest a place moves along a line, evenly as far as matters here.
+        shown = [
+            seen(tries.grey, start + share * (end - start)) + level
+            for tries, start, end, level in zip(full, nearest, farthest, levels)
+        ]
+        mean = np.sum([w * grey for w, grey in zip(weights, shown)], axis=0) / mass
+        apart = np.sum([w * np.minimum(np.abs(grey - mean), CAP) for w, grey in zip(weights, shown)], axis=0)
+        costs.append(cv2.blur(apart / mass, (WINDOW, WINDOW)))
+    depths = np.linspace(low, high, count, dtype=np.float32)
+    field = np.zeros(goal.hole.shape, np.float32)
+    field[near] = cv2.blur(cv2.medianBlur(_least(np.stack(costs), depths), 5), (5, 5))
+    return field
+
+
+def _least(costs: Array, depths: Array) -> Array:
+    """The depth of least cost at every pixel, between those tried by a parabola. costs: [N, h, w]."""
+    best = costs.argmin(0)
+    middle = np.clip(best, 1, len(depths) - 2)
+    below, here, above = (np.take_along_axis(costs, (middle + k)[None], 0)[0] for k in (-1, 0, 1))
+    between = 0.5 * (below - above) / np.maximum(below - 2 * here + above, np.float32(1e-6))
+    between = np.where(best == middle, np.clip(between, -0.5, 0.5), 0)
+    return np.asarray(depths[0] + (best + between) * (depths[1] - depths[0]), np.float32)
