@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import tiny_shot
 from tests.farm_floor import void_server
+from void_server import pipeline
 from void_server.commands.console import Console, log_format
 from void_server.farm import chunks, path_mapping, yaml_text
-from void_server.farm.dialects import Dialect
+from void_server.farm.dialects import SHARES, UNTOLD, Dialect
 from void_server.farm.shot import FarmShot, setting_words
-from void_server.shot import shot_flags
+from void_server.shot import check, shot_flags
 from void_server.wire.errors import EngineError, SettingsError
+from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotSettings
 
 PLATE = ["/p/p.####.exr", "--matte=/m", "--out=/o"]
@@ -100,7 +103,7 @@ def test_progress_never_runs_backwards_and_stays_under_a_hundred(name, word):
         ("hash", 400),
         ("read", 3),
         ("unheard-of", 5),
-        ("affected", 7),
+        ("effects", 7),
         ("read", 3),
         ("frames", 0),
         ("sheet", 2),
@@ -111,6 +114,17 @@ def test_progress_never_runs_backwards_and_stays_under_a_hundred(name, word):
     assert percents == sorted(set(percents))
     assert 0 <= percents[0] <= percents[-1] <= 100
     assert len([line for line in said if "hash" in line]) < 10, "a farm keeps every line for good"
+
+
+def test_every_stage_of_a_run_has_its_share_of_a_farms_percent(tmp_path):
+    shot = tiny_shot.write(tmp_path / "shot")
+    stages = []
+    report = Report(lambda event: stages.append(event["stage"]) if event["event"] == "progress" else None)
+    files = check.find_files(shot.plate, shot.matte)
+    pipeline.make_clean_plate(files, ShotSettings(engine="propagate"), tmp_path / "out", report)
+    told = [stage for stage in dict.fromkeys(stages) if stage not in UNTOLD]
+    assert set(told) <= set(SHARES)
+    assert {"read", "look", "masks", "effects", "frames", "sheet"} <= set(told)
 
 
 @pytest.mark.parametrize("name", ["deadline", "openjd"])

@@ -30,9 +30,11 @@ SHARES: Final = {
     "hash": (0, 2),
     "read": (2, 8),
     "weights": (8, 12),
-    "look": (8, 12),
+    "look": (8, 10),
+    "masks": (10, 12),
     "camera": (12, 18),
-    "affected": (18, 30),
+    "effects": (18, 28),
+    "plan": (28, 30),
     "noise": (18, 30),
     "frames": (30, 97),
     "assemble": (2, 97),
@@ -40,6 +42,8 @@ SHARES: Final = {
     "shots": (0, 100),
 }
 """Which part of a task's 0 to 100 each stage takes, by what was measured with propagate: frames cost most."""
+UNTOLD: Final = ("fill",)
+"""Stages that alternate with another: a frame that is filled is written next, and told of then."""
 
 
 class Dialect:
@@ -72,6 +76,8 @@ class Dialect:
 
     def _progress(self, event: Mapping[str, Any]) -> list[str]:
         stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
+        if stage in UNTOLD:
+            return []
         low, high = SHARES.get(stage, (0.0, 0.0))
         percent = round(low + (high - low) * min(done, total) / total, 1)
         # A farm keeps every line for good: one a stage and one a percent say enough, and every finished frame.

@@ -34,6 +34,7 @@ WINDOW = 15
 """Donors are compared over so many pixels each way, as `register.settle` does (9 and 21 score within .02 dB)."""
 BEYOND = 0.25
 """Share of the range of depths around the hole that is tried beyond it on either side."""
+TINY = np.float32(1e-6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +76,12 @@ def around(goal: Target, full: Sequence[Tries]) -> Depth:
     field = np.zeros(len(places), np.float32)
     for turn in range(ROUNDS):
         moved = (weight * (left * directions[:, None]).sum(2)).sum(0)
-        field = moved / ((weight * (directions**2).sum(1)[:, None]).sum(0) + 1e-3 * float(np.mean(directions**2)))
-        field /= max(float(np.sqrt(np.mean(field**2))), 1e-9)
+        field = moved / (
+            (weight * (directions**2).sum(1)[:, None]).sum(0) + 1e-3 * float(np.mean(directions**2)) + TINY
+        )
+        field /= float(np.sqrt(np.mean(field**2))) + TINY
         directions = (weight[..., None] * left * field[:, None]).sum(1)
-        directions /= (weight * field**2).sum(1)[:, None] + np.float32(1e-6)
+        directions /= (weight * field**2).sum(1)[:, None] + TINY
         off = np.abs(left - directions[:, None] * field[:, None]).max(2)
         if turn >= ROUNDS // 2:
             weight = sure / (1 + (off / np.float32(LOOSE_PX)) ** 2)
@@ -88,7 +91,7 @@ def around(goal: Target, full: Sequence[Tries]) -> Depth:
         for part in (left, left - directions[:, None] * field[:, None])
     )
     low, high = np.percentile(field, [2, 98]) if len(field) else (0.0, 0.0)
-    return Depth(directions, float(low), float(high), 1 - after / max(before, 1e-9))
+    return Depth(directions, float(low), float(high), 1 - after / before if before > 0 else 0.0)
 
 
 def _swept(goal: Target, full: Sequence[Tries], depth: Depth) -> Array:
@@ -110,7 +113,7 @@ def _swept(goal: Target, full: Sequence[Tries], depth: Depth) -> Array:
         _, valid = tries.seen((nearest[-1] + farthest[-1]) / np.float32(2))
         weights.append(np.float32(merit(min(tries.errors), best, tries.donor.index - goal.index)) * valid)
         levels.append(np.float32(np.median(tries.greys[1] - seen(tries.grey, tries.places(goal.grid + tries.affine)))))
-    mass = np.sum(weights, axis=0) + np.float32(1e-6)
+    mass = np.sum(weights, axis=0) + TINY
     costs = []
     for share in np.linspace(0, 1, count, dtype=np.float32):
         # From the nearest depth to the farthest a place moves along a line, evenly as far as matters here.
@@ -132,6 +135,6 @@ def _least(costs: Array, depths: Array) -> Array:
     best = costs.argmin(0)
     middle = np.clip(best, 1, len(depths) - 2)
     below, here, above = (np.take_along_axis(costs, (middle + k)[None], 0)[0] for k in (-1, 0, 1))
-    between = 0.5 * (below - above) / np.maximum(below - 2 * here + above, np.float32(1e-6))
+    between = 0.5 * (below - above) / np.maximum(below - 2 * here + above, TINY)
     between = np.where(best == middle, np.clip(between, -0.5, 0.5), 0)
     return np.asarray(depths[0] + (best + between) * (depths[1] - depths[0]), np.float32)

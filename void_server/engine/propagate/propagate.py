@@ -50,12 +50,12 @@ class Propagate:
         if not work:
             return
         looked = self._look(shot, report)
-        looked.mask(shot)
+        looked.mask(shot, report)
         self._background = None
         camera = follow(looked, report)
         recovery = Recovery(shot, looked, camera)
         try:
-            recovery.plan(work)
+            recovery.plan(work, report)
             recovery.collect(report)
             for done, fill in enumerate(_side_by_side(recovery.fill, work, _hands(shot, work))):
                 yield fill
@@ -69,7 +69,7 @@ class Propagate:
         with self._alone:
             looked = self._look(shot, report)
             if self._background is None or not looked.masks_hold(shot, index):
-                looked.mask(shot)
+                looked.mask(shot, report)
                 self._background = Background(shot, looked, follow(looked, report))
             held = self._background
         return held.on(frame, crop, scale)

@@ -68,9 +68,10 @@ class Recovery:
     def close(self) -> None:
         self.plates.close()
 
-    def plan(self, work: list[int]) -> None:
+    def plan(self, work: list[int], report: Report) -> None:
         """Choose donors of all frames of `work`, and from them the part of each frame that has to be read."""
-        for frame in work:
+        for done, frame in enumerate(work):
+            report.progress("plan", done, len(work), frame)
             index = self.survey.index[frame]
             hole = self.shot.hole(frame)
             assert hole is not None

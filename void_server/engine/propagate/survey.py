@@ -39,9 +39,15 @@ class Survey:
     """uint8 [h, w], 255 where nothing may be taken: the hole, what is kept in front, what no sample is known of."""
     index: dict[int, int]
 
-    def mask(self, shot: Shot) -> None:
+    def mask(self, shot: Shot, report: Report) -> None:
         """Look at the holes again: `affected` may have been found since."""
-        self.blocked = Masks(self._blocked(shot, frame) for frame in self.frames)
+
+        def masks() -> Iterator[Bytes]:
+            for done, frame in enumerate(self.frames):
+                yield self._blocked(shot, frame)
+                report.progress("masks", done + 1, len(self.frames), frame)
+
+        self.blocked = Masks(masks())
 
     def masks_hold(self, shot: Shot, index: int) -> bool:
         """Whether the mask of one frame is still the shot's."""
@@ -109,7 +115,7 @@ def survey(shot: Shot, report: Report) -> Survey:
             report.progress("look", done + 1, len(frames), frame)
 
     looked = Survey(frames, scale, light, Pictures(pictures()), [], {f: i for i, f in enumerate(frames)})
-    looked.mask(shot)
+    looked.mask(shot, report)
     return looked
 
 
