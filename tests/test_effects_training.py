@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch", reason="needs the extra [training]")
 for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
+from tests.fakes.training import answers  # noqa: E402
 from void_server.effects.training import (  # noqa: E402
     __main__ as command,
 )
@@ -30,8 +31,6 @@ from void_server.effects.training import (  # noqa: E402
     filters,
     held_out,
     looks,
-    losses,
-    pasted,
     pictures,
     raycaster,
     scenes,
@@ -216,17 +215,6 @@ def test_a_passer_by_weighs_more_in_physics_than_what_lies_about() -> None:
     assert clips._passing(body, movers)[0, 0, 0].tolist() == [False, True, False, False, False]
 
 
-def test_too_much_costs_as_much_as_too_little() -> None:
-    truth = torch.zeros(looks.WINDOW, 1, 24, 48)
-    truth[..., 8:16, 12:24] = 1
-    known = torch.ones_like(truth)
-    wide, narrow = truth.clone(), truth.clone()
-    wide[..., 8:16, 24:26] = 1
-    narrow[..., 8:16, 22:24] = 0
-    costs = [float(losses._tversky((2 * answer - 1) * 20, truth, known)) for answer in (wide, narrow)]
-    assert costs[0] == pytest.approx(costs[1], rel=0.2) and min(costs) > 0
-
-
 @pytest.mark.parametrize("sigma", [0.7, 1.5, 4.0])
 def test_both_ways_to_blur_are_the_same_blur(sigma: float) -> None:
     picture = torch.rand(2, 3, 24, 40)
@@ -249,109 +237,6 @@ def test_an_object_that_casts_nothing_has_no_effect_to_find(
     example, is_object = _made(ghostly, covering, 0)
     assert torch.equal(is_object, ray_cast[1]), "seen by the camera all the same"
     assert _found(example) == 0
-
-
-def _laid(movers: list[int], effects: list[Any] | None = None) -> dict[str, Any]:
-    """Two clips of boxes on photographs: body 0 is the object where it is among `movers`, the others pass by."""
-    height, width = 48, 84
-    rng = np.random.default_rng(3)
-    body = np.full((2, looks.TAKES, height, width), -1)
-    for t in range(looks.TAKES):
-        body[:, t, 12:24, 10 + t : 22 + t] = 0
-        body[:, t, 8:20, 60 - t : 70 - t] = 1
-    light = torch.from_numpy(rng.random((2, looks.TAKES, 3, height, width), np.float32))
-    plates = torch.from_numpy(rng.integers(0, 255, (2, 3, *pictures.PLATE), np.uint8))
-    layers = torch.tensor([[*movers, *[-1] * looks.LAYERS][: looks.LAYERS]] * 2)
-    takes = torch.arange(looks.TAKES).repeat(2, 1)
-    batch = {"takes": takes, "movers": layers, "mover_is_object": layers == 0}
-
-    def drawn(*given: Any) -> Any:
-        made = true_effects(*given)
-        if effects is not None:
-            effects.append(made)
-        return made
-
-    true_effects = pasted._effects
-    torch.manual_seed(5)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pasted, "_effects", drawn)
-        return pasted.lay(light, torch.from_numpy(body), batch, plates, torch.Generator().manual_seed(5))
-
-
-@pytest.mark.parametrize("others", [[], [1]])
-def test_a_pasted_clip_without_its_object_is_the_picture_as_if_it_had_never_been_there(others: list[int]) -> None:
-    made, never = _laid([0, *others]), _laid([-1, *others])
-    assert float(made["object"].sum()) > 0 and float(never["object"].sum()) == 0
-    assert torch.equal(made["without"], never["with_object"][:, : looks.WINDOW])
-    assert torch.equal(made["to_view"], never["to_view"])
-
-
-def test_a_pasted_clip_shows_what_is_there_away_from_object_and_effects() -> None:
-    effects: list[Any] = []
-    made = _laid([0, 1], effects)
-    dark, _, share = (part[:, : looks.WINDOW] for part in effects[0])
-    shown, clean = made["with_object"][:, : looks.WINDOW], made["without"]
-    solid = made["object"][:, : looks.WINDOW].float().reshape(-1, 1, *shown.shape[-2:])
-    near = torch.nn.functional.max_pool2d(solid, 7, 1, 3).reshape(share.shape) > 0  # its edge is soft
-    touched = near | (dark.amax(2, keepdim=True) > 0) | (share > 0)
-    apart = (shown - clean).abs().amax(2, keepdim=True)
-    assert 0.2 < float((~touched).float().mean()) < 1
-    assert float(apart[~touched].max()) == 0
-    shaded = (dark.amax(2, keepdim=True) > 0.1) & ~near
-    assert bool(shaded.any()) and float(apart[shaded].mean()) > 0.005
-
-
-def _labelled() -> clips.Example:
-    """One clip of made-up labels, known nearly everywhere."""
-    rng = np.random.default_rng(6)
-
-    def blobs(share: float) -> Any:
-        field = torch.from_numpy(rng.random((looks.WINDOW, 1, 6, 12), np.float32) < share).float()
-        return torch.nn.functional.interpolate(field, (24, 48))
-
-    inputs = {n: torch.zeros(looks.WINDOW, c, 48, 96) for n, c in export.INPUTS.items()}
-    known = 1 - blobs(0.1), 1 - blobs(0.1)
-    return clips.Example(
-        **inputs,
-        appearance=blobs(0.3),
-        appearance_weight=known[0],
-        broad=blobs(0.3),
-        broad_weight=known[0],
-        physics=blobs(0.3),
-        physics_weight=known[1],
-        attenuation=torch.from_numpy(rng.uniform(-1, 1, (looks.WINDOW, 1, 24, 48)).astype(np.float32)),
-        clean=torch.zeros(looks.WINDOW, 3, 48, 96),
-        differs=torch.zeros(looks.WINDOW, 1, 48, 96),
-        valid=torch.ones(looks.WINDOW, 1, 1, 1),
-    )
-
-
-def _answers(example: clips.Example, sure: float) -> tuple[Any, ...]:
-    """Logits that say the truth so surely, or its opposite where `sure` is negative."""
-    truths = (
-        example.appearance,
-        torch.nn.functional.max_pool2d(example.physics, 2),
-        losses.cell_labels(example),
-    )
-    appearance, physics, cells = ((2 * truth - 1) * sure for truth in truths)
-    return appearance, example.attenuation * (sure / 10), physics, cells
-
-
-def test_the_loss_falls_the_nearer_the_answers_come_to_the_truth() -> None:
-    example = _labelled()
-    wrong, unsure, likely, right = (losses.loss(example, _answers(example, sure)) for sure in (-10, 0, 2, 10))
-    assert float(wrong[0]) > float(unsure[0]) > float(likely[0]) > float(right[0])
-    assert float(right[0]) < 0.01
-    for name, part in right[1].items():
-        assert part < unsure[1][name] < wrong[1][name], name
-
-
-def test_what_nobody_knows_is_held_against_no_answer() -> None:
-    example = _labelled()
-    appearance, *others = _answers(example, 2)
-    denied = torch.where(example.appearance_weight > 0, appearance, -appearance)
-    assert not torch.equal(denied, appearance)
-    assert float(losses.loss(example, (denied, *others))[0]) == float(losses.loss(example, (appearance, *others))[0])
 
 
 def _structs() -> dict[str, list[tuple[str, int]]]:
@@ -446,7 +331,7 @@ class _Knowing(torch.nn.Module):  # type: ignore[misc]
 
     def forward(self, *inputs: Any) -> tuple[Any, ...]:
         assert all(one.shape == own.shape for one, own in zip(inputs, self.example.inputs))
-        return _answers(self.example, self.sure)
+        return answers(self.example, self.sure)
 
 
 @pytest.fixture
