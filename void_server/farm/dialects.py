@@ -27,7 +27,8 @@ WORDS: Final = {
 }
 
 SHARES: Final = {
-    "hash": (0, 2),
+    "hash": (0, 1),
+    "mattes": (1, 2),
     "read": (2, 8),
     "weights": (8, 12),
     "look": (8, 10),

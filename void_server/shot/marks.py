@@ -21,7 +21,7 @@ from void_server.wire.shot import Window
 Array = npt.NDArray[np.float32]
 Soft = npt.NDArray[np.floating]
 
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 128 << 20
 NOTHING: Held = (Window(0, 0, 0, 0), np.zeros((0, 0), np.float32))
 
 

@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float32]
 
 PROXY_WIDTH = 960
 """Width of the reduced pictures kept of the whole shot: enough for camera and donors (measured at 480p to 960p)."""
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 128 << 20
 SURVEY_SAMPLES, SURVEY_TOTAL = 80_000, 2_000_000
 """Pixels that a frame, and the whole shot, give to the choice of the engine's curve."""
 
@@ -121,8 +121,9 @@ class ShotOnDisk:
             )
         # Looking at all holes at once: a curve chosen from moving windows would flicker.
         around = Window(0, 0, 0, 0)
-        for frame in self.frames:
+        for index, frame in enumerate(self.frames):
             around = around.union(self.hole(frame) or Window(0, 0, 0, 0))
+            report.progress("mattes", index + 1, len(self.frames), frame)
         around = around.grow(max(around.width, around.height) // 2).intersect(self.whole)
         floors, peaks, samples = [], [], []
         with ThreadPoolExecutor(2) as pool:
