@@ -154,6 +154,19 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_gives_the_same_bits(sho
             assert (out / f"{name}.{frame}.exr").read_bytes() == (whole / f"{name}.{frame}.exr").read_bytes()
 
 
+@pytest.mark.parametrize("stage", ["mattes", "read", "look", "masks", "camera", "effects", "plan", "fill"])
+def test_a_run_is_cancelled_in_any_stage_and_goes_no_further(shot, tmp_path, stage):
+    heard = []
+
+    def told(event):
+        heard.append(event.get("stage"))
+
+    with pytest.raises(JobCancelledError):
+        remove(shot, tmp_path / "out", ShotSettings(engine="propagate"), Report(told, lambda: stage in heard))
+    assert heard.count(stage) <= 2, "two frames are read at a time"
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_a_finished_run_computes_nothing_again_unless_something_changed(shot, tmp_path):
     out = tmp_path / "out"
     remove(shot, out)
