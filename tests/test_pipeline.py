@@ -163,7 +163,8 @@ def test_a_run_is_cancelled_in_any_stage_and_goes_no_further(shot, tmp_path, sta
 
     with pytest.raises(JobCancelledError):
         remove(shot, tmp_path / "out", ShotSettings(engine="propagate"), Report(told, lambda: stage in heard))
-    assert heard.count(stage) <= 2, "two frames are read at a time"
+    # Frames that others of its threads had begun are finished; the next stage of the list is not.
+    assert "frames" not in heard and "sheet" not in heard
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
