@@ -16,6 +16,8 @@ from void_server.wire.client import Client
 from void_server.wire.shot import ShotFiles
 
 PIPELINE = "tests.fakes.slow_pipeline:make"
+HOLD = {"options": {"gate": "/nonexistent/gate"}}
+"""Options of a job that goes on for ever after its first frame."""
 ROOT = Path(__file__).parents[1]
 
 _SERVE = """

@@ -124,10 +124,9 @@ def _beside_a_dark_patch(coverage_under: float) -> tuple[dict[int, Affected], di
     its shadow. coverage_under: whether other frames show what the box covers."""
     plates, mattes, _, behind = scene()
     behind[60:68] *= 0.5
-    for frame, matte in mattes.items():
-        plates[frame] = np.where(matte[..., None] > 0, 0.9, behind).astype(np.float32)
     backgrounds = {}
     for frame, matte in mattes.items():
+        plates[frame] = np.where(matte[..., None] > 0, 0.9, behind).astype(np.float32)
         backgrounds[frame] = Seen(behind, at_rest=False)
         backgrounds[frame].coverage = np.where(matte > 0, np.float32(coverage_under), np.float32(1))
     found = find_affected(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 import threading
 from pathlib import Path
 
@@ -13,9 +12,8 @@ import msgpack
 import pytest
 import zmq
 
-from tests.live_daemon import LiveDaemon, make_shot, until
+from tests.live_daemon import HOLD, LiveDaemon, make_shot, until
 from void_server.wire import transfer
-from void_server.wire.client import Client
 from void_server.wire.connection import Connection
 from void_server.wire.errors import (
     GpuMemoryError,
@@ -26,17 +24,11 @@ from void_server.wire.errors import (
     MatteError,
     OutputError,
     PlateError,
-    ProtocolError,
     SettingsError,
     StoreError,
-    UnreachableError,
-    WireError,
 )
 from void_server.wire.messages import LIMITS, MAGIC
 from void_server.wire.shot import ShotFiles, ShotSettings
-
-HOLD = {"options": {"gate": "/nonexistent/gate"}}
-"""Options of a job that goes on for ever after its first frame."""
 
 
 @pytest.fixture(scope="module")
@@ -354,50 +346,6 @@ def test_results_can_only_be_got_by_their_own_name(daemon, client, tmp_path):
         connection.close()
 
 
-def test_a_daemon_that_offers_unsafe_names_is_not_believed(tmp_path):
-    moved = transfer.Transfer(None, "j", lambda: False, 1.0)
-    for name in ("../x", "/x", ".hidden", "a/b", "", "-rf"):
-        with pytest.raises(ProtocolError):
-            moved.fetch(transfer.Result(name, 0, ""), tmp_path, lambda count: None)
-
-
-def test_nobody_there_is_said_at_once():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with Client(f"tcp://127.0.0.1:{port}", timeout_s=60.0) as client, pytest.raises(UnreachableError, match="Nobody"):
-        client.hello()
-
-
-def test_something_else_at_the_address_is_said(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-
-        def serve():
-            line, _ = listener.accept()
-            line.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
-            line.close()
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with Client(address, timeout_s=10.0) as client, pytest.raises(WireError):
-            client.hello()
-        thread.join()
-
-
-def test_somebody_who_never_answers_is_given_up_on():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-        with Client(address, timeout_s=0.2) as client, pytest.raises(UnreachableError, match="within"):
-            client.hello()
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:5790", "tcp://host", "http://host:1", "tcp://host:99999", ""])
-def test_a_bad_address_is_named(address):
-    with pytest.raises(SettingsError):
-        Client(address)
-
-
 def test_a_device_the_daemon_lacks_is_refused_at_submit(client, tmp_path):
     with pytest.raises(SettingsError, match="cuda:3"):
         client.submit(make_shot(tmp_path / "in"), ShotSettings(device="cuda:3"))
@@ -436,50 +384,6 @@ def test_a_daemon_told_to_stop_stops_and_keeps_what_is_queued(tmp_path):
     with live, live.client() as client:
         assert client.status(job).state in ("queued", "running")
         until(lambda: client.status(job).attempt == 2)
-
-
-class TestPaths:
-    """Files that the daemon sees itself."""
-
-    @pytest.fixture
-    def trusting(self, tmp_path):
-        (tmp_path / "show").mkdir()
-        with LiveDaemon(tmp_path / "data", trust=[str(tmp_path / "show")]) as live, live.client() as client:
-            yield live, client
-
-    def test_a_path_under_a_trusted_root_travels_instead_of_bytes(self, trusting, tmp_path):
-        live, client = trusting
-        sent = []
-        job = client.submit(make_shot(tmp_path / "show" / "sh"), ShotSettings(), on_event=sent.append).job
-        assert sent == [] and not list((live.data / "frames").glob("*/*"))
-        assert client.watch(job).state == "done"
-
-    def test_a_path_elsewhere_sends_its_bytes(self, trusting, tmp_path):
-        _, client = trusting
-        sent = []
-        client.submit(make_shot(tmp_path / "elsewhere"), ShotSettings(), on_event=sent.append)
-        assert sent
-
-    def test_a_link_leads_nowhere_out_of_the_root(self, trusting, tmp_path):
-        live, client = trusting
-        outside = make_shot(tmp_path / "outside")
-        (tmp_path / "show" / "link").symlink_to(tmp_path / "outside")
-        inside = {f: tmp_path / "show" / "link" / p.name for f, p in outside.plate.items()}
-        climbing = {f: tmp_path / "show" / ".." / "outside" / p.name for f, p in outside.matte.items()}
-        sent = []
-        client.submit(ShotFiles(plate=inside, matte=climbing), ShotSettings(), on_event=sent.append)
-        assert sent and len(list((live.data / "frames").glob("*/*"))) == 6
-
-    def test_a_file_that_changed_after_submit_is_named(self, trusting, tmp_path):
-        _, client = trusting
-        files = make_shot(tmp_path / "show" / "sh")
-        blocker = client.submit(files, ShotSettings(**HOLD)).job
-        until(lambda: client.status(blocker).state == "running")
-        job = client.submit(files, ShotSettings()).job
-        files.plate[1002].write_bytes(b"another take")
-        client.cancel(blocker)
-        error = client.watch(job).error
-        assert isinstance(error, PlateError) and error.frame == 1002 and "changed after" in error.message
 
 
 def test_nothing_outlives_the_daemon(tmp_path):

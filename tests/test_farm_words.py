@@ -103,6 +103,7 @@ def test_progress_never_runs_backwards_and_stays_under_a_hundred(name, word):
         ("hash", 400),
         ("read", 3),
         ("unheard-of", 5),
+        ("affected", 7),
         ("effects", 7),
         ("read", 3),
         ("frames", 0),

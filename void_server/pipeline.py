@@ -56,11 +56,11 @@ def make_clean_plate(
     part_of_shot: an empty matte is no mistake then; such frames are the plate's own.
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
+    share_heaps()
     if settings.deliver == "affected":
         return preview.write_affected(files, settings, out, report)
     started = time.monotonic()
     warnings: list[tuple[str, str]] = []
-    share_heaps()
 
     # 1) All headers first: everything that is wrong with the shot is said in one message, before any work.
     checked = check_shot(files, settings)

@@ -172,9 +172,10 @@ def _touching(weak: Mask, strong: Mask, distance: Array) -> Mask:
     keep = (begins >= 2) & (firm >= 0.15 * area) & (area >= 3)
     keep[0] = False
     kept = keep[labels]
-    core = (kept & strong).astype(np.uint8)
+    firm_kept = kept & strong
+    core = firm_kept.astype(np.uint8)
     # How thick the firm part of each region is, at its thickest: half of that.
     thick = np.zeros(count, np.float32)
-    np.maximum.at(thick, labels, cv2.distanceTransform(core, cv2.DIST_L2, 5))
+    np.maximum.at(thick, labels[firm_kept], cv2.distanceTransform(core, cv2.DIST_L2, 5)[firm_kept])
     away = cv2.distanceTransform(1 - core, cv2.DIST_L2, 5)
     return np.asarray(kept & (away <= np.maximum(FADES_PX, FADES * thick)[labels]), bool)

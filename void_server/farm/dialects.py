@@ -36,6 +36,7 @@ SHARES: Final = {
     "camera": (12, 18),
     "effects": (18, 28),
     "plan": (28, 30),
+    "affected": (18, 30),
     "noise": (18, 30),
     "frames": (30, 97),
     "assemble": (2, 97),

@@ -3,8 +3,8 @@
 What comes in and goes out: nothing; the process is changed. It knows no shot.
 
 glibc gives up to eight heaps a core to a process's threads, and each keeps what it once held: a 4096x2160 shot, whose
-frames are read, filled and written by some ten threads, took 3.15 GiB with eight threads' heaps and 2.54 with two, in
-the same time (24 frames, 2 cores, both side by side on one machine).
+frames are read, filled and written by some ten threads, took 3.15 GiB as it came and 2.54 with two heaps, in the
+same time (24 frames, 2 cores, both side by side on one machine).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ plates their windows only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -50,16 +50,17 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, found: Iterable[tuple[int, Mapping[str, Soft]]]) -> None:
-        """Use what `effects` found, (frame, {role: [h, w]}) at one reduced size, as "affected" (in place of a painted
-        one) or as "physics" (which is not painted, and changes nothing by itself). What was found before stands until
-        all has come."""
-        taken: dict[str, dict[int, Held]] = {}
-        for frame, maps in found:
-            for role, soft in maps.items():
-                self._found_size = (soft.shape[0], soft.shape[1])
-                taken.setdefault(role, {})[frame] = _cropped(soft, Window(0, 0, soft.shape[1], soft.shape[0]))
-        self._found = taken
+    def take_found(self, found: Iterable[tuple[int, Soft, Soft]]) -> None:
+        """Use what `effects` found, (frame, affected, physics), [h, w] at one reduced size: affected in place of a
+        painted one; physics is not painted, and changes nothing by itself. What was found before stands until all has
+        come."""
+        taken: dict[str, dict[int, Held]] = {"affected": {}, "physics": {}}
+        size = self._found_size
+        for frame, affected, physics in found:
+            size = (affected.shape[0], affected.shape[1])
+            for role, soft in (("affected", affected), ("physics", physics)):
+                taken[role][frame] = _cropped(soft, Window(0, 0, size[1], size[0]))
+        self._found, self._found_size = taken, size
         self._cache.clear()
         self._holes.clear()
 

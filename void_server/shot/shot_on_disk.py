@@ -227,7 +227,7 @@ class ShotOnDisk:
 
         affected is what may change; physics is told to people and changes nothing by itself.
         """
-        self._marks.take_found((f, {"affected": affected, "physics": physics}) for f, affected, physics in found)
+        self._marks.take_found(found)
 
     @contextlib.contextmanager
     def uncorrected(self) -> Iterator[None]:

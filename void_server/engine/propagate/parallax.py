@@ -19,8 +19,7 @@ import cv2
 import numpy as np
 
 from void_server.engine import Array
-from void_server.engine.propagate.register import CAP, Target, Tries, seen
-from void_server.engine.propagate.voting import merit
+from void_server.engine.propagate.register import CAP, Target, Tries, merits, seen
 
 POINTS, ROUNDS = 2000, 8
 FAR_PX, LOOSE_PX = 6.0, 0.5
@@ -104,22 +103,20 @@ def _swept(goal: Target, full: Sequence[Tries], depth: Depth) -> Array:
         max(0, rows.min() - WINDOW) : rows.max() + WINDOW + 1,
         max(0, columns.min() - WINDOW) : columns.max() + WINDOW + 1,
     ]
-    best = min(min(t.errors) for t in full)
-    nearest, farthest, levels, weights = [], [], [], []
-    for tries, direction in zip(full, depth.directions):
+    nearest, farthest, weights = [], [], []
+    for tries, direction, weight in zip(full, depth.directions, merits(goal, full)):
         affine = goal.grid[near] + tries.affine[near]
         nearest.append(tries.places(affine + np.float32(low) * direction))
         farthest.append(tries.places(affine + np.float32(high) * direction))
         _, valid = tries.seen((nearest[-1] + farthest[-1]) / np.float32(2))
-        weights.append(np.float32(merit(min(tries.errors), best, tries.donor.index - goal.index)) * valid)
-        levels.append(np.float32(np.median(tries.greys[1] - seen(tries.grey, tries.places(goal.grid + tries.affine)))))
+        weights.append(weight * valid)
     mass = np.sum(weights, axis=0) + TINY
     costs = []
     for share in np.linspace(0, 1, count, dtype=np.float32):
         # From the nearest depth to the farthest a place moves along a line, evenly as far as matters here.
         shown = [
-            seen(tries.grey, start + share * (end - start)) + level
-            for tries, start, end, level in zip(full, nearest, farthest, levels)
+            seen(tries.grey, start + share * (end - start)) + tries.levels[1]
+            for tries, start, end in zip(full, nearest, farthest)
         ]
         mean = np.sum([w * grey for w, grey in zip(weights, shown)], axis=0) / mass
         apart = np.sum([w * np.minimum(np.abs(grey - mean), CAP) for w, grey in zip(weights, shown)], axis=0)

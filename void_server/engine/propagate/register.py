@@ -96,6 +96,8 @@ class Tries:
     """float32 [h, w, 2]: what the model adds to the camera's map, in the target's pixels."""
     greys: list[Array] = dataclasses.field(default_factory=list)
     """float32 [h, w]: the donor's grey code, its level set to the target's ring."""
+    levels: list[np.float32] = dataclasses.field(default_factory=list)
+    """What was added to set it."""
     valid: list[Mask] = dataclasses.field(default_factory=list)
     errors: list[float] = dataclasses.field(default_factory=list)
     """Mean absolute difference on the inner ring, which the fit has not seen."""
@@ -129,6 +131,7 @@ class Tries:
         level = np.float32(np.median(apart)) if len(apart) > LEAST else np.float32(0)
         self.flows.append(flow)
         self.greys.append(shown + level)
+        self.levels.append(level)
         self.valid.append(valid)
         self.errors.append(error)
 
@@ -258,15 +261,19 @@ def settle(goal: Target, all_tries: Sequence[Tries]) -> list[Array]:
     if len(all_tries) < 3:
         return flows
     valid = np.stack([t.valid[t.first] for t in all_tries])
-    best = min(min(t.errors) for t in all_tries)
-    merits = np.array([merit(min(t.errors), best, t.donor.index - goal.index) for t in all_tries], np.float32)
     rows, columns = np.nonzero(cv2.dilate(goal.hole.astype(np.uint8), np.ones((9, 9), np.uint8)))
-    weight = merits[:, None] * valid[:, rows, columns]
+    weight = merits(goal, all_tries)[:, None] * valid[:, rows, columns]
     whole = goal.grey.copy()
     voted = weighted_median(np.stack([g[rows, columns] for g in greys])[..., None], weight)[:, 0]
     inside = ~goal.free[rows, columns]
     whole[rows[inside], columns[inside]] = voted[inside]
     return [_closest(whole, t) if len(t.flows) > 1 else flow for t, flow in zip(all_tries, flows)]
+
+
+def merits(goal: Target, all_tries: Sequence[Tries]) -> Array:
+    """The weight of every donor's vote, float32 [N]."""
+    best = min(min(t.errors) for t in all_tries)
+    return np.array([merit(min(t.errors), best, t.donor.index - goal.index) for t in all_tries], np.float32)
 
 
 def _closest(whole: Array, tries: Tries) -> Array:
