@@ -118,7 +118,7 @@ def _try_all(python, built_zip, folder):
 def test_in_the_real_blender(reports, version, claim):
     errors, log = reports(version)
     assert claim in errors, f"Blender went away before this claim:\n{log}"
-    assert not errors[claim], errors[claim]
+    assert not errors[claim], f"{errors[claim]}\nThe end of what Blender printed:\n{log}"
 
 
 @pytest.mark.timeout(400)

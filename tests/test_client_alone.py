@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -25,6 +27,26 @@ def test_nobody_there_is_said_at_once():
         port = free.getsockname()[1]
     with Client(f"tcp://127.0.0.1:{port}", timeout_s=60.0) as client, pytest.raises(UnreachableError, match="Nobody"):
         client.hello()
+
+
+NO_FILES_LEFT = """
+import os, resource
+from void_server.wire.client import Client
+from void_server.wire.errors import UnreachableError
+client = Client("tcp://127.0.0.1:9")
+last = os.dup(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (last + 7, last + 7))
+try:
+    client.hello()
+except UnreachableError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how many descriptors zmq takes was counted on Linux")
+def test_a_process_without_a_free_descriptor_is_told_so():
+    done = subprocess.run([sys.executable, "-c", NO_FILES_LEFT], capture_output=True, text=True, check=True)
+    assert "Too many open files" in done.stdout
 
 
 def test_something_else_at_the_address_is_said(tmp_path):

@@ -90,6 +90,25 @@ def claim_no_daemon_is_said_with_the_remedy(desk):
     assert "127.0.0.1:9" in desk.refused("ping")
 
 
+def claim_a_bug_in_the_thread_ends_the_run_and_keeps_an_accepted_job(desk):
+    """Whatever breaks while a run waits, it is not SENDING for ever."""
+    client, daemon = addon("work").Client, desk.gated()
+    _masked(desk)
+    for broken, ends, job in (("submit", "FAILED", False), ("status", "DETACHED", True)):
+        whole = getattr(client, broken)
+        setattr(client, broken, lambda *_, **__: {}["a bug"])
+        try:
+            pressed = desk.press().to_end()
+        finally:
+            setattr(client, broken, whole)
+        assert pressed.removal.state.name == ends and bool(pressed.removal.record.job) is job
+        ((_, said),) = pressed.reports
+        assert "KeyError: 'a bug'. This is a bug" in said, said
+    daemon.open_gate()
+    assert bpy.ops.void_inpaint.reattach() == {"FINISHED"}
+    assert "plate clean v002" in desk.strips
+
+
 def claim_one_undo_takes_the_strip_away_and_redo_brings_it_back(desk):
     _masked(desk)
     bpy.ops.ed.undo_push(message="before")

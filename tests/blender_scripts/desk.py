@@ -212,7 +212,7 @@ class Pressed:
             assert time.monotonic() < deadline, f"it never happened; {self.removal.progress.line} {self.reports}"
             self.result = self.tick()
             if self.removal._work is not None:
-                self.removal._work.join(0.01)
+                self.removal._work.over.wait(0.01)
         return self
 
     def to(self, state):

@@ -55,8 +55,13 @@ class Connection:
         self.received = 0
         """Messages that came in; what tells a daemon that works from one that only lets in."""
         self._up = False
-        self._socket = context.socket(zmq.DEALER)
-        self._monitor = self._socket.get_monitor_socket(_EVENTS)
+        with self._translated():  # a process may have no descriptor left for a socket
+            self._socket = context.socket(zmq.DEALER)
+            try:
+                self._monitor = self._socket.get_monitor_socket(_EVENTS)
+            except BaseException:
+                self._socket.close(0)
+                raise
         self._poller = zmq.Poller()
         try:
             self._socket.setsockopt(zmq.LINGER, 0)

@@ -93,8 +93,8 @@ class Removal:
         """Work to the end, blocking: for scripts, where nothing calls a timer."""
         try:
             while self.advance():
-                if self._work is not None and self._work.is_alive():
-                    self._work.join(0.02)
+                if self._work is not None:
+                    self._work.over.wait(0.02)
         except BaseException:
             self.cancel()
             if self._work is not None:
@@ -164,7 +164,7 @@ class Removal:
         self._check()
         self._work = Work(self.record, self.progress)
         self._work.start()
-        while self._work.is_alive():
+        while not self._work.over.is_set():
             yield True
         self.record = self._work.record
         if self._work.state is State.LAYING:

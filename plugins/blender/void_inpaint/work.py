@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ class Work(threading.Thread):
         self.progress = progress
         self.state = State.SENDING
         self.error = ""
+        self.over = threading.Event()
+        """Set by the thread itself once `state`, `record` and `error` are its last word."""
         self._patience_s = patience_s
         self._unwanted = threading.Event()
         self._halt = threading.Event()
@@ -62,6 +65,13 @@ class Work(threading.Thread):
             self.state, self.error = (State.DETACHED if self.record.job else State.FAILED), _line(error)
         except (VoidError, OSError) as error:
             self.state, self.error = State.FAILED, _line(error)
+        except BaseException as error:  # noqa: BLE001 - a run whose thread has no last word would say SENDING for ever
+            traceback.print_exc()
+            # What broke is on this side: a job that was accepted goes on, and can be taken up.
+            self.state = State.DETACHED if self.record.job else State.FAILED
+            self.error = f"{type(error).__name__}: {error}. This is a bug; please report it."
+        finally:
+            self.over.set()
 
     def _bring(self, client: Client | FarmClient) -> State:
         if not self.record.job:
