@@ -103,28 +103,37 @@ def _swept(goal: Target, full: Sequence[Tries], depth: Depth) -> Array:
         max(0, rows.min() - WINDOW) : rows.max() + WINDOW + 1,
         max(0, columns.min() - WINDOW) : columns.max() + WINDOW + 1,
     ]
-    nearest, farthest, weights = [], [], []
+    nearest, spans, weights = [], [], []
     for tries, direction, weight in zip(full, depth.directions, merits(goal, full)):
         affine = goal.grid[near] + tries.affine[near]
-        nearest.append(tries.places(affine + np.float32(low) * direction))
-        farthest.append(tries.places(affine + np.float32(high) * direction))
-        _, valid = tries.seen((nearest[-1] + farthest[-1]) / np.float32(2))
+        start = tries.places(affine + np.float32(low) * direction)
+        nearest.append(start)
+        spans.append(tries.places(affine + np.float32(high) * direction) - start)
+        _, valid = tries.seen(cv2.scaleAdd(spans[-1], 0.5, start))
         weights.append(weight * valid)
     mass = np.sum(weights, axis=0) + TINY
     costs = []
     for share in np.linspace(0, 1, count, dtype=np.float32):
         # From the nearest depth to the farthest a place moves along a line, evenly as far as matters here.
         shown = [
-            seen(tries.grey, start + share * (end - start)) + tries.levels[1]
-            for tries, start, end in zip(full, nearest, farthest)
+            cv2.add(seen(tries.grey, cv2.scaleAdd(span, float(share), start)), float(tries.levels[1]))
+            for tries, start, span in zip(full, nearest, spans)
         ]
-        mean = np.sum([w * grey for w, grey in zip(weights, shown)], axis=0) / mass
-        apart = np.sum([w * np.minimum(np.abs(grey - mean), CAP) for w, grey in zip(weights, shown)], axis=0)
-        costs.append(cv2.blur(apart / mass, (WINDOW, WINDOW)))
+        mean = _sum(weights, shown) / mass
+        apart = [cv2.min(cv2.absdiff(grey, mean), float(CAP)) for grey in shown]
+        costs.append(cv2.blur(_sum(weights, apart) / mass, (WINDOW, WINDOW)))
     depths = np.linspace(low, high, count, dtype=np.float32)
     field = np.zeros(goal.hole.shape, np.float32)
     field[near] = cv2.blur(cv2.medianBlur(_least(np.stack(costs), depths), 5), (5, 5))
     return field
+
+
+def _sum(weights: Sequence[Array], pictures: Sequence[Array]) -> Array:
+    """float32 [h, w]: the pictures' sum, each times its weights."""
+    total = np.zeros(pictures[0].shape, np.float32)
+    for weight, picture in zip(weights, pictures):
+        cv2.accumulateProduct(weight, picture, total)
+    return total
 
 
 def _least(costs: Array, depths: Array) -> Array:

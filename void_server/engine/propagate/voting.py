@@ -5,6 +5,7 @@ What comes in: values and weights. What goes out: one value per place. It does n
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -25,20 +26,20 @@ def weighted_median(stack: Array, weight: Array) -> Array:
     """Per place and channel: the value at which half of the weight lies below. stack [N, P, C], weight [N, P].
 
     The largest value with less than half of the weight below it. Every pair is compared instead of sorting: NumPy sorts
-    along so short an axis at half the speed.
+    along so short an axis at a third of the speed.
     """
-    out = np.empty(stack.shape[1:], np.float32)
-    half = weight.sum(0) / 2
-    for channel in range(stack.shape[2]):
-        values = np.ascontiguousarray(stack[..., channel])
-        best = values.min(axis=0)
-        for value in values:
-            below = np.zeros(value.shape, np.float32)
-            for other, share in zip(values, weight):
-                below += share * (other < value)
-            np.copyto(best, np.maximum(best, value), where=below < half)
-        out[:, channel] = best
-    return out
+    values = np.ascontiguousarray(np.moveaxis(stack, 2, 1), np.float32)
+    shares = np.repeat(weight.astype(np.float32)[:, None], values.shape[1], 1)
+    below = np.zeros(values.shape, np.float32)
+    for i, value in enumerate(values):
+        for j in range(i + 1, len(values)):
+            cv2.add(below[j], shares[i], below[j], cv2.compare(value, values[j], cv2.CMP_LT))
+            cv2.add(below[i], shares[j], below[i], cv2.compare(values[j], value, cv2.CMP_LT))
+    half = shares.sum(0) / 2
+    best = values.min(axis=0)
+    for value, lighter in zip(values, below):
+        cv2.copyTo(cv2.max(best, value), cv2.compare(lighter, half, cv2.CMP_LT), best)
+    return np.ascontiguousarray(best.T)
 
 
 def masked_median(stack: list[Array], valid: list[npt.NDArray[np.bool_]]) -> tuple[Array, npt.NDArray[np.int32]]:
