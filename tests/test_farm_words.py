@@ -13,12 +13,13 @@ from tests.farm_floor import void_server
 from void_server import pipeline
 from void_server.commands.console import Console, log_format
 from void_server.farm import chunks, path_mapping, yaml_text
-from void_server.farm.dialects import SHARES, UNTOLD, Dialect
+from void_server.farm.dialects import UNTOLD, Dialect
 from void_server.farm.shot import FarmShot, setting_words
 from void_server.shot import check, shot_flags
 from void_server.wire.errors import EngineError, SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotSettings
+from void_server.wire.stages import SHARES
 
 PLATE = ["/p/p.####.exr", "--matte=/m", "--out=/o"]
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from void_server.wire.errors import VoidError
+from void_server.wire.stages import share_of_job
 
 WORDS: Final = {
     "deadline": {"progress": "VOID_PROGRESS", "status": "VOID_STATUS", "warning": "VOID_WARNING", "fail": "VOID_ERROR"},
@@ -26,24 +27,6 @@ WORDS: Final = {
     },
 }
 
-SHARES: Final = {
-    "hash": (0, 1),
-    "mattes": (1, 2),
-    "read": (2, 8),
-    "weights": (8, 12),
-    "look": (8, 10),
-    "masks": (10, 12),
-    "camera": (12, 18),
-    "effects": (18, 28),
-    "plan": (28, 30),
-    "affected": (18, 30),
-    "noise": (18, 30),
-    "frames": (30, 97),
-    "assemble": (2, 97),
-    "sheet": (97, 100),
-    "shots": (0, 100),
-}
-"""Which part of a task's 0 to 100 each stage takes, by what was measured with propagate: frames cost most."""
 UNTOLD: Final = ("fill",)
 """Stages that alternate with another: a frame that is filled is written next, and told of then."""
 
@@ -80,8 +63,7 @@ class Dialect:
         stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
         if stage in UNTOLD:
             return []
-        low, high = SHARES.get(stage, (0.0, 0.0))
-        percent = round(low + (high - low) * min(done, total) / total, 1)
+        percent = round(100 * (share_of_job(stage, done, total) or 0.0), 1)
         # A farm keeps every line for good: one a stage and one a percent say enough, and every finished frame.
         if stage == self._stage and percent < self._percent + 1 and stage not in ("frames", "shots"):
             return []

@@ -2,7 +2,7 @@
 """In which state a removal is, and the words and the percentage for it.
 
 What comes in: progress as stage, done and total. What goes out: one `State`, a share of 1 that only grows, a line for
-the panel. It reads nothing and knows neither Blender nor the wire.
+the panel. It reads nothing and knows neither Blender nor a socket.
 
     PREPARING ──> SENDING ──> QUEUED ──> RUNNING ──> FETCHING ──> LAYING ──> READY
         └────────────┴── Cancel ─┴──────────┴───────────┴── > CANCELLED     an error anywhere ──> FAILED
@@ -12,6 +12,8 @@ the panel. It reads nothing and knows neither Blender nor the wire.
 from __future__ import annotations
 
 import enum
+
+from void_server.wire.stages import share_of_job
 
 
 class State(enum.Enum):
@@ -37,10 +39,7 @@ SPAN = {
     State.FETCHING: (0.85, 0.92),
     State.LAYING: (0.92, 1.0),
 }
-"""Where in the whole a state lies. The frames come last in the computing and take longest: see FRAMES."""
-
-FRAMES = (0.3, 1.0)
-"""Where in RUNNING the stage "frames" lies; what comes before it shares the rest."""
+"""Where in the whole a state lies."""
 
 
 class Progress:
@@ -49,10 +48,10 @@ class Progress:
     >>> progress = Progress()
     >>> progress.hear(State.RUNNING, "frames", 5, 10)
     >>> progress.line, round(progress.share, 2)
-    ('frames 5/10', 0.66)
-    >>> progress.hear(State.RUNNING, "survey", 1, 10)
+    ('frames 5/10', 0.65)
+    >>> progress.hear(State.RUNNING, "read", 1, 10)
     >>> round(progress.share, 2)
-    0.66
+    0.65
     """
 
     def __init__(self) -> None:
@@ -64,8 +63,7 @@ class Progress:
         self.state = state
         part = min(1.0, done / total) if total > 0 else 0.0
         if state is State.RUNNING:
-            low, high = FRAMES if stage == "frames" else (0.0, FRAMES[0])
-            part = low + (high - low) * part
+            part = share_of_job(stage, done, total) or 0.0
         if state in SPAN:
             low, high = SPAN[state]
             self.share = max(self.share, low + (high - low) * part)

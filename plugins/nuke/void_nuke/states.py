@@ -16,6 +16,8 @@ import dataclasses
 import enum
 from typing import ClassVar, Optional
 
+from void_server.wire.stages import share_of_job
+
 
 class State(enum.Enum):
     IDLE = "no result"
@@ -101,8 +103,6 @@ class Progress:
     """
 
     SPAN: ClassVar = {State.SENDING: (0, 20), State.RUNNING: (20, 90), State.FETCHING: (90, 100)}
-    COMPUTING: ClassVar = {"frames": (0.3, 1.0)}
-    """Where in the computing a stage lies; the frames come last and take longest, what comes before shares the rest."""
 
     def __init__(self, parts: int = 1) -> None:
         self.parts = parts
@@ -115,8 +115,7 @@ class Progress:
         self.state = STAGES.get(stage, State.RUNNING)
         share = done / total if total > 0 else 0.0
         if self.state is State.RUNNING:
-            low, high = self.COMPUTING.get(stage, (0.0, 0.3))
-            share = low + (high - low) * share
+            share = share_of_job(stage, done, total) or 0.0
         if self.state in self.SPAN:
             low_percent, high_percent = self.SPAN[self.state]
             inside = low_percent + (high_percent - low_percent) * min(1.0, share)

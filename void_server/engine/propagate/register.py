@@ -299,7 +299,7 @@ def _mixed(picture: Array, other: Array, where: Mask) -> Array:
 
 
 def _bytes(code: Array) -> Bytes:
-    return np.clip(code * EIGHT_BIT, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(code * EIGHT_BIT, 0, 255), np.uint8)
 
 
 def lay(goal: Target, tries: Tries, added: Array) -> Laid:
