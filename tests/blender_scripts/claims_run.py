@@ -109,6 +109,20 @@ def claim_a_bug_in_the_thread_ends_the_run_and_keeps_an_accepted_job(desk):
     assert "plate clean v002" in desk.strips
 
 
+def claim_a_bug_between_two_ticks_ends_the_run_and_the_next_can_begin(desk):
+    _masked(desk)
+    strips = addon("result_strip")
+    whole = strips.insert
+    strips.insert = lambda *_: {}["a bug"]
+    try:
+        pressed = desk.press().to_end()
+    finally:
+        strips.insert = whole
+    assert pressed.removal.state.name == "FAILED" and not _running()
+    assert "KeyError: 'a bug'. This is a bug" in pressed.reports[-1][1], pressed.reports
+    desk.remove()
+
+
 def claim_one_undo_takes_the_strip_away_and_redo_brings_it_back(desk):
     _masked(desk)
     bpy.ops.ed.undo_push(message="before")

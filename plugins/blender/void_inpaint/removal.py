@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from .pictures import Stage, finish_matte, write_patch
 from .results import Record
 from .sources import Plan, Rendering
 from .states import OVER, Progress, State
-from .work import Work
+from .work import Work, bug
 
 running: dict[str, Removal] = {}
 """Runs of this session that are under way, by mark."""
@@ -138,6 +139,9 @@ class Removal:
             self._end(State.CANCELLED)
         except (VoidError, OSError, RuntimeError, ReferenceError, ValueError) as error:
             self._end(State.FAILED, str(error))
+        except Exception as error:  # noqa: BLE001 - else the strip would say "a run is under way" until Blender quits
+            traceback.print_exc()
+            self._end(State.FAILED, bug(error))
 
     def _prepare(self, plan: Plan) -> Iterator[bool]:
         files = {role: dict(found) for role, found in plan.files.items()}

@@ -69,7 +69,7 @@ class Work(threading.Thread):
             traceback.print_exc()
             # What broke is on this side: a job that was accepted goes on, and can be taken up.
             self.state = State.DETACHED if self.record.job else State.FAILED
-            self.error = f"{type(error).__name__}: {error}. This is a bug; please report it."
+            self.error = bug(error)
         finally:
             self.over.set()
 
@@ -153,6 +153,11 @@ def ask_hello(server: str, keys: str) -> str:
         hello = client.hello()
     engines, devices = ", ".join(hello.engines), ", ".join(hello.devices)
     return f"VOID {hello.server_version} answers: engines {engines}; devices {devices}"
+
+
+def bug(error: BaseException) -> str:
+    """What an artist is told of an error that nobody foresaw; the console has the rest."""
+    return f"{type(error).__name__}: {error}. This is a bug; please report it."
 
 
 def _line(error: Exception) -> str:
