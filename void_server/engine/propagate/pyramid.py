@@ -23,11 +23,11 @@ def spread(field: Array, weight: Array) -> Array:
     if field.ndim == 2:
         return _spread([field], weight)[0]
     # Channel by channel: NumPy is several times slower on pairs that lie side by side than on planes.
-    return np.asarray(cv2.merge(_spread(cv2.split(field), weight)), np.float32)
+    return np.asarray(cv2.merge(_spread(cv2.split(field), weight)), np.float32).reshape(field.shape)
 
 
 def _spread(planes: Sequence[Array], weight: Array) -> list[Array]:
-    """The same for planes [h, w] of one weight. In OpenCV's arithmetic, which works in place: a third of the time."""
+    """The same for planes [h, w] of one weight. OpenCV works in place, in two thirds of NumPy's time."""
     weight = np.asarray(weight, np.float32)
     values = [[np.asarray(cv2.multiply(plane, weight), np.float32) for plane in planes]]
     weights = [weight]
