@@ -17,9 +17,8 @@ from void_server.farm.dialects import UNTOLD, Dialect
 from void_server.farm.shot import FarmShot, setting_words
 from void_server.shot import check, shot_flags
 from void_server.wire.errors import EngineError, SettingsError
-from void_server.wire.report import Report
+from void_server.wire.report import SHARES, Report
 from void_server.wire.shot import FrameRange, ShotSettings
-from void_server.wire.stages import SHARES
 
 PLATE = ["/p/p.####.exr", "--matte=/m", "--out=/o"]
 

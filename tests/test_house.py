@@ -21,7 +21,7 @@ SHARED = {"wire.errors", "wire.shot", "wire.report"}
 ROOMS = {
     "wire": {"wire"},
     "daemon": {"wire", "daemon"},
-    "farm": {"farm", "wire.jobs", "wire.stages"} | SHARED,
+    "farm": {"farm", "wire.jobs"} | SHARED,
     "image": {"image"} | SHARED,
     "effects": {"effects"} | SHARED,
     "engine": {"engine"} | SHARED,

@@ -21,8 +21,7 @@ from void_server.wire.errors import (  # noqa: E402
     SettingsError,
     WeightsError,
 )
-from void_server.wire.report import Report  # noqa: E402
-from void_server.wire.stages import SHARES  # noqa: E402
+from void_server.wire.report import SHARES, Report  # noqa: E402
 
 
 @pytest.fixture(scope="session")

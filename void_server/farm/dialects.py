@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from void_server.wire.errors import VoidError
-from void_server.wire.stages import share_of_job
+from void_server.wire.report import share_of_job
 
 WORDS: Final = {
     "deadline": {"progress": "VOID_PROGRESS", "status": "VOID_STATUS", "warning": "VOID_WARNING", "fail": "VOID_ERROR"},
@@ -63,7 +63,7 @@ class Dialect:
         stage, done, total = str(event["stage"]), int(event["done"]), max(1, int(event["total"]))
         if stage in UNTOLD:
             return []
-        percent = round(100 * (share_of_job(stage, done, total) or 0.0), 1)
+        percent = round(100 * share_of_job(stage, done, total), 1)
         # A farm keeps every line for good: one a stage and one a percent say enough, and every finished frame.
         if stage == self._stage and percent < self._percent + 1 and stage not in ("frames", "shots"):
             return []

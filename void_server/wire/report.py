@@ -1,13 +1,14 @@
-"""How long work speaks while it runs, and how it hears that nobody wants it any more.
+"""How long work speaks while it runs, how much of it is done, and how it hears that nobody wants it any more.
 
 What comes in: two callables, one that takes events and one that says whether the work is cancelled. What goes out:
-events as plain maps. It does not know who listens: a progress bar, a worker's pipe, a farm's log.
+events as plain maps, and the share of a job that one of them means. It does not know who listens: a progress bar, a
+worker's pipe, a farm's log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from void_server.wire.errors import JobCancelledError
 
@@ -73,3 +74,39 @@ class Report:
         """Raise JobCancelledError if nobody wants the result any more. Long loops call this at least every second."""
         if self._cancelled():
             raise JobCancelledError("Cancelled.", "Frames finished before stay where they are.")
+
+
+SHARES: Final = {
+    "hash": (0, 1),
+    "mattes": (1, 2),
+    "read": (2, 8),
+    "weights": (8, 12),
+    "look": (8, 10),
+    "masks": (10, 12),
+    "camera": (12, 18),
+    "effects": (18, 28),
+    "plan": (28, 30),
+    "affected": (18, 30),
+    "void": (12, 55),
+    "noise": (55, 57),
+    "refine": (57, 95),
+    "frames": (30, 97),
+    "assemble": (2, 97),
+    "sheet": (97, 100),
+    "shots": (0, 100),
+}
+"""Which part of 0 to 100 each stage takes. Engine propagate's as measured: its frames cost most. Engine void's by the
+steps of its two passes (30 and 50); it draws all frames at once, and they are only written after."""
+
+
+def share_of_job(stage: str, done: int, total: int) -> float:
+    """The share [0, 1] of a job that is behind it, so that a node, a panel and a farm's monitor show the same percent.
+
+    0 where the stage is not known, as of another's engine. Stages may alternate, and engines leave some out: whoever
+    shows it keeps the largest.
+
+    >>> share_of_job("frames", 5, 10), share_of_job("sheet", 1, 1), share_of_job("tea", 1, 2)
+    (0.635, 1.0, 0.0)
+    """
+    low, high = SHARES.get(stage, (0, 0))
+    return (low + (high - low) * min(1.0, done / max(1, total))) / 100

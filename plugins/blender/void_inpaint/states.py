@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import enum
 
-from void_server.wire.stages import share_of_job
+from void_server.wire.report import share_of_job
 
 
 class State(enum.Enum):
@@ -63,7 +63,7 @@ class Progress:
         self.state = state
         part = min(1.0, done / total) if total > 0 else 0.0
         if state is State.RUNNING:
-            part = share_of_job(stage, done, total) or 0.0
+            part = share_of_job(stage, done, total)
         if state in SPAN:
             low, high = SPAN[state]
             self.share = max(self.share, low + (high - low) * part)

@@ -16,7 +16,7 @@ import dataclasses
 import enum
 from typing import ClassVar, Optional
 
-from void_server.wire.stages import share_of_job
+from void_server.wire.report import share_of_job
 
 
 class State(enum.Enum):
@@ -115,7 +115,7 @@ class Progress:
         self.state = STAGES.get(stage, State.RUNNING)
         share = done / total if total > 0 else 0.0
         if self.state is State.RUNNING:
-            share = share_of_job(stage, done, total) or 0.0
+            share = share_of_job(stage, done, total)
         if self.state in self.SPAN:
             low_percent, high_percent = self.SPAN[self.state]
             inside = low_percent + (high_percent - low_percent) * min(1.0, share)

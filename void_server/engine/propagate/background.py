@@ -222,10 +222,7 @@ class Background:
         both = valid & own_free
         if both.sum() < 400:
             return np.asarray(shown, np.float32), valid
-        grey = [np.clip(g[..., 1] * 220, 0, 255) for g in (own, shown)]
-        a = np.where(own_free, grey[0], grey[1]).astype(np.uint8)
-        b = np.where(both | ~own_free, grey[1], grey[0]).astype(np.uint8)
-        field = self._flow.between(a, b)
+        field = self._flow.between(own[..., 1], own_free, shown[..., 1], both)
         # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
         weight = both.astype(np.float32)
         side = max(9, round(size[0] / WIDE) | 1)

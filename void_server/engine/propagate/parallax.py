@@ -32,7 +32,7 @@ STEP_PX, FEWEST, MOST = 0.5, 5, 13
 WINDOW = 15
 """Donors are compared over so many pixels each way, as `register.settle` does (9 and 21 score within .02 dB)."""
 SPARSE = 2
-"""Every second pixel of a row and of a column is compared: half the time of all, within .1 dB, as every third is."""
+"""Every second pixel of a row and of a column is compared: half the time of all, within .1 dB of them."""
 BEYOND = 0.25
 """Share of the range of depths around the hole that is tried beyond it on either side."""
 TINY = np.float32(1e-6)

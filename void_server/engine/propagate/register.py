@@ -34,7 +34,6 @@ WORK_PIXELS = 150_000
 INNER_PX = 10
 """The ring that judges a continuation lies this close to the hole, in work pixels; motion is measured beyond it."""
 BARE = 128
-EIGHT_BIT = np.float32(220)
 CAP = np.float32(0.15)
 """Differences of code count no more than this: beyond, it is another thing, however bright."""
 DISTRUST = (1.0, 1.0, 1.0, 1.15, 1.0)
@@ -212,10 +211,7 @@ def attempt(goal: Target, donor: Donor, between: Matrix, flow: Flow) -> Tries | 
 
 def _models(goal: Target, first: Array, both: Mask, flow: Flow) -> list[tuple[Array, Array]]:
     """Continuations of the measured motion, each as (what is judged, what is used): affine, plane, flow."""
-    # Each picture lends the other what it lacks, so that flow sees no edge of a hole and reports no motion there.
-    a = _bytes(_mixed(first, goal.grey, goal.free))
-    b = _bytes(_mixed(first, goal.grey, goal.free & ~both))
-    field = flow.between(a, b)
+    field = flow.between(goal.grey, goal.free, first, both)
     sure = cv2.erode(both.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1) > 0
     outer = sure & ~goal.near
     if outer.sum() < 200:
@@ -278,28 +274,16 @@ def merits(goal: Target, all_tries: Sequence[Tries]) -> Array:
 
 def _closest(whole: Array, tries: Tries) -> Array:
     """The motion of one donor: at every pixel that of the model that comes closest to what was voted."""
-    motion, least = tries.flows[0], None
-    for flow, grey, error, distrust in zip(tries.flows, tries.greys, tries.errors, DISTRUST):
+    costs = []
+    for grey, error, distrust in zip(tries.greys, tries.errors, DISTRUST):
         apart = cv2.absdiff(grey, whole)
         _, capped = cv2.threshold(apart, float(CAP), 0, cv2.THRESH_TRUNC, apart)
-        cost = cv2.add(cv2.blur(capped, (15, 15)), float(np.float32(0.5 * error * distrust)))
-        if least is None:
-            motion, least = motion.copy(), cost
-        else:
-            cv2.copyTo(flow, cv2.compare(cost, least, cv2.CMP_LT), motion)
-            least = cv2.min(least, cost)
+        costs.append(cv2.add(cv2.blur(capped, (15, 15)), float(np.float32(0.5 * error * distrust))))
+    motion, least = tries.flows[0].copy(), costs[0]
+    for flow, cost in zip(tries.flows[1:], costs[1:]):
+        cv2.copyTo(flow, cv2.compare(cost, least, cv2.CMP_LT), motion)
+        least = cv2.min(least, cost)
     return np.asarray(cv2.blur(motion, (7, 7)), np.float32)
-
-
-def _mixed(picture: Array, other: Array, where: Mask) -> Array:
-    """`picture`, and `other` where `where` says so. OpenCV copies under a mask at several times NumPy's speed."""
-    out = picture.copy()
-    cv2.copyTo(other, where.view(np.uint8), out)
-    return out
-
-
-def _bytes(code: Array) -> Bytes:
-    return np.asarray(np.clip(code * EIGHT_BIT, 0, 255), np.uint8)
 
 
 def lay(goal: Target, tries: Tries, added: Array) -> Laid:
