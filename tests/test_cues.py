@@ -5,7 +5,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tests.fakes.effects import Believes, Seen, scene, sized
+from void_server.effects import cues, decide
 from void_server.effects.find import Affected, find_affected
+from void_server.effects.predictor import Belief
 from void_server.wire.report import Report
 
 Array = npt.NDArray[np.float32]
@@ -160,3 +162,38 @@ def test_a_thin_rim_does_not_lead_on_into_a_shadow_that_hardly_deviates() -> Non
     for found in _found(plates, mattes, behind, 0.0).values():
         assert (found.appearance[60:64, 30:60] > 0.5).mean() > 0.95
         assert found.appearance[60:64, 80:].max() == 0
+
+
+def test_before_a_camera_at_rest_a_shadow_on_rough_ground_stands_out_more_than_before_one_that_moves() -> None:
+    """Rough ground hides what an error of half a pixel explains; at rest there is hardly any."""
+    rng = np.random.default_rng(5)
+    grass = cv2.GaussianBlur(rng.normal(0, 1, (96, 160, 3)).astype(np.float32), (0, 0), 1.5)
+    behind = (0.3 * np.exp(4 * grass)).astype(np.float32)
+    matte, shade = (np.zeros(behind.shape[:2], np.float32) for _ in range(2))
+    matte[20:50, 60:90], shade[56:76, 55:110] = 1, 1
+    plate = np.where(matte[..., None] > 0, 0.9, behind * (1 - 0.3 * shade[..., None])).astype(np.float32)
+    everywhere = np.ones_like(matte)
+    share = {
+        at_rest: float(cues.look(plate, matte, behind, everywhere, 0.01, at_rest=at_rest).deviates[shade > 0].mean())
+        for at_rest in (True, False)
+    }
+    assert share[True] > 2 * share[False] > 0
+    alone = np.where(matte[..., None] > 0, 0.9, behind).astype(np.float32)
+    assert not cues.look(alone, matte, behind, everywhere, 0.01, at_rest=True).deviates[shade > 0].any()
+
+
+def test_before_a_camera_at_rest_the_network_is_not_believed_where_noise_could_explain_what_it_sees() -> None:
+    size = (48, 64)
+    matte, dark = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    matte[10:20, 10:20], dark[10:40, 24:60] = 1, 1
+    z = np.zeros(size, np.uint8)
+    z[10:40, 24:42], z[10:40, 42:60] = round(16 * 2.3), round(16 * 2.7)
+    look = cues.Look(z, np.zeros(size, np.uint8), dark, matte, (15.0, 15.0))
+    sure = np.full((24, 32), 0.9, np.float32)
+    belief = Belief(sure, sure * 0, np.zeros((12, 16), np.float32), np.zeros((2, 2, 3), np.float32))
+    nowhere, known = np.zeros(size, bool), np.ones(size, bool)
+    assert look.deviates[10:40, 24:60].all()
+    found, _ = decide.decide(look, nowhere, known, True, belief, [], decide.PHYSICS_SURE)
+    assert found[12:38, 44:58].min() == 1 and found[12:38, 26:38].max() == 0
+    found, _ = decide.decide(look, nowhere, ~known, True, belief, [], decide.PHYSICS_SURE)
+    assert found[12:38, 26:58].min() == 1, "without a background to speak against it"

@@ -22,8 +22,11 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
-MISALIGNED_PX = 0.45
-"""How far background and plate may lie apart: the slope of the picture times this counts as noise."""
+MISALIGNED_PX, AT_REST_PX = 0.45, 0.25
+"""How far background and plate may lie apart, before a camera that moves and one at rest: the slope of the picture
+times this counts as noise. A shadow pasted on a film of grass that rests overlaps by .49 with .45 and by .68 with .25.
+Less takes more of highway's own blur for an effect: 770:60 and 800:60 overlap by .98 and .95 with .45, .92 and .92 with
+.25 or .15."""
 RINGING, FIRM, RINGING_PX, HARSH = 0.06, 0.4, 7, 1.5
 """Around whatever deviates by much, codec, lens and motion leave a rim that deviates a little. Of the most that
 deviates so near (or HARSH, in logarithms of light, if that is less) a share of RINGING counts as noise, and only FIRM
@@ -63,6 +66,10 @@ class Look:
         """Where the plate differs from its background by more than noise explains, outside the matte."""
         return np.asarray(_weak(self.z.astype(np.float32) / 16, self.dark > 0) & (self.matte == 0), bool)
 
+    def apart(self, least: float) -> Mask:
+        """Where plate and background are apart by more than `least` noise units, at most 15."""
+        return self.z > 16 * least
+
 
 def _weak(z: npt.NDArray[np.floating], dark: Mask) -> Mask:
     """More deviation than noise explains; z: in noise units."""
@@ -85,8 +92,11 @@ def _most(picture: Array) -> Array:
     return np.asarray(np.maximum(np.maximum(red, green), blue), np.float32)
 
 
-def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float) -> Look:
-    """Measure one frame's deviation from its background. low: what `toe` gave for the shot."""
+def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float, *, at_rest: bool) -> Look:
+    """Measure one frame's deviation from its background.
+
+    low: what `toe` gave for the shot. at_rest: whether the camera rests, so that both pictures lie pixel on pixel.
+    """
     outside = matte <= 0.01
     seen = (coverage > 0.5) & outside
     there = cv2.GaussianBlur(_log(behind, low), (0, 0), 1.0)
@@ -99,7 +109,7 @@ def look(plate: Array, matte: Array, behind: Array, coverage: Array, low: float)
     level = np.median(flat, axis=0) if len(flat) > 200 else np.zeros(3, np.float32)
     difference = difference - level
     spread = 1.4826 * np.median(np.abs(flat - level)) if len(flat) > 200 else 0.03
-    noise = np.sqrt(max(float(spread), 0.012) ** 2 + (MISALIGNED_PX * slope) ** 2)
+    noise = np.sqrt(max(float(spread), 0.012) ** 2 + ((AT_REST_PX if at_rest else MISALIGNED_PX) * slope) ** 2)
     apart = _most(np.abs(difference))
     near_by = cv2.dilate(np.minimum(apart, np.float32(HARSH)), np.ones((2 * RINGING_PX + 1,) * 2, np.uint8))
     firm = (apart > STRONG * noise) & (apart > FIRM * near_by) & seen

@@ -140,7 +140,7 @@ def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
 
 def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float, stays: bool) -> _Seen:
     return _Seen(
-        cues.look(plate, mask, behind.rgb, behind.coverage, low),
+        cues.look(plate, mask, behind.rgb, behind.coverage, low, at_rest=behind.at_rest),
         evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
         (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not (stays and behind.at_rest))),
         behind.at_rest,
