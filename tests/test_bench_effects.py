@@ -138,6 +138,20 @@ def test_a_paste_has_a_shadow_and_a_noeffect_has_none(clips):
     assert np.abs(darker[away]).max() < 0.05
 
 
+def test_a_camera_at_rest_sees_one_frame_with_grain_that_does_not_repeat(clips):
+    deep = bench_cases.load(clips, "rest:yard:dog:3:1:0.5,10,10,2")
+    assert deep.truth is not None and deep.valid.all(), "the clip's own mover is scenery here"
+    assert np.array_equal(deep.truth[0], deep.truth[2])
+    away = ~(deep.matte | deep.effect).any(0) & ~bench_cases.grown(deep.matte[0], 30)
+    grain = (bench_cases.shown(deep.plate) - bench_cases.shown(deep.truth))[:, away]
+    assert abs(grain.mean()) < 0.001 and grain.std() == pytest.approx(bench_cases.GRAIN, rel=0.05)
+    assert abs(np.corrcoef(grain[0].ravel(), grain[1].ravel())[0, 1]) < 0.05
+    faint = bench_cases.load(clips, "rest:yard:dog:3:0.3:0.5,10,10,2")
+    left = [(each.plate / each.truth)[faint.effect].mean() for each in (deep, faint)]
+    assert left[0] < left[1] < 0.95
+    assert (faint.effect <= deep.effect).all() and faint.effect.any()
+
+
 def test_the_same_name_gives_the_same_arrays(clips):
     first, second = (bench_cases.load(clips, "paste:yard:dog:3:0.5,10,10,2@jitter") for _ in range(2))
     for name in ("plate", "matte", "effect", "valid", "given"):
@@ -151,6 +165,7 @@ def test_the_same_name_gives_the_same_arrays(clips):
         ("highway:seven:60", "seven"),
         ("highway:7", "can't be built"),
         ("paste:yard:cat:3", "cat"),
+        ("rest:yard:dog:3", "can't be built"),
         ("quadmask:BigBen", "no quadmask"),
         ("teapot:1", "'teapot' is of no known kind"),
         ("highway:7:2@smudge", "@smudge"),

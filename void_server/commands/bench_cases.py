@@ -6,6 +6,8 @@ Forms
     highway:FIRST:COUNT                         camera at rest, real cars, labelled shadows; truth: the long median
     paste:CLIP:OBJECT:COUNT[:SCALE,X,Y,VX]      moving camera, a cut-out and a soft shadow laid over it; truth: the clip
     noeffect:CLIP:OBJECT:COUNT[:SCALE,X,Y,VX]   the same without shadow: what the clip's own mover does is not its doing
+    rest:CLIP:OBJECT:COUNT:DEPTH[:SCALE,X,Y,VX] the same with a shadow of DEPTH (1 leaves a third of the light), on one
+                                                frame of the clip and fresh grain: the camera rests; truth: that frame
     quadmask:NAME                               a published sample of VOID and its affected region; no truth
     own:CLIP:COUNT                              the clip's own object; neither truth nor effect is known
     hidden:CLIP:COUNT                           a patch of the clip's ground, hidden on every frame; truth: the clip
@@ -38,6 +40,8 @@ Picture = npt.NDArray[np.uint8]
 
 DEFAULT_PASTE = (0.45, 40.0, 230.0, 5.0)
 SHADE = np.array([1.0, 1.1, 1.25], np.float32)
+GRAIN, GRAIN_SEED = 2.5 / 255, 11
+"""Deviation of the grain on a frame that is repeated, in sRGB code: what is left of it must not repeat."""
 HIDDEN_EVERY, GREY = 6, np.float32(0.18)
 WIDEST_PX = 960
 """Published samples come up to 3840 wide; their regions are cells of an eighth of the height."""
@@ -109,9 +113,11 @@ def load(data: Path, name: str) -> Case:
 def _build(data: Path, kind: str, words: Sequence[str]) -> Case:
     if kind == "highway":
         return _highway(data / "highway", int(words[0]), int(words[1]))
-    if kind in ("paste", "noeffect"):
-        place = tuple(float(v) for v in words[3].split(",")) if len(words) > 3 else DEFAULT_PASTE
-        return _paste(data / "davis", words[0], words[1], int(words[2]), place, shadow=kind == "paste")
+    if kind in ("paste", "noeffect", "rest"):
+        depth, *put = words[3:] if kind == "rest" else ["1" if kind == "paste" else "0", *words[3:]]
+        place = tuple(float(v) for v in put[0].split(",")) if put else DEFAULT_PASTE
+        folder, count = data / "davis", int(words[2])
+        return _paste(folder, words[0], words[1], count, place, depth=float(depth), rests=kind == "rest")
     if kind == "quadmask":
         return _quadmask(data / "void" / words[0])
     if kind == "own":
@@ -121,7 +127,8 @@ def _build(data: Path, kind: str, words: Sequence[str]) -> Case:
     if kind in ("hidden", "painted", "shown"):
         return _ground(*_davis(data / "davis" / words[0], int(words[1])), kind)
     raise ValueError(
-        f"'{kind}' is of no known kind; there are highway, paste, noeffect, quadmask, own, hidden, painted and shown"
+        f"'{kind}' is of no known kind; there are highway, paste, noeffect, rest, quadmask, "
+        "own, hidden, painted and shown"
     )
 
 
@@ -170,8 +177,14 @@ def _davis(folder: Path, count: int) -> tuple[Array, Mask]:
     return np.stack([_light(_picture(n)) for n in names]), shape
 
 
-def _paste(root: Path, clip: str, cutout: str, count: int, place: tuple[float, ...], *, shadow: bool) -> Case:
+def _paste(
+    root: Path, clip: str, cutout: str, count: int, place: tuple[float, ...], *, depth: float, rests: bool = False
+) -> Case:
+    """depth: of the shadow, 0 for none, 1 for one that leaves a third of the light."""
     truth, own = _davis(root / clip, count)
+    if rests:
+        truth, own = np.broadcast_to(truth[len(truth) // 2], truth.shape), np.zeros_like(own)
+    dice = np.random.default_rng(GRAIN_SEED)
     source, shape = _davis(root / cutout, count)
     scale, x, y, speed = place
     size = (truth.shape[2], truth.shape[1])
@@ -181,19 +194,24 @@ def _paste(root: Path, clip: str, cutout: str, count: int, place: tuple[float, .
         alpha = cv2.GaussianBlur(cv2.warpAffine(shape[t].astype(np.float32), move, size), (0, 0), 0.8)
         rows = np.nonzero(alpha > 0.5)[0]
         shade = np.zeros_like(alpha)
-        if shadow and len(rows):
+        if depth and len(rows):
             foot = float(rows.max())
             # The object's own outline, squashed and sheared about its feet, is its shadow.
             fall = np.array([[1, -0.9, 0.9 * foot], [0, -0.35, 1.35 * foot]], np.float32)
-            shade = cv2.GaussianBlur(cv2.warpAffine(alpha, fall, size), (0, 0), 3)
-        shaded = truth[t] * (1 - shade[..., None] * (1 - 0.3 * SHADE))
+            shade = depth * cv2.GaussianBlur(cv2.warpAffine(alpha, fall, size), (0, 0), 3)
+        ground = _grainy(truth[t], dice) if rests else truth[t]
+        shaded = ground * (1 - shade[..., None] * (1 - 0.3 * SHADE))
         plate.append(shaded * (1 - alpha[..., None]) + cv2.warpAffine(source[t], move, size) * alpha[..., None])
         matte.append(alpha > 0.1)
         effect.append((shade > 0.1) & (alpha <= 0.1))
     n = len(plate)
     # With a shadow, what happens on the clip's own mover is left open; without one, marking it is the mistake to count.
-    valid = np.stack([~grown(o, 6) if shadow else np.ones_like(o) for o in own[:n]])
+    valid = np.stack([~grown(o, 6) if depth and not rests else np.ones_like(o) for o in own[:n]])
     return Case(np.stack(plate).astype(np.float32), np.stack(matte), np.stack(effect), valid, truth[:n])
+
+
+def _grainy(light: Array, dice: np.random.Generator) -> Array:
+    return linear(np.clip(shown(light) + dice.normal(0, GRAIN, light.shape), 0, 1).astype(np.float32))
 
 
 def _ground(light: Array, mover: Mask, kind: str) -> Case:

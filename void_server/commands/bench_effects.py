@@ -60,6 +60,16 @@ UNAFFECTED = (
     "cows:goat:36",
     "goat:cows:36:0.45,-40,230,3",
 )
+RESTS = [
+    f"{pair}:36:{depth}:{place}"
+    for depth in ("1", "0.3")
+    for pair, place in (
+        ("cows:goat", "0.4,60,200,6"),
+        ("car-shadow:goat", "0.4,60,200,6"),
+        ("soapbox:cows", "0.4,20,200,6"),
+        ("car-shadow:camel", "0.5,100,100,3"),
+    )
+]
 SPOILED = (
     "highway:770:60",
     "highway:800:60",
@@ -70,6 +80,7 @@ SPOILED = (
 CASES = (
     *HIGHWAY,
     *(f"paste:{case}" for case in PASTES),
+    *(f"rest:{case}" for case in RESTS),
     "quadmask:BigBen",
     "quadmask:moving_ball",
     *(f"noeffect:{case}" for case in UNAFFECTED),

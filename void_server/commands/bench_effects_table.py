@@ -51,7 +51,8 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Mean and worst of each kind, with the figure that is asked of it."""
     whole = [row for row in rows if not row["way"]]
     kinds = {
-        kind: [row for row in whole if row["kind"] == kind] for kind in ("highway", "paste", "quadmask", "noeffect")
+        kind: [row for row in whole if row["kind"] == kind]
+        for kind in ("highway", "paste", "rest", "quadmask", "noeffect")
     }
     shaded = [row for row in kinds["highway"] if row["true_share"] >= NEXT_TO_NONE]
     unshaded = [row for row in kinds["highway"] if row["true_share"] < NEXT_TO_NONE]
@@ -61,6 +62,7 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
         _line("highway: dB lost, found against given", kinds["highway"], _lost, max, "each <= 2"),
         _line("paste: IoU", kinds["paste"], _of("iou"), min, "mean >= .65, worst >= .35"),
         _line("paste: effect dB above doing nothing", kinds["paste"], _gained, min, "mean >= 6"),
+        _line("rest: IoU", kinds["rest"], _of("iou"), min, "-"),
         _line("quadmask: cell IoU", kinds["quadmask"], _of("cell_iou"), min, "mean >= .35"),
         _line("noeffect: false %", kinds["noeffect"], _false, max, "each <= .5"),
     ]
