@@ -60,7 +60,7 @@ UNAFFECTED = (
     "cows:goat:36",
     "goat:cows:36:0.45,-40,230,3",
 )
-RESTS = [
+RESTS = tuple(
     f"{pair}:36:{depth}:{place}"
     for depth in ("1", "0.3")
     for pair, place in (
@@ -69,7 +69,7 @@ RESTS = [
         ("soapbox:cows", "0.4,20,200,6"),
         ("car-shadow:camel", "0.5,100,100,3"),
     )
-]
+)
 SPOILED = (
     "highway:770:60",
     "highway:800:60",
