@@ -182,9 +182,11 @@ def _paste(
 ) -> Case:
     """depth: of the shadow, 0 for none, 1 for one that leaves a third of the light."""
     truth, own = _davis(root / clip, count)
+    ground = truth
     if rests:
         truth, own = np.broadcast_to(truth[len(truth) // 2], truth.shape), np.zeros_like(own)
-    dice = np.random.default_rng(GRAIN_SEED)
+        dice = np.random.default_rng(GRAIN_SEED)
+        ground = np.stack([_grainy(frame, dice) for frame in truth])
     source, shape = _davis(root / cutout, count)
     scale, x, y, speed = place
     size = (truth.shape[2], truth.shape[1])
@@ -199,14 +201,13 @@ def _paste(
             # The object's own outline, squashed and sheared about its feet, is its shadow.
             fall = np.array([[1, -0.9, 0.9 * foot], [0, -0.35, 1.35 * foot]], np.float32)
             shade = depth * cv2.GaussianBlur(cv2.warpAffine(alpha, fall, size), (0, 0), 3)
-        ground = _grainy(truth[t], dice) if rests else truth[t]
-        shaded = ground * (1 - shade[..., None] * (1 - 0.3 * SHADE))
+        shaded = ground[t] * (1 - shade[..., None] * (1 - 0.3 * SHADE))
         plate.append(shaded * (1 - alpha[..., None]) + cv2.warpAffine(source[t], move, size) * alpha[..., None])
         matte.append(alpha > 0.1)
         effect.append((shade > 0.1) & (alpha <= 0.1))
     n = len(plate)
     # With a shadow, what happens on the clip's own mover is left open; without one, marking it is the mistake to count.
-    valid = np.stack([~grown(o, 6) if depth and not rests else np.ones_like(o) for o in own[:n]])
+    valid = np.stack([~grown(o, 6) if depth else np.ones_like(o) for o in own[:n]])
     return Case(np.stack(plate).astype(np.float32), np.stack(matte), np.stack(effect), valid, truth[:n])
 
 

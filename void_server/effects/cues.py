@@ -25,8 +25,8 @@ Bytes = npt.NDArray[np.uint8]
 MISALIGNED_PX, AT_REST_PX = 0.45, 0.25
 """How far background and plate may lie apart, before a camera that moves and one at rest: the slope of the picture
 times this counts as noise. Eight shadows pasted before one at rest (`bench effects --case rest`) overlap by .56 on
-average with .45 and by .60 with .25. Less takes more of highway's own blur for an effect: 770:60 and 800:60 overlap by
-.98 and .95 with .45, by .92 and .92 with .25 or .15."""
+average with .45, and by .60 with .25 and what `decide.APART` asks. Less takes more of highway's own blur for an effect:
+770:60 and 800:60 overlap by .98 and .95 with .45, by .92 and .92 with .25, by .92 and .91 with .15."""
 RINGING, FIRM, RINGING_PX, HARSH = 0.06, 0.4, 7, 1.5
 """Around whatever deviates by much, codec, lens and motion leave a rim that deviates a little. Of the most that
 deviates so near (or HARSH, in logarithms of light, if that is less) a share of RINGING counts as noise, and only FIRM

@@ -36,7 +36,7 @@ worse than too much (moving_ball's cells: .48 with .45 in both looks)."""
 APART = 2.5
 """Before a camera at rest the network is believed where the plate deviates by so many noise units. From 2 on, where a
 shadow's cues begin, a tree's shadow that moves is marked beside a car's that a tight matte lets reach it (highway:770
-shrunk by 6 % loses .084 of its overlap, with 2.5 .068); from 3 on too little is left of a shadow on grass (with
+shrunk by 6 % loses .084 of its overlap, with 2.5 .068); from 3 on too little is left of a shadow on churned earth (with
 AT_REST_PX at .15: .67 instead of .77)."""
 DEVIATES, MOVES = 0.03, 0.2
 """With a moving camera, at least the share DEVIATES of a region's known pixels deviates from the background, or it is
