@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from void_server.image import exr
-from void_server.image.exr_chunks import find_layout, locate, read_table
-from void_server.image.exr_container import open_source, read_container
-from void_server.image.exr_splice import decode_blocks
+from void_server.image.exr.chunks import find_layout, locate, read_table
+from void_server.image.exr.container import open_source, read_container
+from void_server.image.exr.splice import decode_blocks
 from void_server.wire.errors import MatteError, PlateError
 
 

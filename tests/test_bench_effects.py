@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from void_server import pipeline
-from void_server.commands import bench, bench_cases, bench_effects, bench_effects_table, bench_files, bench_mattes
-from void_server.commands.bench_cases import Case
-from void_server.commands.score_region import cell_iou, overlap
+from void_server.bench import cases as bench_cases
+from void_server.bench import effects as bench_effects
+from void_server.bench import effects_table as bench_effects_table
+from void_server.bench import files as bench_files
+from void_server.bench import mattes as bench_mattes
+from void_server.bench import run as bench
+from void_server.bench.cases import Case
+from void_server.bench.score_region import cell_iou, overlap
 from void_server.image import exr
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
@@ -201,7 +206,7 @@ def test_a_row_holds_what_the_tool_wrote(clips, tmp_path, monkeypatch):
             exr.write_aov(out / f"affected.{frame}.exr", exr.read_plate_header(path), channels)
         return {"coverage": 0.75}
 
-    monkeypatch.setattr(pipeline, "make_clean_plate", finds)
+    monkeypatch.setattr(pipeline, "deliver", finds)
     fields, text = bench.run(
         "effects", clips, ["highway:7:2", "highway:7:2@late"], Report(), keep_work=tmp_path / "kept"
     )

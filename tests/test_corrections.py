@@ -241,7 +241,7 @@ def test_a_preview_never_writes_over_what_was_painted(shot, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory):
     data = tmp_path_factory.mktemp("daemon")
-    with LiveDaemon(data / "data", pipeline="void_server.pipeline:make_clean_plate") as daemon:
+    with LiveDaemon(data / "data", pipeline="void_server.pipeline:deliver") as daemon:
         yield daemon
 
 

@@ -18,7 +18,7 @@ from void_server.wire.shot import ShotFiles, ShotSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = Path(os.environ.get("VOID_PLATES", ROOT.parent / "shared/plates")) / "exr-images"
-REAL = "void_server.pipeline:make_clean_plate"
+REAL = "void_server.pipeline:deliver"
 SETTINGS = ShotSettings(engine="propagate", physics_prior=False, colorspace="lin_rec709")
 
 pytestmark = pytest.mark.skipif(not IMAGES.is_dir(), reason="needs the ASWF test images (set VOID_PLATES)")

@@ -12,7 +12,8 @@ import pytest
 
 from tests import exr_files
 from tests.exr_files import RGB, part, patch, read_bits, write
-from void_server.image import exr, exr_codec
+from void_server.image import exr
+from void_server.image.exr import codec as exr_codec
 from void_server.wire.errors import MatteError, PlateError
 from void_server.wire.shot import Window
 
@@ -263,7 +264,7 @@ def test_rows_outside_the_window_are_not_even_unpacked(tmp_path: Path) -> None:
 
 
 def test_large_parts_stream_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("void_server.image.exr_splice.BATCH_BYTES", 40_000)
+    monkeypatch.setattr("void_server.image.exr.splice.BATCH_BYTES", 40_000)
     for codec, tile in ((3, None), (8, None), (4, (16, 16))):
         clean_of(write(tmp_path / "plate.exr", part(WINDOW, MIXED, compression=codec, tile=tile)))
 

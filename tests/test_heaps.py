@@ -11,7 +11,7 @@ import pytest
 COUNTED = """
 import ctypes, sys, tempfile, threading
 if "share" in sys.argv:
-    from void_server.shot.heaps import share_heaps
+    from void_server.process import share_heaps
     share_heaps()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p

@@ -6,7 +6,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.fakes.shots import MemoryShot
-from void_server.engine import Behind, Fill
+from void_server import background
+from void_server.background import BackgroundEstimate
+from void_server.engine import Fill
 from void_server.engine.propagate import Propagate
 from void_server.wire.errors import JobCancelledError, SettingsError
 from void_server.wire.report import Report
@@ -57,10 +59,8 @@ def _error(shot: MemoryShot, fills: dict[int, Fill], truth: Array) -> float:
     return float(np.median(np.concatenate(errors)))
 
 
-def _behind(plate: Array, matte: Array, frame: int) -> Behind:
-    found = Propagate().background(MemoryShot(plate, matte), frame, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
-    assert found is not None
-    return found
+def _behind(plate: Array, matte: Array, frame: int) -> BackgroundEstimate:
+    return background.of(MemoryShot(plate, matte), Report()).estimate(frame, Window(0, 0, WIDTH, HEIGHT), 1.0)
 
 
 def _around(matte: Array, pixels: int) -> npt.NDArray[np.bool_]:
@@ -202,9 +202,7 @@ def test_gaps_in_frames_and_frames_without_a_matte_are_no_obstacle() -> None:
 
 def test_background_is_recovered_around_the_hole_too_and_without_the_object() -> None:
     plate, matte, truth = _clip()
-    shot = MemoryShot(plate, matte)
-    found = Propagate().background(shot, 1006, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
-    assert found is not None
+    found = _behind(plate, matte, 1006)
     rgb, seen = found.rgb, found.coverage > 0.5
     assert not found.at_rest
     assert (found.clear <= found.coverage).all()
@@ -218,12 +216,11 @@ def test_background_follows_when_what_is_affected_changes() -> None:
     plate, matte, truth = _clip(pan=0)
     dark = np.roll(matte, 30, axis=1)
     plate = np.where(dark[..., None] > 0, plate * 0.3, plate).astype(np.float32)
-    shot, engine, whole = MemoryShot(plate, matte), Propagate(), Window(0, 0, WIDTH, HEIGHT)
-    engine.background(shot, 1001, whole, 1.0, Report())
-    marked = MemoryShot(plate, matte, affected=dark)
-    shot._affected, shot._change = marked._affected, marked._change
-    again = engine.background(shot, 1001, whole, 1.0, Report())
-    assert again is not None
+    first = MemoryShot(plate, matte)
+    background.of(first, Report()).estimate(1001, Window(0, 0, WIDTH, HEIGHT), 1.0)
+    second = MemoryShot(plate, matte, affected=dark)
+    second.plates_key = first.plates_key
+    again = background.of(second, Report()).estimate(1001, Window(0, 0, WIDTH, HEIGHT), 1.0)
     assert again.at_rest
     assert np.abs(again.rgb - truth[0])[again.coverage > 0].max() < 1e-3
 
@@ -271,7 +268,7 @@ def test_what_is_marked_as_affected_on_every_frame_still_has_a_background_to_spe
     for t in range(len(matte)):
         strip[t, 76:84, 60 - round(pan * t) + 33 : 90 - round(pan * t) + 33] = 1
     shot = MemoryShot(plate, matte, affected=strip)
-    found = Propagate().background(shot, 1006, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
+    found = background.of(shot, Report()).estimate(1006, Window(0, 0, WIDTH, HEIGHT), 1.0)
     inside = cv2.erode(strip[5], np.ones((3, 3), np.uint8)) > 0
     assert found.coverage[inside].mean() > 0.95
     assert found.clear[inside].max() == 0, "it may hold the object's shadow"
@@ -283,7 +280,7 @@ def test_a_real_shadow_is_not_brought_back_where_other_frames_show_the_place_wit
     shadow = np.roll(matte, 24, axis=1) * (matte == 0)
     plate = np.where(shadow[..., None] > 0, plate * 0.4, plate).astype(np.float32)
     shot = MemoryShot(plate, matte, affected=shadow)
-    found = Propagate().background(shot, 1012, Window(0, 0, WIDTH, HEIGHT), 1.0, Report())
+    found = background.of(shot, Report()).estimate(1012, Window(0, 0, WIDTH, HEIGHT), 1.0)
     assert np.abs(found.rgb - truth[12])[shadow[11] > 0].max() < 1e-2
 
 

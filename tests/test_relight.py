@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.engine.propagate import relight
+from void_server.background import relight
 
 Array = npt.NDArray[np.float32]
 SIZE = 96

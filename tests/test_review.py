@@ -15,9 +15,10 @@ import pytest
 
 from tests import tiny_shot
 from tests.fakes.effects import Believes
+from void_server import preview
 from void_server.effects import predictor
 from void_server.image import movie, overlay, sheet
-from void_server.shot import check, preview
+from void_server.shot import check
 from void_server.wire.errors import JobCancelledError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotSettings

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from void_server.engine.propagate import sharpness
+from void_server.background import sharpness
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from void_server.engine.propagate.pyramid import spread
-from void_server.engine.propagate.voting import weighted_median
+from void_server.background.registration.pyramid import spread
+from void_server.background.registration.voting import weighted_median
 
 
 @pytest.mark.parametrize("shape", [(37, 53), (37, 53, 1), (37, 53, 2), (41, 30, 5), (3, 1, 2)])

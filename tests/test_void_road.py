@@ -102,7 +102,7 @@ def test_the_command_line_runs_it_and_refuses_missing_weights_with_a_remedy(shot
 def test_a_daemon_runs_it_and_its_frames_come_back(shot, weights, tmp_path):
     files = check.find_files(shot.plate, shot.matte)
     with (
-        LiveDaemon(tmp_path / "data", pipeline="void_server.pipeline:make_clean_plate") as daemon,
+        LiveDaemon(tmp_path / "data", pipeline="void_server.pipeline:deliver") as daemon,
         daemon.client() as client,
     ):
         job = client.submit(files, settings(weights)).job

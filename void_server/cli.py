@@ -18,9 +18,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import farm_commands, install
+from void_server.commands import farm_commands, install, shot_flags
 from void_server.commands.console import LOG_FORMATS, Console, log_format
-from void_server.shot import shot_flags
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
 
@@ -215,7 +214,7 @@ def _done(out: Path, manifest: dict[str, Any]) -> str:
 
 
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.shot import preview
+    from void_server import preview
 
     manifest = preview.write_affected(
         shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
@@ -326,7 +325,7 @@ def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[]
 
 
 def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.commands import bench
+    from void_server.bench import run as bench
 
     report = Report(console.on_event, cancelled)
     fields, text = bench.run(args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work)

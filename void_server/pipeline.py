@@ -22,17 +22,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from void_server import background, preview
 from void_server import engine as engines
+from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain, sequence
-from void_server.shot import preview
-from void_server.shot.affected import find_affected
-from void_server.shot.check import check_output, check_shot
-from void_server.shot.heaps import share_heaps
-from void_server.shot.manifest import close_result, warn
-from void_server.shot.result import ResultFolder, fingerprint, hash_inputs
-from void_server.shot.shot_on_disk import ShotOnDisk
+from void_server.plan import Plan, open_job
+from void_server.process import share_heaps
+from void_server.result.folder import ResultFolder
+from void_server.result.manifest import close_result, warn
+from void_server.shot.marked import MarkedShot
 from void_server.shot.solid import whole_frames
+from void_server.shot.surveyed import SurveyedShot, survey
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
@@ -46,90 +47,94 @@ FADE_FRAMES = 4
 """Frames over which a re-made range is cross-faded into the frames that stay beside it."""
 
 
+def deliver(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+    """What a job's settings ask for: a clean plate, or a look at what is affected. Returns the manifest."""
+    make = preview.write_affected if settings.deliver == "affected" else make_clean_plate
+    return make(files, settings, out, report)
+
+
 def make_clean_plate(
     files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, part_of_shot: bool = False
 ) -> dict[str, Any]:
     """Remove the object from one shot. Blocks for minutes to hours; returns the manifest.
 
     Takes up an interrupted run where it stopped. A frame's samples outside `change` are the plate's, bit for bit.
-    With `deliver="affected"` it removes nothing and writes `affected.####.exr` instead (see `preview`).
     part_of_shot: an empty matte is no mistake then; such frames are the plate's own.
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
-    share_heaps()
-    if settings.deliver == "affected":
-        return preview.write_affected(files, settings, out, report)
-    started = time.monotonic()
-    warnings: list[tuple[str, str]] = []
+    return carry_out(open_job(files, settings, out, report), report, part_of_shot=part_of_shot)
 
-    # 1) All headers first: everything that is wrong with the shot is said in one message, before any work.
-    checked = check_shot(files, settings)
-    check_output(out, files)
+
+def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict[str, Any]:
+    """The same, for a job that is opened already: its headers are read, its inputs hashed, its folder is there."""
+    share_heaps()
+    warnings: list[tuple[str, str]] = []
+    checked, settings, result = plan.checked, plan.checked.settings, plan.result
     warn(report, warnings, *checked.warnings)
 
-    # 2) Which engine, and what is already done.
-    name, reason = engines.choose(settings.engine, settings.device)
-    report.note(f"Engine: {name} ({reason}).")
-    hashes = hash_inputs(checked, report)
-    result = ResultFolder(out, fingerprint(checked, hashes, name))
-    finished = result.finished(checked.wanted)
-    if len(finished) < len(checked.wanted):
-        if finished:
-            report.note(f"Frames {sequence.spoken(finished)} are finished already and stay as they are.")
+    # 1) Which engine, and what is already done.
+    report.note(f"Engine: {plan.engine} ({plan.reason}).")
+    colour = None
+    if plan.to_make:
+        if plan.finished:
+            report.note(f"Frames {sequence.spoken(plan.finished)} are finished already and stay as they are.")
         result.open_again()
-        engine = engines.load(name, settings.device)
-        with ShotOnDisk(checked, engine.needs.colour) as shot:
-            # 3) Read the shot once, and find what the object did to the scene.
-            if not (part_of_shot and shot.nothing_marked):
-                shot.survey(report)
-                warn(report, warnings, *_odd_samples(shot), *whole_frames(shot))
-                if settings.physics_prior and not files.affected:
-                    with shot.uncorrected():
-                        warn(report, warnings, *find_affected(shot, engine, report, physics=engine.needs.physics))
+        engine = engines.load(plan.engine, settings.device)
+        # 2) Read the shot once.
+        with (
+            survey(checked, report, plates_key=plan.plates_key, empty_is_well=part_of_shot) as surveyed,
+            background.kept(),
+        ):
+            shot = surveyed.marked()
+            warn(report, warnings, *_odd_samples(surveyed), *whole_frames(shot))
+            # 3) Find what the object did to the scene.
+            if settings.physics_prior and not checked.files.affected and not shot.nothing_marked:
+                shot, told = find_affected(surveyed, report, physics=engine.needs.physics)
+                warn(report, warnings, *told)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
-            _fill_and_write(shot, engine, result, [f for f in checked.wanted if f not in finished], report)
-            colour = shot.engine_space.to_wire()
+            _fill_and_write(shot.ready(plan.to_make, engine.needs.colour), surveyed, engine, result, report)
+            colour = surveyed.engine_space.to_wire()
     else:
         report.note("Every frame is finished already, from the same inputs and settings; nothing is computed again.")
-        colour = None
 
     # 5) A sheet for people, then the manifest.
-    facts = {"engine": {"name": name, "reason": reason}, "engine_space": colour}
-    return close_result(checked, result, hashes, facts, warnings, started, report)
+    facts = {"engine": {"name": plan.engine, "reason": plan.reason}, "engine_space": colour}
+    return close_result(checked, result, plan.hashes, facts, warnings, plan.started, report)
 
 
-def _fill_and_write(shot: ShotOnDisk, engine: Engine, result: ResultFolder, frames: list[int], report: Report) -> None:
-    """Write every frame of `frames`, in order, as soon as the engine has filled it."""
-    shot.want(frames)
-    total, done = len(frames), 0
+def _fill_and_write(
+    shot: MarkedShot, surveyed: SurveyedShot, engine: Engine, result: ResultFolder, report: Report
+) -> None:
+    """Write every frame that is wanted, in order, as soon as the engine has filled it."""
+    total, done = len(shot.wanted), 0
     grain_model = _grain(shot)
     pending: collections.deque[tuple[int, Future[None]]] = collections.deque()
 
     def settle(most: int) -> None:
         nonlocal done
         while len(pending) > most:
-            frame, writing = pending.popleft()
+            frame, written = pending.popleft()
             with about(frame=frame):
-                writing.result()
+                written.result()
             done += 1
             report.frame_done(frame)
             report.progress("frames", done, total, frame)
 
-    with ThreadPoolExecutor(WRITERS) as writers, contextlib.closing(_fills(shot, engine, frames, report)) as fills:
+    with ThreadPoolExecutor(WRITERS) as writers, contextlib.closing(_fills(shot, engine, report)) as fills:
         begun = time.monotonic()
         for frame, fill in fills:
             spent, begun = time.monotonic() - begun, time.monotonic()
-            pending.append((frame, writers.submit(_write_frame, shot, engine, result, frame, fill, grain_model, spent)))
+            pending.append(
+                (frame, writers.submit(_write_frame, shot, surveyed, engine, result, frame, fill, grain_model, spent))
+            )
             settle(WRITERS)
         settle(0)
 
 
-def _fills(
-    shot: ShotOnDisk, engine: Engine, frames: list[int], report: Report
-) -> Generator[tuple[int, Fill | None], None, None]:
+def _fills(shot: MarkedShot, engine: Engine, report: Report) -> Generator[tuple[int, Fill | None], None, None]:
     """(frame, its fill) for every frame, ascending; None where there is nothing to do."""
     filled = iter(engine.fill(shot, report))
-    for frame in frames:
+    for frame in shot.wanted:
         report.check_cancelled()
         if shot.hole(frame) is None:
             yield frame, None
@@ -141,7 +146,7 @@ def _fills(
         yield frame, fill
 
 
-def _grain(shot: ShotOnDisk) -> grain.GrainModel | None:
+def _grain(shot: MarkedShot) -> grain.GrainModel | None:
     """The plate's grain, from pairs of neighbours spread over the whole shot, whichever frames are delivered."""
     neighbours = [(a, b) for a, b in itertools.pairwise(shot.frames) if b == a + 1 and shot.hole(a) is not None]
     picks = neighbours[:: max(1, len(neighbours) // GRAIN_PAIRS)][:GRAIN_PAIRS]
@@ -160,7 +165,8 @@ def _grain(shot: ShotOnDisk) -> grain.GrainModel | None:
 
 
 def _write_frame(
-    shot: ShotOnDisk,
+    shot: MarkedShot,
+    surveyed: SurveyedShot,
     engine: Engine,
     result: ResultFolder,
     frame: int,
@@ -184,7 +190,7 @@ def _write_frame(
             lacks = fit.resize_soft(fill.grainless, *size).astype(np.float32)
             made = grain.synthesise(grain_model, grain.brightness(rgb), frame, shot.seed)
             rgb = grain.laid_over(rgb, made, lacks)
-        rgb = composite.bounded(rgb, shot.floor, shot.peak)
+        rgb = composite.bounded(rgb, surveyed.floor, surveyed.peak)
         light = fit.place(rgb, fill.crop, hole).astype(np.float32)
         coverage = fit.place(fit.resize_soft(fill.coverage, *size), fill.crop, hole).astype(np.float32)
         confidence = fit.place(fit.resize_soft(fill.confidence, *size), fill.crop, hole).astype(np.float32)
@@ -216,7 +222,7 @@ def _write_frame(
     )
 
 
-def _faded(shot: ShotOnDisk, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:
+def _faded(shot: MarkedShot, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:
     """At the ends of a range re-made inside an older result, blend into the older frames that stay beside it."""
     wanted = shot.checked.wanted
     weight = 1.0
@@ -231,7 +237,7 @@ def _faded(shot: ShotOnDisk, result: ResultFolder, frame: int, hole: Window, lig
     return np.where(np.isfinite(was), was + (light - was) * weight, light).astype(np.float32)
 
 
-def _odd_samples(shot: ShotOnDisk) -> list[tuple[str, str]]:
+def _odd_samples(shot: SurveyedShot) -> list[tuple[str, str]]:
     """Name NaN and Inf in the plate: they stay outside the hole, and are no background inside it."""
     if not shot.not_finite:
         return []

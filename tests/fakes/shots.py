@@ -5,6 +5,7 @@ What comes in: arrays over time. What goes out: the `Shot` protocol of `void_ser
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,6 +54,8 @@ class MemoryShot:
         self.frames: Sequence[int] = list(frames) if frames is not None else list(range(1001, 1001 + len(plate)))
         self.wanted: Sequence[int] = list(wanted) if wanted is not None else list(self.frames)
         self.size: tuple[int, int] = (plate.shape[1], plate.shape[2])
+        self.plates_key = uuid.uuid4().hex
+        self.masks_key = uuid.uuid4().hex
         self.seed = seed
         self.prompt = ""
         self.options: Mapping[str, Any] = dict(options or {})

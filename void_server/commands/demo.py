@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from void_server.commands import demo_shot, score
+from void_server.bench import score
+from void_server.commands import demo_shot
 from void_server.image import exr
 from void_server.shot import check
 from void_server.wire.client import Client

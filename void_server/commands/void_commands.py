@@ -12,13 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from void_server.commands import shot_flags
 from void_server.commands.console import Console
+from void_server.effects.affected import marked_shot
 from void_server.effects.quadmask import AFFECTED, GRID_ROWS, KEEP, OBJECT, OVERLAP, quadmask
 from void_server.image import exr, fit
-from void_server.shot import shot_flags
-from void_server.shot.affected import marked_shot
+from void_server.result.folder import make_folder
 from void_server.shot.check import check_output, check_shot
-from void_server.shot.result import make_folder
 from void_server.wire.errors import WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings

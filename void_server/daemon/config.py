@@ -50,7 +50,7 @@ class DaemonConfig:
     """Age at which finished jobs and unused frames are dropped. Source: Flamenco's Shaman keeps 744 h."""
     receiving_s: float = 24 * 3600.0
     """Silence after which a job that was never sent whole fails."""
-    pipeline: str = "void_server.pipeline:make_clean_plate"
+    pipeline: str = "void_server.pipeline:deliver"
     """The callable that a worker runs, as module:function."""
 
     def __post_init__(self) -> None:

@@ -10,11 +10,11 @@ import collections
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from void_server.background import BackgroundEstimate
 from void_server.effects import cues, decide, evidence
 from void_server.effects.evidence import Evidence
 from void_server.effects.predictor import FRAMES, Belief, Predictor
@@ -31,21 +31,6 @@ THREADS = 2
 """Frames that are measured at a time."""
 LOOKED_AT = 8
 """Frames spread over the shot that its exposure is measured on."""
-
-
-class Behind(Protocol):
-    """What an engine recovered behind one frame; see `engine.Behind`."""
-
-    @property
-    def rgb(self) -> Array: ...
-    @property
-    def coverage(self) -> Array: ...
-    @property
-    def scatter(self) -> Array: ...
-    @property
-    def clear(self) -> Array: ...
-    @property
-    def at_rest(self) -> bool: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +57,7 @@ def find_affected(
     frames: Sequence[int],
     plate: Callable[[int], Array],
     matte: Callable[[int], Array],
-    background: Callable[[int], Behind | None],
+    background: Callable[[int], BackgroundEstimate | None],
     predictor: Predictor,
     report: Report,
     *,
@@ -138,7 +123,7 @@ def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
     return bool(np.logical_and.reduce(marked).sum() > STAYS * np.logical_or.reduce(marked).sum())
 
 
-def _see(plate: Array, mask: Array, behind: Behind, gain: float, low: float, stays: bool) -> _Seen:
+def _see(plate: Array, mask: Array, behind: BackgroundEstimate, gain: float, low: float, stays: bool) -> _Seen:
     return _Seen(
         cues.look(plate, mask, behind.rgb, behind.coverage, low, at_rest=behind.at_rest),
         evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ import numpy as np
 from void_server.engine import Array
 from void_server.farm import chunks
 from void_server.image import exr, matte
-from void_server.shot.check import CheckedShot, check_output, check_shot
-from void_server.shot.manifest import close_result
-from void_server.shot.result import Hashes, ResultFolder, fingerprint, hash_inputs, publish
+from void_server.plan import open_shot
+from void_server.result.folder import Hashes, ResultFolder, fingerprint, publish
+from void_server.result.manifest import close_result
+from void_server.shot.check import CheckedShot
 from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
@@ -50,10 +50,8 @@ def assemble(files: ShotFiles, settings: ShotSettings, out: Path, overlap: int, 
     Chunks are thrown away once the manifest is written. Raises JobError where a chunk is missing, unfinished, or made
     from other inputs or settings, RequestErrors like `pipeline.make_clean_plate`, OutputError, JobCancelledError.
     """
-    started = time.monotonic()
-    checked = check_shot(files, settings)
-    check_output(out, files)
-    hashes = hash_inputs(checked, report)
+    opened = open_shot(files, settings, out, report)
+    checked, hashes = opened.checked, opened.hashes
     shot = FrameRange(checked.wanted[0], checked.wanted[-1])
     already = _assembled_before(out, checked, hashes, overlap)
     if already is not None:
@@ -89,7 +87,7 @@ def assemble(files: ShotFiles, settings: ShotSettings, out: Path, overlap: int, 
             "of": fingerprint(checked, hashes, tiles[0].engine),
         },
     }
-    manifest = close_result(checked, result, hashes, facts, _warnings(checked, tiles, blended), started, report)
+    manifest = close_result(checked, result, hashes, facts, _warnings(checked, tiles, blended), opened.started, report)
     shutil.rmtree(out / chunks.FOLDER, ignore_errors=True)
     return manifest
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from void_server import pipeline
+from void_server.commands import shot_flags
 from void_server.farm import batch, chunks
 from void_server.farm import client as farm_client
 from void_server.farm.batch import Row
 from void_server.farm_worker import warm
 from void_server.farm_worker.assemble import chunk_settings
-from void_server.shot import shot_flags
 from void_server.wire.errors import JobCancelledError, JobError, SettingsError, VoidError
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings

@@ -27,11 +27,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from void_server import engine as engines
 from void_server import pipeline
 from void_server.farm_worker.assemble import facts_of, read_aovs
-from void_server.shot.check import CheckedShot, check_output, check_shot
-from void_server.shot.result import ResultFolder, fingerprint, hash_inputs, publish
+from void_server.plan import open_job
+from void_server.result.folder import ResultFolder, publish
+from void_server.shot.check import CheckedShot
 from void_server.wire.client import Client
 from void_server.wire.errors import InternalError, JobCancelledError, MatteError, UnreachableError, VoidError
 from void_server.wire.report import Event, Report
@@ -97,23 +97,18 @@ def make_clean_plate(
     address: str, files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, part_of_shot: bool = False
 ) -> dict[str, Any]:
     """The same as `pipeline.make_clean_plate`, computed by a session's daemon. Returns and raises the same."""
-    if settings.missing == "error":
+    plan = open_job(files, settings, out, report)
+    if settings.missing == "error" and plan.to_make:
         # Frames that are held or skipped hang on files outside the part; those few shots are made here.
-        checked = check_shot(files, settings)
-        check_output(out, files)
-        name, _ = engines.choose(settings.engine, settings.device)
-        result = ResultFolder(out, fingerprint(checked, hash_inputs(checked, report), name))
-        finished = result.finished(checked.wanted)
-        rest = [frame for frame in checked.wanted if frame not in finished]
-        if rest:
-            result.open_again()
-            try:
-                _compute(address, checked, rest, result, report)
-            except MatteError:
-                # An empty matte is a mistake in a shot, but not in a part of one: the pipeline knows which.
-                if not part_of_shot:
-                    raise
-    return pipeline.make_clean_plate(files, settings, out, report, part_of_shot=part_of_shot)
+        plan.result.open_again()
+        try:
+            _compute(address, plan.checked, plan.to_make, plan.result, report)
+        except MatteError:
+            # An empty matte is a mistake in a shot, but not in a part of one: the pipeline knows which.
+            if not part_of_shot:
+                raise
+        plan = plan.looked_again()
+    return pipeline.carry_out(plan, report, part_of_shot=part_of_shot)
 
 
 def _compute(address: str, checked: CheckedShot, rest: list[int], result: ResultFolder, report: Report) -> None:

@@ -7,7 +7,9 @@ plates their windows only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +27,45 @@ CACHE_BYTES = 128 << 20
 NOTHING: Held = (Window(0, 0, 0, 0), np.zeros((0, 0), np.float32))
 
 
-class Marks:
-    """Windows are on the canvas: [0, 0] is the canvas's top left corner, whatever the files' own coordinates."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What `effects` found, each matte cut to where it is not 0, as half floats."""
 
-    def __init__(self, checked: CheckedShot) -> None:
+    size: tuple[int, int]
+    """(height, width) of the reduced pictures it was found on."""
+    affected: Mapping[int, Held]
+    physics: Mapping[int, Held]
+
+    @classmethod
+    def collected(cls, found: Iterable[tuple[int, Soft, Soft]]) -> Found:
+        """From (frame, affected, physics), [h, w] in [0, 1], all of one size."""
+        affected: dict[int, Held] = {}
+        physics: dict[int, Held] = {}
+        size = (0, 0)
+        for frame, one, other in found:
+            size = (one.shape[0], one.shape[1])
+            window = Window(0, 0, size[1], size[0])
+            affected[frame], physics[frame] = cropped(one, window), cropped(other, window)
+        return cls(size, affected, physics)
+
+
+class Marks:
+    """Windows are on the canvas: [0, 0] is the canvas's top left corner, whatever the files' own coordinates.
+
+    found: takes the place of a painted `affected`; its physics is told to people and changes nothing by itself.
+    corrected: whether `affected` is shown with the artist's corrections, or as it was painted or found.
+    """
+
+    def __init__(self, checked: CheckedShot, found: Found | None = None, *, corrected: bool = True) -> None:
+        self.key = uuid.uuid4().hex
+        """No two sets of marks share it."""
+        self.found = found
         self._checked = checked
         self._canvas = checked.canvas
+        self._corrected = corrected
         self.whole = Window(0, 0, checked.canvas.width, checked.canvas.height)
         self._cache = FrameCache(CACHE_BYTES)
         self._holes: dict[int, Window | None] = {}
-        self._found: dict[str, dict[int, Held]] = {}
-        self._found_size = (0, 0)
-        self._corrected = True
 
     def on(self, role: str, frame: int, window: Window) -> Array:
         """One role's matte, or "change", on a window, float32 in [0, 1]."""
@@ -50,30 +79,10 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def take_found(self, found: Iterable[tuple[int, Soft, Soft]]) -> None:
-        """Use what `effects` found, (frame, affected, physics), [h, w] at one reduced size: affected in place of a
-        painted one; physics is not painted, and changes nothing by itself. What was found before stands until all has
-        come."""
-        taken: dict[str, dict[int, Held]] = {"affected": {}, "physics": {}}
-        size = self._found_size
-        for frame, affected, physics in found:
-            size = (affected.shape[0], affected.shape[1])
-            for role, soft in (("affected", affected), ("physics", physics)):
-                taken[role][frame] = _cropped(soft, Window(0, 0, size[1], size[0]))
-        self._found, self._found_size = taken, size
-        self._cache.clear()
-        self._holes.clear()
-
     def covers(self, role: str, frame: int) -> bool:
         """Whether one role's matte marks every pixel of the canvas."""
         box, marked = self._marked(role, frame)
         return box == self.whole and bool(marked.all())
-
-    def correct(self, corrected: bool) -> None:
-        """Whether `affected` is shown with the artist's corrections (as at first) or as it was painted or found."""
-        self._corrected = corrected
-        self._cache.clear()
-        self._holes.clear()
 
     def clear(self) -> None:
         self._cache.clear()
@@ -90,7 +99,7 @@ class Marks:
             elif role == "affected":
                 held = self._affected(frame)
             elif role == "physics":
-                held = self._without_denied(frame, *self._scaled_up("physics", frame))
+                held = self._without_denied(frame, *self._scaled_up(self.found.physics if self.found else {}, frame))
             else:
                 held = self._painted(role, frame)
             self._cache.put((role, frame), held)
@@ -102,19 +111,19 @@ class Marks:
             return NOTHING
         with about(frame=frame):
             pixels = matte.clean_up(exr.read_matte(header))
-        return _cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))
+        return cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))
 
     def _affected(self, frame: int) -> Held:
         """Painted, or found and scaled up, then corrected; without what lies under the matte, removed anyway."""
-        if "affected" in self._found:
-            box, marked = self._scaled_up("affected", frame)
+        if self.found is not None:
+            box, marked = self._scaled_up(self.found.affected, frame)
         else:
             box, marked = self._painted("affected", frame)
         if self._corrected:
             box, marked = self._with_corrections(frame, box, marked)
         if box.empty:
             return NOTHING
-        return _cropped(marked * (1 - self.on("matte", frame, box)), box)
+        return cropped(marked * (1 - self.on("matte", frame, box)), box)
 
     def _with_corrections(self, frame: int, box: Window, marked: Soft) -> Held:
         """max(affected, add) * (1 - sub): taking away wins where both are painted. A matte is out of its reach."""
@@ -131,19 +140,19 @@ class Marks:
             marked = marked * (1 - self.on("affected_sub", frame, box))
         return box, marked
 
-    def _scaled_up(self, role: str, frame: int) -> Held:
+    def _scaled_up(self, found: Mapping[int, Held], frame: int) -> Held:
         """What was found, at the canvas's size; only where it lies, since a full 4K matte takes time to make."""
-        box, small = self._found.get(role, {}).get(frame, NOTHING)
-        if box.empty:
+        box, small = found.get(frame, NOTHING)
+        if box.empty or self.found is None:
             return NOTHING
-        height, width = self._found_size
+        height, width = self.found.size
         down, across = self.whole.height / height, self.whole.width / width
         room = box.grow(1)
         near = Window(
             int(room.x0 * across), int(room.y0 * down), int(room.x1 * across) + 1, int(room.y1 * down) + 1
         ).intersect(self.whole)
         whole = np.asarray(fit.place(small, box, Window(0, 0, width, height)), np.float32)
-        return _cropped(fit.enlarge_soft(whole, self.whole, near), near)
+        return cropped(fit.enlarge_soft(whole, self.whole, near), near)
 
     def _change(self, frame: int) -> Held:
         settings = self._checked.settings
@@ -161,10 +170,10 @@ class Marks:
         )
         # What the plate's own data window does not hold can't be written, so it does not change.
         inside = self.data_window(frame).intersect(near)
-        return _cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
+        return cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
 
 
-def _cropped(mask: Soft, at: Window) -> Held:
+def cropped(mask: Soft, at: Window) -> Held:
     """A mask that covers window `at`, cut to where it is not 0."""
     box = matte.bounds(mask > 0)
     if box is None:

@@ -7,11 +7,11 @@ may be meant.
 from __future__ import annotations
 
 from void_server.image import sequence
-from void_server.shot.shot_on_disk import ShotOnDisk
+from void_server.shot.marked import MarkedShot
 from void_server.wire.shot import CORRECTIONS, flag_of, spoken_role
 
 
-def whole_frames(shot: ShotOnDisk) -> list[tuple[str, str]]:
+def whole_frames(shot: MarkedShot) -> list[tuple[str, str]]:
     """A warning for each role that marks everything on some frame to deliver."""
     found = []
     for role in ("matte", *CORRECTIONS):

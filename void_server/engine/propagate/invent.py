@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from void_server.background.registration.pyramid import spread
 from void_server.engine import Array
-from void_server.engine.propagate.pyramid import spread
 
 
 def smooth(code: Array, known: npt.NDArray[np.bool_]) -> Array:

@@ -6,22 +6,17 @@ What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The st
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-from void_server.engine import Behind, Colour, Fill, Needs, Shot
-from void_server.engine.propagate.background import Background
-from void_server.engine.propagate.camera import follow
+from void_server import background
+from void_server.background.reconstruct import LARGE_PIXELS
+from void_server.engine import Colour, Fill, Needs, Shot
 from void_server.engine.propagate.recovery import Recovery
-from void_server.engine.propagate.survey import Survey, survey
-from void_server.engine.propagate.views import LARGE_PIXELS
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
-from void_server.wire.shot import Window
 
 THREADS = 2
 """Frames that are filled at a time, unless their holes are large; OpenCV's own threads use further cores."""
@@ -36,9 +31,6 @@ class Propagate:
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, "", "cpu"):
             raise SettingsError(f"Engine 'propagate' can't use device '{device}'.", "Leave --device out, or give cpu.")
-        self._looked: tuple[weakref.ref[Shot], Survey] | None = None
-        self._background: Background | None = None
-        self._alone = threading.Lock()
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
         """See `Engine.fill`. Reads every frame once small, then once at plate resolution around the holes."""
@@ -49,11 +41,7 @@ class Propagate:
         work = [frame for frame in shot.wanted if shot.hole(frame) is not None]
         if not work:
             return
-        looked = self._look(shot, report)
-        looked.mask(shot, report)
-        self._background = None
-        camera = follow(looked, report)
-        recovery = Recovery(shot, looked, camera)
+        recovery = Recovery(background.of(shot, report))
         try:
             recovery.plan(work, report)
             recovery.collect(report)
@@ -62,24 +50,6 @@ class Propagate:
                 report.progress("fill", done + 1, len(work), fill.frame)
         finally:
             recovery.close()
-
-    def background(self, shot: Shot, frame: int, crop: Window, scale: float, report: Report) -> Behind:
-        """See `Engine.background`. Masks are looked at again once they changed: `effects` asks twice."""
-        index = list(shot.frames).index(frame)
-        with self._alone:
-            looked = self._look(shot, report)
-            if self._background is None or not looked.masks_hold(shot, index):
-                looked.mask(shot, report)
-                self._background = Background(shot, looked, follow(looked, report))
-            held = self._background
-        return held.on(frame, crop, scale)
-
-    def _look(self, shot: Shot, report: Report) -> Survey:
-        """The shot's small pictures: made once, kept while the same shot is worked on."""
-        if self._looked is None or self._looked[0]() is not shot:
-            self._looked = (weakref.ref(shot), survey(shot, report))
-            self._background = None
-        return self._looked[1]
 
 
 def _hands(shot: Shot, work: Sequence[int]) -> int:

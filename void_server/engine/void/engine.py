@@ -93,10 +93,6 @@ class VoidEngine:
             return Availability(False, "no CUDA device; VOID needs one to be of use")
         return Availability(True, f"weights in {folder}, {torch.cuda.get_device_name(device)}")
 
-    def background(self, shot: Shot, frame: int, crop: Window, report: Report, scale: float = 1.0) -> None:
-        """VOID recovers no background: it draws one, and only with the mask that effects would derive from it."""
-        return
-
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
         options = VoidOptions.parse(shot.options)
         holes = {frame: hole for frame in shot.frames if (hole := shot.hole(frame)) is not None}

@@ -1,0 +1,1 @@
+"""Lays one frame over another: motion, its continuation into a hole, depth, and how frames vote."""

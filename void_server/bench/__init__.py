@@ -1,0 +1,1 @@
+"""Everything that measures: on clips with known answers, on the wire."""

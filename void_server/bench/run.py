@@ -1,0 +1,42 @@
+"""What `void-server bench` runs: one of three measurements.
+
+What comes in: which one, a folder of test clips, names of cases (their forms stand in `bench_cases`). What goes out:
+fields for --json, and a table as text. It measures nothing itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from void_server.wire.errors import SettingsError
+from void_server.wire.report import Report
+
+
+def run(
+    what: str,
+    data: Path | None,
+    cases: Sequence[str] | None,
+    report: Report,
+    *,
+    removal: bool = False,
+    keep_work: Path | None = None,
+) -> tuple[dict[str, Any], str]:
+    """(fields for --json, text). Raises SettingsError for a missing folder or case."""
+    if what == "wire":
+        from void_server.bench.wire import measure_wire
+
+        with tempfile.TemporaryDirectory(prefix="void-bench-") as folder:
+            figures = measure_wire(Path(folder))
+        return figures, "\n".join(f"{name:32s} {value}" for name, value in figures.items())
+    if data is None or not data.is_dir():
+        raise SettingsError("The folder of test clips is not there.", "Give it with --data DIR.")
+    if what == "effects":
+        from void_server.bench import effects as bench_effects
+
+        return bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
+    from void_server.bench import propagate as bench_propagate
+
+    return bench_propagate.run(data, cases, report, keep_work=keep_work)

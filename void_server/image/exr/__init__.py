@@ -1,0 +1,26 @@
+"""EXR files: read plates and mattes, and write the plate's own file back with only the changed samples replaced.
+
+The functions are in `files`; the other modules are theirs alone.
+"""
+
+from void_server.image.exr.container import ChannelInfo
+from void_server.image.exr.files import (
+    ImageHeader,
+    read_matte,
+    read_matte_header,
+    read_plate_header,
+    read_rgb,
+    write_aov,
+    write_clean,
+)
+
+__all__ = [
+    "ChannelInfo",
+    "ImageHeader",
+    "read_matte",
+    "read_matte_header",
+    "read_plate_header",
+    "read_rgb",
+    "write_aov",
+    "write_clean",
+]

@@ -1,0 +1,99 @@
+"""Close a result: the sheet for people, then the manifest, last of all.
+
+What comes in: a checked shot, its result folder with the frames' notes, warnings, facts about the engine. What goes
+out: `sheet.png` and `manifest.json`. It makes no frames and changes none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import void_server
+from void_server.image import exr, sequence, sheet
+from void_server.result.folder import Hashes, ResultFolder
+from void_server.shot.check import CheckedShot
+from void_server.wire.report import Report
+
+COVERAGE_WARNING = 0.95
+"""A frame whose hole is recovered to less than this from real pixels is named in a warning."""
+
+
+def close_result(
+    checked: CheckedShot,
+    result: ResultFolder,
+    hashes: Hashes,
+    facts: dict[str, Any],
+    warnings: list[tuple[str, str]],
+    started: float,
+    report: Report,
+) -> dict[str, Any]:
+    """Write the sheet and, last of all, the manifest, which also holds `facts`; returns it.
+
+    Several processes may finish ranges of one shot in one folder: whoever writes looks again afterwards, so the last
+    one to finish leaves a manifest of all frames.
+    """
+    while True:
+        notes = result.all_finished()
+        told = list(warnings)
+        warn(report, told, *_coverage_warnings(notes))
+        if checked.settings.missing != "skip" or notes:
+            _write_sheet(checked, result, sorted(notes), report)
+        manifest = {
+            "version": void_server.__version__,
+            "settings": checked.settings.to_wire(),
+            "frames": {str(f): {k: v for k, v in notes[f].items() if k not in ("frame", "fingerprint")} for f in notes},
+            "coverage": _shot_coverage(notes),
+            "plate_space": dataclasses.asdict(checked.space),
+            **facts,
+            "inputs": {r: {str(f): {"file": n, "sha256": h} for f, (n, h) in hashes[r].items()} for r in hashes},
+            "warnings": [{"code": code, "message": message} for code, message in told],
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        result.close(manifest)
+        if result.all_finished().keys() == notes.keys():
+            return manifest
+
+
+def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], report: Report) -> None:
+    """Five frames side by side, for eyes: plate, affected, clean."""
+    rows: list[sheet.Row] = []
+    for frame in sheet.evenly(frames, 5):
+        report.progress("sheet", len(rows), 5, frame)
+        plate = checked.plates[frame]
+        clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)
+        aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in ("change", "affected")}
+        rows.append(sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean)))
+        rows[-1] = sheet.reduced(rows[-1])
+    sheet.write(result.sheet, rows, checked.space.chromaticities)
+
+
+def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:
+    """Coverage of the whole shot, every changed pixel counting alike; None where nothing changed."""
+    pairs = [(n["coverage"], n["changed"]) for n in notes.values() if n.get("coverage") is not None]
+    weight = sum(changed for _, changed in pairs)
+    return round(sum(c * w for c, w in pairs) / weight, 4) if weight else None
+
+
+def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Say which frames were partly invented, and how much of the hole."""
+    low = {
+        f: n["coverage"] for f, n in notes.items() if n.get("coverage") is not None and n["coverage"] < COVERAGE_WARNING
+    }
+    if not low:
+        return []
+    worst = min(low, key=lambda f: low[f])
+    whole = _shot_coverage(notes) or 0.0
+    message = (
+        f"{1 - whole:.0%} of what was filled was never visible in any frame and is invented: frames "
+        f"{sequence.spoken(low)}, most on {worst} ({1 - low[worst]:.0%}). See `coverage` in the AOVs; a painted "
+        f"--reference frame, or engine void, can do better."
+    )
+    return [("invented", message)]
+
+
+def warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:
+    for code, message in warnings:
+        kept.append((code, message))
+        report.warn(code, message)
