@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from void_server.background.estimate import BackgroundEstimate, Estimator
+from void_server.background.spool import Spool
 from void_server.background.tracking.camera import Camera, follow
+from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.survey import Pictures, Survey, look, masked
 from void_server.shot.contract import Shot
 from void_server.wire.report import Report
@@ -26,6 +28,7 @@ class Background:
     shot: Shot
     survey: Survey
     camera: Camera
+    layers: Layers
     _estimator: Estimator
 
     def estimate(self, frame: int, crop: Window, scale: float) -> BackgroundEstimate:
@@ -36,22 +39,26 @@ class Background:
         """
         return self._estimator.on(frame, crop, scale)
 
+    def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
+        """Make what the estimates of `frames` share, on all cores. Call it before workers are forked that ask."""
+        self._estimator.prepare(frames, crop, scale, report)
+
 
 def of(shot: Shot, report: Report) -> Background:
     """The shot's background. Made once while shot and masks stay the same; reads every frame once, small."""
     with _alone:
-        pictures = _last.pictures.get(shot.plates_key)
-        if pictures is None:
-            _last.pictures.clear()
-            _last.made.clear()
-            pictures = _last.pictures[shot.plates_key] = look(shot, report)
+        seen = _last.seen.get(shot.plates_key)
+        if seen is None:
+            _last.clear()
+            seen = _last.seen[shot.plates_key] = _Seen(look(shot, report), Spool())
         made = _last.made.get(shot.masks_key)
         if made is None:
-            surveyed = masked(pictures, shot, report)
-            camera = follow(surveyed, report)
+            survey = masked(seen.pictures, shot, report)
+            camera = follow(survey, report)
+            layers = Layers(survey, camera)
+            estimator = Estimator(shot, survey, camera, layers, seen.motions)
             _last.made.clear()
-            made = Background(shot, surveyed, camera, Estimator(shot, surveyed, camera))
-            _last.made[shot.masks_key] = made
+            made = _last.made[shot.masks_key] = Background(shot, survey, camera, layers, estimator)
         return made
 
 
@@ -62,16 +69,29 @@ def kept() -> Iterator[None]:
         yield
     finally:
         with _alone:
-            _last.pictures.clear()
-            _last.made.clear()
+            _last.clear()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What is known of a shot whatever its masks: its small pictures, and motion between frames as it is measured."""
+
+    pictures: Pictures
+    motions: Spool
 
 
 @dataclasses.dataclass(frozen=True)
 class _Last:
-    """Of the shot worked on last: its pictures, and its background under the masks asked for last."""
+    """Of the shot worked on last: what is known of it, and its background under the masks asked for last."""
 
-    pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
+    seen: dict[str, _Seen] = dataclasses.field(default_factory=dict)
     made: dict[str, Background] = dataclasses.field(default_factory=dict)
+
+    def clear(self) -> None:
+        for seen in self.seen.values():
+            seen.motions.close()
+        self.seen.clear()
+        self.made.clear()
 
 
 _last = _Last()

@@ -7,7 +7,10 @@ is quick rather than exact; the fill at plate resolution is made elsewhere.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
+import weakref
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -15,11 +18,15 @@ import numpy.typing as npt
 
 from void_server.background.registration.flow import Flow
 from void_server.background.registration.voting import masked_median, masked_scatter
+from void_server.background.spool import Spool
 from void_server.background.tracking import donors
 from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.survey import Survey
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.contract import Array, Shot
+from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
 STILL_FRAMES = 61
@@ -42,7 +49,11 @@ LEVEL_SAMPLES = 20_000
 CELL_PX, CELLS = 8, 3
 """Drift of light is measured on cells of this size and taken as the median of so many on every side."""
 
+LEAST = 400
+"""Pixels that two frames must share for motion between them to be measured."""
+
 Matrix = npt.NDArray[np.float64]
+Half = npt.NDArray[np.float16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +85,12 @@ class _Small:
 
 
 class Estimator:
-    """Backgrounds of one shot for one state of its masks."""
+    """Backgrounds of one shot for one state of its masks. `prepare` makes what frames share; without it, it is made as
+    it is asked for."""
 
-    def __init__(self, shot: Shot, looked: Survey, camera: Camera) -> None:
-        self.shot, self.survey, self.camera = shot, looked, camera
+    def __init__(self, shot: Shot, survey: Survey, camera: Camera, layers: Layers, motions: Spool) -> None:
+        """motions: keeps what was measured between frames; the same for all masks of a shot."""
+        self.shot, self.survey, self.camera = shot, survey, camera
         self._still: dict[tuple[int, Window, float], BackgroundEstimate] = {}
         self._held: dict[tuple[int, Window, float], _Small] = {}
         self._reaches: list[int] = []
@@ -85,7 +98,31 @@ class Estimator:
         self._alone = threading.RLock()
         """Held while something is made that several frames share."""
         self._flow = Flow()
-        self._layers = Layers(looked, camera)
+        self._layers = layers
+        self._motions = motions
+        self._smalls = Spool()
+        weakref.finalize(self, self._smalls.close)
+
+    def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
+        """Read all frames small, and measure the motion between those that `frames` are made of, on all cores."""
+        check = report.check_cancelled
+        if self.camera.still:
+            for scene in sorted({self.camera.scenes[self.survey.index[frame]] for frame in frames}):
+                key = (scene, crop, scale)
+                self._still[key] = self._at_rest(*key, check)
+            return
+        self._suspects(check)
+        self._layers.prepare(check)
+        indices = range(len(self.survey.frames))
+        small = functools.partial(self._read, crop=crop, scale=scale)
+        for index, one in zip(indices, in_order(small, indices, threads(), check)):
+            self._keep_small((index, crop, scale), one)
+        wanted = [self.survey.index[frame] for frame in frames if self.shot.hole(frame) is not None]
+        measure = functools.partial(self._motions_of, crop=crop, scale=scale)
+        for done, found in enumerate(in_order(measure, wanted, threads(), check)):
+            for pair, field in found.items():
+                self._motions.put(pair, Window(0, 0, field.shape[1], field.shape[0]), field)
+            report.progress("align", done + 1, len(wanted), self.survey.frames[wanted[done]])
 
     def on(self, frame: int, crop: Window, scale: float) -> BackgroundEstimate:
         """See `Background.estimate`: on `crop`, reduced by `scale`. Several threads may ask."""
@@ -98,19 +135,30 @@ class Estimator:
                 return self._still[key]
         return self._in_motion(index, crop, scale)
 
-    def _at_rest(self, scene: int, crop: Window, scale: float) -> BackgroundEstimate:
+    def _at_rest(
+        self, scene: int, crop: Window, scale: float, check: Callable[[], None] = lambda: None
+    ) -> BackgroundEstimate:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
-        views = [self._read(index, crop, scale) for index in picks]  # each is asked once, so none is held
-        code = [v.code for v in views]
-        ranks = [v.free & ~v.near for v in views], [v.free for v in views], [v.bare for v in views]
-        middle, count, scatter, untouched = _voted(code, ranks, 1)
+        small = functools.partial(self._read, crop=crop, scale=scale)
+        views = list(in_order(small, picks, threads(), check))  # each is asked once, so none is held
+        height = views[0].free.shape[0]
+
+        def band(rows: slice) -> tuple[Array, npt.NDArray[np.int32], Array, Array]:
+            part = [_Small(v.code[rows], v.free[rows], v.bare[rows], v.near[rows]) for v in views]
+            ranks = [v.free & ~v.near for v in part], [v.free for v in part], [v.bare for v in part]
+            return _voted([v.code for v in part], ranks, 1)
+
+        step = -(-height // (4 * threads()))
+        bands = [slice(row, min(height, row + step)) for row in range(0, height, step)]
+        voted = list(in_order(band, bands, threads(), check))
+        middle, count, scatter, untouched = (np.concatenate(parts) for parts in zip(*voted))
         rest = count == 0
         if rest.any():
             # What is only ever seen in the grown band around a matte is still better than nothing to compare with.
             rows, columns = np.nonzero(rest)
             unmarked = [~self._marked(index, crop, scale)[rows, columns][None] for index in picks]
-            second, seen = masked_median([c[rows, columns][None] for c in code], unmarked)
+            second, seen = masked_median([v.code[rows, columns][None] for v in views], unmarked)
             middle[rows, columns], count[rows, columns] = second[0], seen[0]
         return self._behind(middle, (count > 0).astype(np.float32), scatter, untouched)
 
@@ -122,12 +170,13 @@ class Estimator:
         sizes = np.sqrt(areas[areas > 0.1 * areas.max()]) if len(areas) else np.zeros(1)
         return round(SUSPECT * float(sizes.mean()) / scale)
 
-    def _suspects(self) -> Survey:
+    def _suspects(self, check: Callable[[], None] = lambda: None) -> Survey:
         """The shot's masks with the objects' surroundings masked as well, four times smaller than the survey's."""
         with self._alone:
             if self._suspected is None:
-                self._reaches = [self._reach(index) for index in range(len(self.survey.frames))]
-                masks = [self._widened(index) for index in range(len(self.survey.frames))]
+                indices = range(len(self.survey.frames))
+                self._reaches = list(in_order(self._reach, indices, threads(), check))
+                masks = [self._widened(index) for index in indices]
                 self._suspected = dataclasses.replace(
                     self.survey, scale=self.survey.scale / COARSE, grey=[], blocked=masks
                 )
@@ -163,12 +212,25 @@ class Estimator:
 
     def _small(self, index: int, crop: Window, scale: float) -> _Small:
         key = (index, crop, scale)
+        if (key, "code") in self._smalls:
+            return self._kept_small(key)
         with self._alone:
             if key not in self._held:
                 if len(self._held) >= KEPT:
                     del self._held[next(iter(self._held))]
                 self._held[key] = self._read(index, crop, scale)
             return self._held[key]
+
+    def _keep_small(self, key: tuple[int, Window, float], small: _Small) -> None:
+        masks = np.dstack([small.free, small.bare, small.near])
+        window = Window(0, 0, masks.shape[1], masks.shape[0])
+        self._smalls.put((key, "masks"), window, masks)
+        self._smalls.put((key, "code"), window, small.code)
+
+    def _kept_small(self, key: tuple[int, Window, float]) -> _Small:
+        window = self._smalls.window((key, "code"))
+        masks = self._smalls.get((key, "masks"), window).astype(bool)
+        return _Small(self._smalls.get((key, "code"), window), masks[..., 0], masks[..., 1], masks[..., 2])
 
     def _read(self, index: int, crop: Window, scale: float) -> _Small:
         whole = Window(0, 0, self.shot.size[1], self.shot.size[0])
@@ -188,12 +250,11 @@ class Estimator:
         picks = self._donors(index, hole) if hole else []
         if not picks:
             return BackgroundEstimate(np.zeros_like(own.code), nothing, nothing, nothing, False)
-        to_plate = centred(width / crop.width, height / crop.height, crop.x0, crop.y0)
         laid, seen, clear, bare = [], [], [], []
         for other, trust in zip(picks, self._layers.trust(index, picks, crop, (width, height))):
             theirs = self._small(other, crop, scale)
-            place = np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate
-            shown, valid = self._laid(own.code, own.free, theirs.code, theirs.free, place)
+            place = self._place(index, other, crop, (width, height))
+            shown, valid = self._warped(index, other, own, theirs, crop, scale)
             near, hidden = cv2.split(
                 cv2.warpPerspective(
                     np.dstack([theirs.near, ~theirs.bare]).astype(np.uint8),
@@ -221,32 +282,76 @@ class Estimator:
         others = donors.choose(self.survey, self.camera, index, hole, MOVING_DONORS)[0]
         return [*clear, *(other for other in others if other not in clear)][:MOVING_DONORS]
 
-    def _laid(
-        self,
-        own: Array,
-        own_free: npt.NDArray[np.bool_],
-        theirs: Array,
-        their_free: npt.NDArray[np.bool_],
-        place: Matrix,
+    def _place(self, index: int, other: int, crop: Window, size: tuple[int, int]) -> Matrix:
+        """Pixels of one small frame to those of another, by the camera. size: (w, h)."""
+        to_plate = centred(size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0)
+        return np.asarray(np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate, np.float64)
+
+    def _warped(
+        self, index: int, other: int, own: _Small, theirs: _Small, crop: Window, scale: float
     ) -> tuple[Array, npt.NDArray[np.bool_]]:
-        """One donor over the target: by the camera, corrected by the flow that is measured around the holes."""
-        size = (own.shape[1], own.shape[0])
-        options = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
-        shown = cv2.warpPerspective(theirs, place, size, **options)
-        mask = np.where(their_free, 255, 0).astype(np.uint8)
-        valid = cv2.warpPerspective(mask, place, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP) > 250
-        both = valid & own_free
-        if both.sum() < 400:
-            return np.asarray(shown, np.float32), valid
-        field = self._flow.between(own[..., 1], own_free, shown[..., 1], both)
-        # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
+        """One donor over the target: by the camera, corrected by the motion that is measured around the holes."""
+        size = (own.code.shape[1], own.code.shape[0])
+        place = self._place(index, other, crop, size)
+        shown, valid, both = _by_camera(own, theirs, place)
+        if both.sum() < LEAST:
+            return shown, valid
+        key = (index, other, crop, scale)
+        if key in self._motions:
+            small = self._motions.get(key, self._motions.window(key))
+        else:
+            small = self._measured(own, shown, both).astype(np.float32)
+        field = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.float32)
+        # Read once from where the camera and what is left of the motion lead together.
+        grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
+        there = np.asarray(cv2.perspectiveTransform(grid + field, place), np.float32)
+        shown = np.asarray(
+            cv2.remap(theirs.code, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+        )
+        return np.asarray(shown + _drift(own.code - shown, both), np.float32), valid
+
+    def _motions_of(self, index: int, crop: Window, scale: float) -> dict[tuple[int, int, Window, float], Half]:
+        """What is not yet known of the motion between a frame and its donors."""
+        hole = self.shot.hole(self.survey.frames[index])
+        assert hole is not None
+        own = self._small(index, crop, scale)
+        size = (own.code.shape[1], own.code.shape[0])
+        found = {}
+        for other in self._donors(index, hole):
+            key = (index, other, crop, scale)
+            if key in self._motions:
+                continue
+            shown, _, both = _by_camera(own, self._small(other, crop, scale), self._place(index, other, crop, size))
+            if both.sum() >= LEAST:
+                found[key] = self._measured(own, shown, both)
+        return found
+
+    def _measured(self, own: _Small, shown: Array, both: npt.NDArray[np.bool_]) -> Half:
+        """Motion between two pictures that the camera's map has laid over each other, at half their size: float16
+        [h/2, w/2, 2], in pixels of the pictures.
+
+        Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
+        """
+        field = self._flow.between(own.code[..., 1], own.free, shown[..., 1], both)
+        height, width = both.shape
         weight = both.astype(np.float32)
-        side = max(9, round(size[0] / WIDE) | 1)
+        side = max(9, round(width / WIDE) | 1)
         mass = cv2.boxFilter(weight, -1, (side, side), normalize=False) + 1e-3
         field = cv2.boxFilter(field * weight[..., None], -1, (side, side), normalize=False) / mass[..., None]
-        grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
-        shown = cv2.remap(shown, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(shown + _drift(own - shown, both), np.float32), valid
+        half = cv2.resize(field, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+        return np.asarray(half, np.float16)
+
+
+def _by_camera(
+    own: _Small, theirs: _Small, place: Matrix
+) -> tuple[Array, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """(a donor laid over the target by the camera alone, where it is background, where both are)."""
+    size = (own.code.shape[1], own.code.shape[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    shown = cv2.warpPerspective(theirs.code, place, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    mask = np.where(theirs.free, 255, 0).astype(np.uint8)
+    valid = cv2.warpPerspective(mask, place, size, flags=flags) > 250
+    return np.asarray(shown, np.float32), valid, valid & own.free
 
 
 def _masked(survey: Survey, index: int, crop: Window, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -288,9 +393,13 @@ def _drift(difference: Array, both: npt.NDArray[np.bool_]) -> Array:
 
     The median of wide neighbourhoods, so that a shadow, which fills less than half of one, is not taken for drift.
     """
-    step = max(1, int(both.sum()) // LEVEL_SAMPLES)
-    level = np.median(difference[both][::step], axis=0)
     height, width = both.shape
+    # Every so many-th pixel each way says as much: indexing by a mask takes longest of all.
+    step = max(1, int((height * width / LEVEL_SAMPLES) ** 0.5))
+    some, there = difference[::step, ::step], both[::step, ::step]
+    if not there.any():
+        some, there = difference, both
+    level = np.array([np.median(channel[there]) for channel in cv2.split(some)], np.float32)
     rows, columns = max(1, height // CELL_PX), max(1, width // CELL_PX)
     weight = cv2.resize(both.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     mean = cv2.transform(difference, np.full((1, 3), 1 / 3, np.float32)) - np.float32(level.mean())

@@ -78,6 +78,7 @@ def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> t
 def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
     scale = min(1.0, find.SIDE / min(shot.size))
     behind = background.of(shot, report)
+    behind.prepare([f for f in shot.frames if shot.hole(f) is not None], shot.whole, scale, report)
     found = find.find_affected(
         shot.frames,
         lambda frame: shot.plate(frame, None, scale, Colour.SCENE_LINEAR),

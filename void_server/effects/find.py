@@ -6,7 +6,7 @@ two soft mattes a frame, frame after frame. It knows no engine and no file, and 
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +18,8 @@ from void_server.background import BackgroundEstimate
 from void_server.effects import cues, decide, evidence
 from void_server.effects.evidence import Evidence
 from void_server.effects.predictor import FRAMES, Belief, Predictor
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.wire.report import Report
 
 Array = npt.NDArray[np.float32]
@@ -27,8 +29,6 @@ SIDE = 256
 """Short side at which effects are found, in pixels: a shadow's edge lands within two pixels of a 480-row plate's."""
 STAYS = 0.5
 """Share of all that its matte ever covers which an object must cover always, to count as staying where it is."""
-THREADS = 2
-"""Frames that are measured at a time."""
 LOOKED_AT = 8
 """Frames spread over the shot that its exposure is measured on."""
 
@@ -76,14 +76,17 @@ def find_affected(
     gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
     physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE
     held: dict[int, _Seen] = {}
-    waiting = collections.deque(frames)
+    waiting = list(frames)
 
-    def settled(upto: int | None) -> Iterator[tuple[int, Affected]]:
+    def settled(upto: int | None, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Affected]]:
         """Decide on frames whose neighbours on both sides have been seen; let go of those no longer needed."""
-        while waiting and (upto is None or waiting[0] < upto):
-            report.check_cancelled()
-            frame = waiting.popleft()
-            yield frame, _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
+        ready = [frame for frame in waiting if upto is None or frame < upto]
+        del waiting[: len(ready)]
+
+        def decided(frame: int) -> Affected:
+            return _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
+
+        yield from zip(ready, pool.map(decided, ready))
         for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
             del held[frame]
 
@@ -92,21 +95,17 @@ def find_affected(
         behind = background(frame) if (mask > 0).any() else None
         return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else None
 
-    done = 0
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="effects") as pool:
-        for run in _in_rows(frames):
-            seen: dict[int, _Seen] = {}
-            for frame, one in zip(run, pool.map(see, run)):
-                report.progress("effects", done, len(frames), frame)
-                done += 1
-                if one is not None:
-                    seen[frame] = one
-            if seen:
-                for each, belief in zip(seen.values(), predictor.look([s.evidence for s in seen.values()])):
+    seen = in_order(see, frames, threads(), report.check_cancelled)
+    with contextlib.closing(seen), ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
+        for done, run in enumerate(_in_rows(frames)):
+            new = {frame: one for frame, one in zip(run, seen) if one is not None}
+            report.progress("effects", done * FRAMES, len(frames), run[0])
+            if new:
+                for each, belief in zip(new.values(), predictor.look([s.evidence for s in new.values()])):
                     each.belief = belief
-            held |= seen
-            yield from settled(run[-1] - cues.VOTE_FRAMES + 1)
-    yield from settled(None)
+            held |= new
+            yield from settled(run[-1] - cues.VOTE_FRAMES + 1, pool)
+        yield from settled(None, pool)
 
 
 def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:

@@ -12,16 +12,21 @@ that it is about to cover or has just left is off on one side of time alone, so 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from void_server.background.registration.pyramid import spread
 from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.survey import Survey
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.contract import Array
 from void_server.wire.shot import Window
+
+Half = npt.NDArray[np.float16]
 
 APART = 2
 """Frames between a picture and the one it is held against: a walk is slow."""
@@ -42,7 +47,18 @@ class Layers:
 
     def __init__(self, survey: Survey, camera: Camera) -> None:
         self.survey, self.camera = survey, camera
-        self.strays = functools.lru_cache(KEPT)(self._strays)
+        self._kept: list[Half] = []
+        self._latest = functools.lru_cache(KEPT)(self._strays)
+
+    def prepare(self, check: Callable[[], None]) -> None:
+        """Find how far every frame of the shot strays, on all cores; without it each is found as it is asked for."""
+        if not self._kept:
+            found = in_order(self._strays, range(len(self.survey.frames)), threads(), check)
+            self._kept = [field.astype(np.float16) for field in found]
+
+    def strays(self, index: int) -> Array:
+        """float32 [h, w, 2]: pixels of the halved picture by which each place lies off, and 1 where that is known."""
+        return self._kept[index].astype(np.float32) if self._kept else self._latest(index)
 
     def usual(self, index: int) -> Array:
         """float32 [h, w]: the same, carried on into what is blocked: what must be put up with there."""
@@ -82,7 +98,6 @@ class Layers:
         return np.asarray(cv2.remap(field, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
     def _strays(self, index: int) -> Array:
-        """float32 [h, w, 2]: pixels of the halved picture by which each place lies off, and 1 where that is known."""
         own, free = self._half(index)
         size = (own.shape[1], own.shape[0])
         slope = np.hypot(cv2.Sobel(own, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(own, cv2.CV_32F, 0, 1, scale=1 / 8))
