@@ -45,6 +45,10 @@ _PR_SET_PDEATHSIG = 1
 """Source: prctl(2), linux/prctl.h."""
 
 
+_alone = False
+"""Whether this process is itself a worker: it has one core."""
+
+
 def _go_on() -> None:
     """What a caller checks who never changes his mind."""
 
@@ -61,7 +65,7 @@ def in_order(
     [1, 4, 9]
     """
     cv2.setNumThreads(1)
-    hands = min(hands, len(items))
+    hands = 1 if _alone else min(hands, len(items))
     if hands <= 1:
         for item in items:
             check()
@@ -114,8 +118,8 @@ def _waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
         try:
             return future.result(LOOK_S)
         except concurrent.futures.TimeoutError:
-            if future.done():  # the work's own time-out
-                raise
+            if future.done():  # just now, or with a time-out of its own
+                return future.result()
 
 
 class _Worker:
@@ -160,6 +164,8 @@ class _Worker:
 
 def _serve(work: Callable[[Any], Any], items: Sequence[Any], pipe: Connection, theirs: Connection, parent: int) -> None:
     """A worker's life: until it is killed, or its parent is gone."""
+    global _alone  # noqa: PLW0603 - one process, one answer
+    _alone = True
     theirs.close()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -101,7 +100,6 @@ class Estimator:
         self._layers = layers
         self._motions = motions
         self._smalls = Spool()
-        weakref.finalize(self, self._smalls.close)
 
     def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
         """Read all frames small, and measure the motion between those that `frames` are made of, on all cores."""
@@ -140,6 +138,7 @@ class Estimator:
     ) -> BackgroundEstimate:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
         picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
+        self._suspects(check)
         small = functools.partial(self._read, crop=crop, scale=scale)
         views = list(in_order(small, picks, threads(), check))  # each is asked once, so none is held
         height = views[0].free.shape[0]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Hashable
 
 import numpy as np
@@ -25,6 +26,7 @@ class Spool:
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="void-spool-")  # noqa: SIM115 - closed with the spool
+        weakref.finalize(self, self._file.close)
         self._end = 0
         self._index: dict[Hashable, tuple[int, Window, tuple[int, ...], npt.DTypeLike]] = {}
 

@@ -7,7 +7,6 @@ what a camera or a donor is.
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -58,7 +57,6 @@ class SpooledPictures:
 
     def __init__(self, pictures: Iterable[Bytes]) -> None:
         self._spool = Spool()
-        weakref.finalize(self, self._spool.close)
         for index, picture in enumerate(pictures):
             self._spool.put(index, Window(0, 0, picture.shape[1], picture.shape[0]), picture)
 

@@ -6,20 +6,15 @@ What comes in: a `Shot`. What goes out: one `Fill` per frame with a hole. The st
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 from void_server import background
-from void_server.background.reconstruct import LARGE_PIXELS
 from void_server.engine import Colour, Fill, Needs, Shot
 from void_server.engine.propagate.recovery import Recovery
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
-
-THREADS = 2
-"""Frames that are filled at a time, unless their holes are large; OpenCV's own threads use further cores."""
 
 
 class Propagate:
@@ -41,29 +36,10 @@ class Propagate:
         work = [frame for frame in shot.wanted if shot.hole(frame) is not None]
         if not work:
             return
-        recovery = Recovery(background.of(shot, report))
-        try:
-            recovery.plan(work, report)
-            recovery.collect(report)
-            for done, fill in enumerate(_side_by_side(recovery.fill, work, _hands(shot, work))):
+        ground = background.of(shot, report)
+        if not ground.camera.still:
+            ground.layers.prepare(report.check_cancelled)
+        with contextlib.closing(Recovery(ground)) as recovery:
+            for done, fill in enumerate(recovery.fills(work, report)):
                 yield fill
                 report.progress("fill", done + 1, len(work), fill.frame)
-        finally:
-            recovery.close()
-
-
-def _hands(shot: Shot, work: Sequence[int]) -> int:
-    """How many frames may be filled at a time."""
-    holes = [hole for hole in map(shot.hole, work) if hole is not None]
-    return THREADS if max(hole.width * hole.height for hole in holes) <= LARGE_PIXELS else 1
-
-
-def _side_by_side(fill: Callable[[int], Fill], work: Sequence[int], hands: int) -> Iterator[Fill]:
-    """All fills in order, so many at a time as there are hands; none is begun long before it is asked for."""
-    with ThreadPoolExecutor(hands, thread_name_prefix="propagate") as pool:
-        begun = deque(pool.submit(fill, frame) for frame in work[:hands])
-        for frame in work[hands:]:
-            yield begun.popleft().result()
-            begun.append(pool.submit(fill, frame))
-        while begun:
-            yield begun.popleft().result()

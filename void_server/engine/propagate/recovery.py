@@ -6,8 +6,9 @@ this one knows their order.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -16,20 +17,26 @@ import numpy.typing as npt
 from void_server.background import Background, fuse, relight
 from void_server.background import shadow_falloff as falloff
 from void_server.background.plates import NOTHING, Plates
-from void_server.background.reconstruct import LARGE_PIXELS, Reconstruction, Reconstructor
+from void_server.background.reconstruct import DONORS, Reconstruction, Reconstructor
 from void_server.background.registration import register
 from void_server.background.still import StillBackground, still_background
 from void_server.engine import Array, Fill
 from void_server.engine.propagate import exemplar, invent
 from void_server.engine.propagate.key_frames import KEY_STEP, KeyFrames
+from void_server.parallel import in_order
+from void_server.process import hands, threads
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
+GROUND_STEP = 4
+"""Frames between those that are recovered from all their donors; the frames between take over what was recovered there,
+checked against a few donors of their own."""
+AT_ONCE = 32
+"""Frames that are recovered together, at least; twice as many as there are workers where those are more."""
+DONOR_BYTES, BASE_BYTES = 40, 150 << 20
+"""Memory of a worker: for each pixel of a crop and each donor over it, and whatever the size."""
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
-BASES, LARGE_BASES = 5, 2
-"""Key frames held as their donors show them: five, or two with crops of more than LARGE_PIXELS, which take a hundred
-megabytes each (then some are made twice)."""
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
 
 Mask = npt.NDArray[np.bool_]
@@ -53,59 +60,150 @@ class FilledFrame:
 
 
 class Recovery:
-    """Call `plan` and `collect`, then `fill` any frame of the plan in any order: each gives the same bits."""
+    """Fills frames of one shot. Close it to free the disk."""
 
     def __init__(self, ground: Background) -> None:
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
-        self.views = Reconstructor(self.shot, self.survey, self.camera, self.plates)
+        self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates)
+        self.keys = KeyFrames(self.camera.scenes)
+        self.grounds = KeyFrames(self.camera.scenes, GROUND_STEP)
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Reconstruction] = {}
-        self.keys = KeyFrames(self.camera.scenes)
+        """Key frames of the frames at hand, as their donors show them."""
         self._still: dict[int, StillBackground] = {}
-        self._shared = threading.RLock()
-        """Held while key frames are made: frames on either side wait for the one that came first."""
 
     def close(self) -> None:
         self.plates.close()
 
-    def plan(self, work: list[int], report: Report) -> None:
+    def fills(self, work: Sequence[int], report: Report) -> Iterator[Fill]:
+        """A fill for every frame of `work`, in order. Any frame gets the same bits, whichever others are asked for."""
+        self._plan(work, report)
+        self.plates.collect(report)
+        holes = [hole for hole in map(self.shot.hole, work) if hole is not None]
+        crop = max((self.views.crop(hole) for hole in holes), key=lambda box: box.width * box.height)
+        at_a_time = hands(BASE_BYTES + DONOR_BYTES * DONORS * crop.width * crop.height)
+        if self.camera.still:
+            for scene in self._still:
+                self._still[scene] = self._at_rest(scene, report)
+            yield from in_order(self._fill_still, work, at_a_time, report.check_cancelled)
+            return
+        most = max(AT_ONCE, 2 * at_a_time)
+        for first in range(0, len(work), most):
+            yield from self._together(work[first : first + most], at_a_time, report)
+
+    def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Fill]:
+        """Some frames with a moving camera: key frames first, then those between."""
+        check = report.check_cancelled
+        indices = [self.survey.index[frame] for frame in work]
+        self._bases = {key: base for key, base in self._bases.items() if key in indices}
+        self._reconstruct({key for index in indices for key in self.grounds.beside(index)}, indices, at_a_time, check)
+        lacking = [index for index in indices if index not in self._bases]
+        # What lacks nothing that other frames have to invent comes back finished.
+        first = dict(zip(lacking, in_order(self._fill_or_seen, lacking, at_a_time, check)))
+        seen = {i: one for i, one in first.items() if isinstance(one, Reconstruction)}
+        seen |= {index: self._bases[index] for index in indices if index in self._bases}
+        self._make_keys(seen, at_a_time, check)
+        hard = sorted(seen)
+        done = {i: one for i, one in first.items() if isinstance(one, Fill)}
+        finished = in_order(lambda index: self._finished(seen[index]), hard, at_a_time, check)
+        with contextlib.closing(finished):
+            for index in indices:
+                yield done.pop(index) if index in done else next(finished)
+
+    def _reconstruct(self, keys: set[int], at_hand: Sequence[int], at_a_time: int, check: Callable[[], None]) -> None:
+        """Recover key frames from all their donors, and put them where those between will find them."""
+        wanted = sorted(
+            key
+            for key in keys
+            if self._hole(key) is not None
+            and key not in self._bases
+            and (key in at_hand or not self.plates.has_recovered(key))
+        )
+        for key, base in zip(wanted, in_order(self._seen, wanted, at_a_time, check)):
+            self.plates.keep_recovered(key, base.crop, base.code, base.known, 1 - base.grainless * (1 - base.share))
+            self._shadows[key] = base.shadow_samples
+            if key in at_hand:
+                self._bases[key] = base
+
+    def _hole(self, index: int) -> Window | None:
+        return self.shot.hole(self.survey.frames[index])
+
+    def _seen(self, index: int) -> Reconstruction:
+        hole = self._hole(index)
+        assert hole is not None
+        return self.views.reconstruct(index, hole)
+
+    def _fill_or_seen(self, index: int) -> Fill | Reconstruction:
+        """The fill, or where key frames have to be asked what they invented, all that is known so far."""
+        seen = self._seen(index)
+        return seen if self._asks_keys(seen) else self._finished(seen)
+
+    def _asks_keys(self, seen: Reconstruction) -> bool:
+        return bool(seen.dark.any()) or not bool((seen.around.free | seen.known).all())
+
+    def _make_keys(self, seen: Mapping[int, Reconstruction], at_a_time: int, check: Callable[[], None]) -> None:
+        """All that the frames will ask of key frames: how deep shadows are there, and what had to be invented."""
+        asking = [one for one in seen.values() if self._asks_keys(one)]
+        dark = {key for one in asking if one.dark.any() for key in self.keys.near(one.target.index)}
+        self._shadows_of(dark, at_a_time, check)
+        wanting = [one.target.index for one in asking if not (one.around.free | one.known | one.dark).all()]
+        # Each rests on the next one towards the middle of its scene: the farthest from it comes last.
+        chain = [key for index in wanting for key in reversed(self.keys.chain(index))]
+        self._shadows_of({near for key in chain for near in self.keys.near(key)}, at_a_time, check)
+        for key in dict.fromkeys(sorted(chain, key=self.keys.depth)):
+            if not self.plates.keeps(key) and self._hole(key) is not None:
+                check()
+                self._invent(key)
+
+    def _shadows_of(self, keys: set[int], at_a_time: int, check: Callable[[], None]) -> None:
+        self._reconstruct({key for key in keys if key not in self._shadows}, (), at_a_time, check)
+
+    def _plan(self, work: Sequence[int], report: Report) -> None:
         """Choose donors of all frames of `work`, and from them the part of each frame that has to be read."""
-        for done, frame in enumerate(work):
-            report.progress("plan", done, len(work), frame)
-            index = self.survey.index[frame]
-            hole = self.shot.hole(frame)
-            assert hole is not None
-            self.plates.need(index, self.views.crop(hole))
-            if self.camera.still:
+        indices = [self.survey.index[frame] for frame in work]
+        if self.camera.still:
+            for done, index in enumerate(indices):
+                self._need_own(index)
                 self._plan_still(self.camera.scenes[index])
-                continue
-            self.views.need(index, hole)
-            for key in [*self.keys.chain(index), *self.keys.near(index)]:
-                held = self.shot.hole(self.survey.frames[key])
-                if held is not None:
-                    self.plates.need(key, self.views.crop(held))
-                    self.views.need(key, held)
+                report.progress("plan", done + 1, len(indices), self.survey.frames[index])
+            return
+        keys = {key for index in indices for key in (*self.keys.chain(index), *self.keys.near(index))}
+        keys |= {near for key in keys for near in self.keys.near(key)}
+        keys |= {key for index in indices for key in self.grounds.beside(index)}
+        keys = {key for key in keys if self._hole(key) is not None}
+        wanted = sorted({*indices, *keys})
+        ground = {key: [k for k in self.grounds.beside(key) if k in keys] for key in wanted if key not in keys}
+
+        def chosen(index: int) -> list[int]:
+            hole = self._hole(index)
+            assert hole is not None
+            return self.views.choose(index, hole, few=bool(ground.get(index)))
+
+        found = in_order(chosen, wanted, threads(), report.check_cancelled)
+        for done, (index, picks) in enumerate(zip(wanted, found)):
+            hole = self._need_own(index)
+            self.views.take(index, hole, picks, ground.get(index, ()))
+            report.progress("plan", done + 1, len(wanted), self.survey.frames[index])
+
+    def _need_own(self, index: int) -> Window:
+        hole = self._hole(index)
+        assert hole is not None
+        self.plates.need(index, self.views.crop(hole))
+        return hole
 
     def _plan_still(self, scene: int) -> None:
         if scene in self._still:
             return
         window = NOTHING
         for index in self._members(scene):
-            hole = self.shot.hole(self.survey.frames[index])
+            hole = self._hole(index)
             if hole is not None:
                 window = window.union(self.views.crop(hole))
-        self._still[scene] = StillBackground(
-            window, np.zeros((0, 0, 3), np.float32), *(np.zeros((0, 0), np.float32),) * 2
-        )
+        none = np.zeros((0, 0), np.float32)
+        self._still[scene] = StillBackground(window, np.zeros((0, 0, 3), np.float32), none, none)
         for index in self._sampled(scene):
             self.plates.need(index, window)
-
-    def collect(self, report: Report) -> None:
-        """Read what was planned; make the backgrounds of still scenes."""
-        self.plates.collect(report)
-        for scene in self._still:
-            self._still[scene] = self._at_rest(scene, report)
 
     def _members(self, scene: int) -> list[int]:
         return [i for i, s in enumerate(self.camera.scenes) if s == scene]
@@ -114,12 +212,23 @@ class Recovery:
         members = self._members(scene)
         return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
 
-    def fill(self, frame: int) -> Fill:
-        """Recover one frame's hole."""
+    def _fill_still(self, frame: int) -> Fill:
         index = self.survey.index[frame]
-        hole = self.shot.hole(frame)
+        hole = self._hole(index)
         assert hole is not None
-        filled = self._still_frame(index, hole) if self.camera.still else self._moving_frame(index, hole)
+        return self._as_fill(index, self._still_frame(index, hole))
+
+    def _finished(self, seen: Reconstruction) -> Fill:
+        """What donors show; what none does is carried over from key frames, where it was invented."""
+        filled = self._filled(seen)
+        if not filled.known.all():
+            unknown = ~filled.known
+            self._carry(seen, filled)
+            self._keep_detail(seen, filled, unknown & filled.known)
+        return self._as_fill(seen.target.index, filled)
+
+    def _as_fill(self, index: int, filled: FilledFrame) -> Fill:
+        frame = self.survey.frames[index]
         code = invent.smooth(filled.code, filled.known)
         plate = self.plates.light_of(index, filled.crop)
         rgb = np.where(filled.free[..., None], plate, self.survey.curve.decode(code))
@@ -169,17 +278,6 @@ class Recovery:
         every, none = np.ones_like(free), np.zeros_like(free)
         return FilledFrame(crop, own, free, code, views > 0, every, rest.scatter[part], grainless, none)
 
-    def _moving_frame(self, index: int, hole: Window) -> FilledFrame:
-        """Recover what donors show; what none does is carried over from key frames, where it was invented."""
-        is_key = index in self.keys.beside(index)
-        seen = (self._base(index) if is_key else None) or self.views.reconstruct(index, hole)
-        filled = self._filled(seen)
-        if not filled.known.all():
-            unknown = ~filled.known
-            self._carry(seen, filled)
-            self._keep_detail(seen, filled, unknown & filled.known)
-        return filled
-
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
         shade = self.views.shade(seen.target.index, seen.crop, filled.free) & invented
@@ -207,7 +305,7 @@ class Recovery:
     def _taken(self, seen: Reconstruction) -> Array | None:
         """The light that the shadow takes, by depth: as donors tell on this frame and on key frames; None if none."""
         index, free = seen.target.index, seen.around.free
-        others = [self._shadow_of(key) for key in self.keys.near(index) if key != index]
+        others = [self._shadows.get(key, []) for key in self.keys.near(index) if key != index]
         found = falloff.curve([seen.shadow_samples, *(o for o in others if o)])
         if found is None:
             shade = self.views.shade(index, seen.crop, free)
@@ -215,49 +313,22 @@ class Recovery:
             found = falloff.curve([falloff.by_contrast(seen.own.code, shade, free, seen.depths, scale)])
         return found
 
-    def _shadow_of(self, key: int) -> list[Array]:
-        with self._shared:
-            if key not in self._shadows:
-                base = self._base(key)
-                self._shadows[key] = base.shadow_samples if base is not None else []
-            return self._shadows[key]
-
-    def _key(self, key: int) -> register.Donor | None:
-        """A key frame with its never-seen part invented, in agreement with the key frame next to it."""
-        with self._shared:
-            if not self.plates.keeps(key):
-                base = self._base(key)
-                if base is None:
-                    return None
-                self._invent(key, base)
-        return self.plates.kept(key)
-
-    def _invent(self, key: int, base: Reconstruction) -> None:
-        """Complete a key frame and put it where the plates lie: a long shot has many."""
+    def _invent(self, key: int) -> None:
+        """Complete a key frame, in agreement with the one it rests on, and put it where the plates lie."""
+        base = self._bases.get(key) or self._seen(key)
         filled = self._filled(base)
         parent = self.keys.parent(key)
         if parent is not None and not filled.known.all():
             target = self._target(key, filled)
             self._lend(
-                self._key(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.scatter)
+                self._kept(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.scatter)
             )
         code = exemplar.complete(filled.code, filled.known, self.shot.seed + key)
         usable = np.where(filled.free | filled.real, 0, 255).astype(np.uint8)
         self.plates.keep(key, filled.crop, code, np.asarray(cv2.dilate(usable, np.ones((5, 5), np.uint8)), np.uint8))
 
-    def _base(self, key: int) -> Reconstruction | None:
-        """A key frame as its donors show it. The last few are held, since they are asked twice."""
-        hole = self.shot.hole(self.survey.frames[key])
-        if hole is None:
-            return None
-        with self._shared:
-            if key not in self._bases:
-                crop = self.views.crop(hole)
-                most = BASES if crop.width * crop.height <= LARGE_PIXELS else LARGE_BASES
-                while len(self._bases) >= most:
-                    del self._bases[next(iter(self._bases))]
-                self._bases[key] = self.views.reconstruct(key, hole)
-            return self._bases[key]
+    def _kept(self, key: int) -> register.Donor | None:
+        return self.plates.kept(key) if self.plates.keeps(key) else None
 
     def _target(self, index: int, filled: FilledFrame) -> register.Target:
         change = self.shot.change(self.survey.frames[index], filled.crop) > 0
@@ -271,7 +342,7 @@ class Recovery:
         for key in self.keys.beside(index):
             weight = 1 - min(abs(key - index), KEY_STEP - 1) / KEY_STEP
             filled.known = known.copy()
-            self._lend(self._key(key), seen.target, filled, weight, total, mass)
+            self._lend(self._kept(key), seen.target, filled, weight, total, mass)
 
     def _lend(
         self,
