@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "one shot, in this process: no daemon")
     shot_flags.add_to(run)
+    _add_threads(run)
 
     submit = command("submit", _submit, "one shot, through a daemon")
     shot_flags.add_to(submit)
@@ -154,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
 
     effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
     shot_flags.add_to(effects)
+    _add_threads(effects)
 
     weights = command("weights", _weights, "VOID's weights: bring them here, or say what is missing")
     weights.add_argument("action", choices=("fetch", "check"))
@@ -164,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     shot_flags.add_to(quadmask)
     quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
-    bench = command("bench", _bench, "measure: propagate or effects on clips with known answers, or the wire")
+    bench = command("bench", _bench, "measure: clips with known answers, the wire, where a shot's time goes")
     _add_bench(bench)
 
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
@@ -174,13 +176,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, default=None, metavar="N", help="cores to use; default: all there are")
+
+
+def _use_threads(args: argparse.Namespace) -> None:
+    from void_server import process
+
+    if args.threads is not None and args.threads < 1:
+        raise SettingsError(f"--threads {args.threads} leaves nothing to work with.", "Give 1 or more.")
+    process.use_threads(args.threads)
+
+
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
     parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "wire"))
+    bench.add_argument("what", choices=("propagate", "effects", "wire", "speed"))
+    bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
+    bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
+    bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
+    bench.add_argument("--engine", default="propagate", metavar="NAME", help="speed: which engine")
+    _add_threads(bench)
     bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="the folder of test clips")
     bench.add_argument(
         "--case", action="append", default=None, metavar="CASE",
@@ -201,6 +220,7 @@ def _client(args: argparse.Namespace) -> Any:
 def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import pipeline
 
+    _use_threads(args)
     report = Report(console.on_event, cancelled)
     manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
@@ -216,6 +236,7 @@ def _done(out: Path, manifest: dict[str, Any]) -> str:
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import preview
 
+    _use_threads(args)
     manifest = preview.write_affected(
         shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
     )
@@ -327,8 +348,14 @@ def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[]
 def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.bench import run as bench
 
+    _use_threads(args)
     report = Report(console.on_event, cancelled)
-    fields, text = bench.run(args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work)
+    if args.what == "speed":
+        fields, text = bench.speed_of(args.plate, args.matte, args.affected, args.engine, report)
+    else:
+        fields, text = bench.run(
+            args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work
+        )
     console.result(fields, text)
     return 0
 

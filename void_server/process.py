@@ -19,6 +19,8 @@ _M_ARENA_MAX = -8
 """Source: mallopt(3), malloc.h of the GNU C library."""
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Source: Control Group v2, cpu.max: "quota period", or "max period"."""
+THREADS_VARIABLE = "VOID_THREADS"
+"""Cores that processes which no flag reaches may use: a daemon's workers, a farm's tasks."""
 FREE_SHARE = 0.5
 """Of the memory that is free, a shot's working processes take no more than this share together."""
 
@@ -34,7 +36,11 @@ def use_threads(asked: int | None) -> None:
 def threads() -> int:
     """Cores that this process may use: what the user asked for, at most what the system grants."""
     granted = granted_cores()
-    return granted if _asked is None else max(1, min(_asked, granted))
+    asked = _asked
+    if asked is None:
+        told = os.environ.get(THREADS_VARIABLE, "")
+        asked = int(told) if told.isdigit() else granted
+    return max(1, min(asked, granted))
 
 
 def granted_cores() -> int:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from void_server.background.estimate import BackgroundEstimate, Estimator
-from void_server.background.spool import Spool
 from void_server.background.tracking.camera import Camera, follow
 from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.survey import Pictures, Survey, look, masked
@@ -47,16 +46,16 @@ class Background:
 def of(shot: Shot, report: Report) -> Background:
     """The shot's background. Made once while shot and masks stay the same; reads every frame once, small."""
     with _alone:
-        seen = _last.seen.get(shot.plates_key)
-        if seen is None:
+        pictures = _last.pictures.get(shot.plates_key)
+        if pictures is None:
             _last.clear()
-            seen = _last.seen[shot.plates_key] = _Seen(look(shot, report), Spool())
+            pictures = _last.pictures[shot.plates_key] = look(shot, report)
         made = _last.made.get(shot.masks_key)
         if made is None:
-            survey = masked(seen.pictures, shot, report)
+            survey = masked(pictures, shot, report)
             camera = follow(survey, report)
             layers = Layers(survey, camera)
-            estimator = Estimator(shot, survey, camera, layers, seen.motions)
+            estimator = Estimator(shot, survey, camera, layers)
             _last.made.clear()
             made = _last.made[shot.masks_key] = Background(shot, survey, camera, layers, estimator)
         return made
@@ -73,24 +72,14 @@ def kept() -> Iterator[None]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Seen:
-    """What is known of a shot whatever its masks: its small pictures, and motion between frames as it is measured."""
-
-    pictures: Pictures
-    motions: Spool
-
-
-@dataclasses.dataclass(frozen=True)
 class _Last:
-    """Of the shot worked on last: what is known of it, and its background under the masks asked for last."""
+    """Of the shot worked on last: its pictures, and its background under the masks asked for last."""
 
-    seen: dict[str, _Seen] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
     made: dict[str, Background] = dataclasses.field(default_factory=dict)
 
     def clear(self) -> None:
-        for seen in self.seen.values():
-            seen.motions.close()
-        self.seen.clear()
+        self.pictures.clear()
         self.made.clear()
 
 

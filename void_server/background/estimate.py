@@ -52,7 +52,6 @@ LEAST = 400
 """Pixels that two frames must share for motion between them to be measured."""
 
 Matrix = npt.NDArray[np.float64]
-Half = npt.NDArray[np.float16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +86,7 @@ class Estimator:
     """Backgrounds of one shot for one state of its masks. `prepare` makes what frames share; without it, it is made as
     it is asked for."""
 
-    def __init__(self, shot: Shot, survey: Survey, camera: Camera, layers: Layers, motions: Spool) -> None:
-        """motions: keeps what was measured between frames; the same for all masks of a shot."""
+    def __init__(self, shot: Shot, survey: Survey, camera: Camera, layers: Layers) -> None:
         self.shot, self.survey, self.camera = shot, survey, camera
         self._still: dict[tuple[int, Window, float], BackgroundEstimate] = {}
         self._held: dict[tuple[int, Window, float], _Small] = {}
@@ -98,11 +96,10 @@ class Estimator:
         """Held while something is made that several frames share."""
         self._flow = Flow()
         self._layers = layers
-        self._motions = motions
         self._smalls = Spool()
 
     def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
-        """Read all frames small, and measure the motion between those that `frames` are made of, on all cores."""
+        """Read all frames small, and before a camera at rest make the backgrounds of `frames`, on all cores."""
         check = report.check_cancelled
         if self.camera.still:
             for scene in sorted({self.camera.scenes[self.survey.index[frame]] for frame in frames}):
@@ -115,12 +112,6 @@ class Estimator:
         small = functools.partial(self._read, crop=crop, scale=scale)
         for index, one in zip(indices, in_order(small, indices, threads(), check)):
             self._keep_small((index, crop, scale), one)
-        wanted = [self.survey.index[frame] for frame in frames if self.shot.hole(frame) is not None]
-        measure = functools.partial(self._motions_of, crop=crop, scale=scale)
-        for done, found in enumerate(in_order(measure, wanted, threads(), check)):
-            for pair, field in found.items():
-                self._motions.put(pair, Window(0, 0, field.shape[1], field.shape[0]), field)
-            report.progress("align", done + 1, len(wanted), self.survey.frames[wanted[done]])
 
     def on(self, frame: int, crop: Window, scale: float) -> BackgroundEstimate:
         """See `Background.estimate`: on `crop`, reduced by `scale`. Several threads may ask."""
@@ -253,7 +244,7 @@ class Estimator:
         for other, trust in zip(picks, self._layers.trust(index, picks, crop, (width, height))):
             theirs = self._small(other, crop, scale)
             place = self._place(index, other, crop, (width, height))
-            shown, valid = self._warped(index, other, own, theirs, crop, scale)
+            shown, valid = self._warped(own, theirs, place)
             near, hidden = cv2.split(
                 cv2.warpPerspective(
                     np.dstack([theirs.near, ~theirs.bare]).astype(np.uint8),
@@ -286,59 +277,23 @@ class Estimator:
         to_plate = centred(size[0] / crop.width, size[1] / crop.height, crop.x0, crop.y0)
         return np.asarray(np.linalg.inv(to_plate) @ self.camera.between(index, other) @ to_plate, np.float64)
 
-    def _warped(
-        self, index: int, other: int, own: _Small, theirs: _Small, crop: Window, scale: float
-    ) -> tuple[Array, npt.NDArray[np.bool_]]:
+    def _warped(self, own: _Small, theirs: _Small, place: Matrix) -> tuple[Array, npt.NDArray[np.bool_]]:
         """One donor over the target: by the camera, corrected by the motion that is measured around the holes."""
         size = (own.code.shape[1], own.code.shape[0])
-        place = self._place(index, other, crop, size)
         shown, valid, both = _by_camera(own, theirs, place)
         if both.sum() < LEAST:
             return shown, valid
-        key = (index, other, crop, scale)
-        if key in self._motions:
-            small = self._motions.get(key, self._motions.window(key))
-        else:
-            small = self._measured(own, shown, both).astype(np.float32)
-        field = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.float32)
-        # Read once from where the camera and what is left of the motion lead together.
-        grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
-        there = np.asarray(cv2.perspectiveTransform(grid + field, place), np.float32)
-        shown = np.asarray(
-            cv2.remap(theirs.code, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-        )
-        return np.asarray(shown + _drift(own.code - shown, both), np.float32), valid
-
-    def _motions_of(self, index: int, crop: Window, scale: float) -> dict[tuple[int, int, Window, float], Half]:
-        """What is not yet known of the motion between a frame and its donors."""
-        hole = self.shot.hole(self.survey.frames[index])
-        assert hole is not None
-        own = self._small(index, crop, scale)
-        size = (own.code.shape[1], own.code.shape[0])
-        found = {}
-        for other in self._donors(index, hole):
-            key = (index, other, crop, scale)
-            if key in self._motions:
-                continue
-            shown, _, both = _by_camera(own, self._small(other, crop, scale), self._place(index, other, crop, size))
-            if both.sum() >= LEAST:
-                found[key] = self._measured(own, shown, both)
-        return found
-
-    def _measured(self, own: _Small, shown: Array, both: npt.NDArray[np.bool_]) -> Half:
-        """Motion between two pictures that the camera's map has laid over each other, at half their size: float16
-        [h/2, w/2, 2], in pixels of the pictures.
-
-        Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
-        """
         field = self._flow.between(own.code[..., 1], own.free, shown[..., 1], both)
-        height, width = both.shape
+        # Only what a wide neighbourhood moves by: a shadow's own edge must not be explained away as motion.
         weight = both.astype(np.float32)
-        side = max(9, round(width / WIDE) | 1)
+        side = max(9, round(size[0] / WIDE) | 1)
         mass = cv2.boxFilter(weight, -1, (side, side), normalize=False) + 1e-3
         field = cv2.boxFilter(field * weight[..., None], -1, (side, side), normalize=False) / mass[..., None]
-        half = cv2.resize(field, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
-        return np.asarray(half, np.float16)
+        grid = np.dstack(np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32)))
+        shown = np.asarray(
+            cv2.remap(shown, grid + field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+        )
+        return np.asarray(shown + _drift(own.code - shown, both), np.float32), valid
 
 
 def _by_camera(

@@ -98,7 +98,4 @@ def _fuse_at(
     fused.code[rows, columns] = np.where(known[:, None], (share[..., None] * stack).sum(0), 0)
     fused.views[rows, columns] = (weight > 0).sum(0)
     fused.scatter[rows, columns] = (off * weight).sum(0) / np.maximum(weight.sum(0), 1e-12)
-    for i, donor in enumerate(donors):
-        if donor.grain is not None:
-            share[i] *= donor.grain[rows, columns]
     fused.grainless[rows, columns] = np.where(known, 1 - np.sqrt((share**2).sum(0)), 0)

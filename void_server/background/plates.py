@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from void_server.background.log_curve import LogCurve
 from void_server.background.registration.register import BARE, Bytes, Donor
@@ -15,8 +14,6 @@ from void_server.background.spool import Spool
 from void_server.shot.contract import Array, Shot
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
-
-Mask = npt.NDArray[np.bool_]
 
 NOTHING = Window(0, 0, 0, 0)
 
@@ -80,31 +77,6 @@ class Plates:
         if inside.empty:
             return None
         return Donor(index, inside, self.curve.encode(self.light_of(index, inside)), self.free_of(index, inside))
-
-    def keep_recovered(self, index: int, window: Window, code: Array, known: Mask, grain: Array) -> None:
-        """Put a frame's recovered hole where plates lie. code: [h, w, 3]; known: [h, w], what was recovered; grain: as
-        in `Donor`."""
-        self._spool.put(("recovered", index), window, code)
-        self._spool.put(("known", index), window, np.where(known, 255, 0).astype(np.uint8))
-        self._spool.put(("grain", index), window, grain)
-
-    def has_recovered(self, index: int) -> bool:
-        return ("recovered", index) in self._spool
-
-    def recovered(self, index: int, window: Window) -> Donor | None:
-        """A frame's pixels on the collected part of `window`, its hole filled with what was recovered."""
-        donor = self.donor(index, window)
-        if donor is None:
-            return None
-        where = self._spool.window(("recovered", index)).intersect(donor.window)
-        donor.grain = np.ones(donor.free.shape, np.float32)
-        if not where.empty:
-            part = where.slices(donor.window)
-            known = self._spool.get(("known", index), where) > 0
-            donor.code[part][known] = self._spool.get(("recovered", index), where)[known]
-            donor.free[part][known] = 255
-            donor.grain[part][known] = self._spool.get(("grain", index), where)[known]
-        return donor
 
     def keep(self, index: int, window: Window, code: Array, usable: Bytes) -> None:
         """Put a picture that was made of a frame where plates lie. code: [h, w, 3]; usable: as in `Donor`."""

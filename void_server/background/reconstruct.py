@@ -7,7 +7,7 @@ over one. It knows no key frames, and decides nothing about what no donor shows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -26,10 +26,6 @@ from void_server.shot.contract import Array, Shot
 from void_server.wire.shot import Window
 
 DONORS = 14
-FEW_DONORS = 5
-"""Donors beside recovered key frames: enough to outvote one that is wrong."""
-RECOVERED_RANK = 4.0
-"""Weight of a recovered key frame, in donors: it is made of some ten."""
 DONORS_LARGE, LARGE_PIXELS = 9, 800_000
 """Donors of a hole whose box is larger than this: each takes some 40 bytes a pixel of it."""
 REFERENCES = 4
@@ -62,38 +58,25 @@ class Reconstruction:
 
 
 class Reconstructor:
-    """Frames of one shot, as others show them. Say `need` before the plates are collected; then ask in any order."""
+    """Frames of one shot, as others show them. Say `take` before the plates are collected; then ask in any order."""
 
     def __init__(self, shot: Shot, looked: Survey, camera: Camera, layers: Layers, plates: Plates) -> None:
         self.shot, self.survey, self.camera, self.plates = shot, looked, camera, plates
         self.ring = max(16, round(RING_PX / looked.scale))
         self.layers = layers
         self._chosen: dict[int, list[int]] = {}
-        self._recovered: dict[int, list[int]] = {}
         self._flow = Flow()
 
-    def need(self, index: int, hole: Window, recovered: Sequence[int] = ()) -> None:
-        """Choose the frame's donors, and say which part of each will be read.
-
-        recovered: key frames that will be recovered before this one, and lend it what they found.
-        """
-        if index in self._chosen:
-            return
-        chosen = self.choose(index, hole, few=bool(recovered))
-        self.take(index, hole, chosen, recovered)
-
-    def choose(self, index: int, hole: Window, *, few: bool) -> list[int]:
+    def choose(self, index: int, hole: Window) -> list[int]:
         """Frames that show the hole, best first."""
         most = DONORS if hole.width * hole.height <= LARGE_PIXELS else DONORS_LARGE
-        inside = hole.intersect(self.plates.canvas)
-        return donors.choose(self.survey, self.camera, index, inside, FEW_DONORS if few else most)[0]
+        return donors.choose(self.survey, self.camera, index, hole.intersect(self.plates.canvas), most)[0]
 
-    def take(self, index: int, hole: Window, chosen: Sequence[int], recovered: Sequence[int]) -> None:
-        """The same with donors that are chosen already."""
+    def take(self, index: int, hole: Window, chosen: Sequence[int]) -> None:
+        """Let the frame be made of these, and say which part of each will be read."""
         crop = self.crop(hole)
-        self._recovered[index] = list(recovered)
-        self._chosen[index] = [other for other in chosen if other not in recovered]
-        for other in (*self._chosen[index], *recovered):
+        self._chosen[index] = list(chosen)
+        for other in chosen:
             self.plates.need(other, self._seen_from(index, other, crop))
 
     def crop(self, hole: Window) -> Window:
@@ -163,7 +146,7 @@ class Reconstructor:
     def _laid(self, target: register.Target) -> list[register.WarpedDonor]:
         """All donors of a frame over it, and the artist's pictures, which outrank them."""
         index, crop = target.index, target.crop
-        lent = self._lent(index, crop)
+        lent = (self.plates.donor(other, self._seen_from(index, other, crop)) for other in self._chosen[index])
         candidates = [t for t in (self._candidates(target, donor) for donor in lent if donor) if t]
         parallax.offer(target, candidates)
         flows = register.settle(target, candidates)
@@ -174,8 +157,6 @@ class Reconstructor:
         sources = [one.index for one in laid]
         for one, trust in zip(laid, self.layers.trust(index, sources, crop, (crop.width, crop.height))):
             one.trust = trust
-            if one.index in self._recovered[index]:
-                one.rank = RECOVERED_RANK
         for other in self.references(index):
             donor = self.plates.reference(other, self._seen_from(index, other, crop))
             first = donor and self.warp(target, donor)
@@ -183,15 +164,6 @@ class Reconstructor:
                 first.rank = FIRST_RANK
                 laid.append(first)
         return laid
-
-    def _lent(self, index: int, crop: Window) -> Iterator[register.Donor | None]:
-        """What other frames show, read as it is asked for."""
-        for other in self._recovered[index]:
-            window = self._seen_from(index, other, crop)
-            recovered = self.plates.has_recovered(other)
-            yield self.plates.recovered(other, window) if recovered else self.plates.donor(other, window)
-        for other in self._chosen[index]:
-            yield self.plates.donor(other, self._seen_from(index, other, crop))
 
     def _candidates(self, target: register.Target, donor: register.Donor) -> register.Candidates | None:
         return register.candidates(target, donor, self.camera.between(target.index, donor.index), self._flow)

@@ -1,4 +1,4 @@
-"""What `void-server bench` runs: one of three measurements.
+"""What `void-server bench` runs: one of its measurements.
 
 What comes in: which one, a folder of test clips, names of cases (their forms stand in `bench_cases`). What goes out:
 fields for --json, and a table as text. It measures nothing itself.
@@ -13,6 +13,19 @@ from typing import Any
 
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
+
+
+def speed_of(
+    plate: str | None, matte: str | None, affected: str | None, engine: str, report: Report
+) -> tuple[dict[str, Any], str]:
+    """Where the time of one shot goes. Raises SettingsError without a shot, and what the shot itself raises."""
+    from void_server.bench import speed
+    from void_server.shot import check
+    from void_server.wire.shot import ShotSettings
+
+    if plate is None or matte is None:
+        raise SettingsError("There is no shot to time.", "Write: void-server bench speed PLATE --matte MATTE")
+    return speed.run(check.find_files(plate, matte, affected=affected), ShotSettings(engine=engine), report)
 
 
 def run(

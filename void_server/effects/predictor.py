@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.effects.evidence import Evidence
+from void_server.process import threads
 from void_server.wire.errors import EngineError
 
 Array = npt.NDArray[np.float32]
@@ -23,8 +24,8 @@ Array = npt.NDArray[np.float32]
 FRAMES = 8
 """Frames the network sees together: its temporal shifts are built in."""
 FILE = "predictor.onnx"
-THREADS = 2
-"""More than two threads gain little at 192 rows, and a frame's plates are being decoded beside it."""
+MOST_THREADS = 8
+"""At 192 rows more gain nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +55,7 @@ class OnnxPredictor:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
+        options.intra_op_num_threads = min(MOST_THREADS, threads())
         options.log_severity_level = 3
         wanted = [
             p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in onnxruntime.get_available_providers()

@@ -84,7 +84,6 @@ SHARES: Final = {
     "look": (8, 10),
     "masks": (10, 12),
     "camera": (12, 18),
-    "align": (14, 24),
     "effects": (18, 28),
     "plan": (28, 30),
     "affected": (18, 30),

@@ -79,8 +79,6 @@ class Donor:
     free: Bytes
     usable: Bytes | None = None
     """What of it is to be used, where that is less than what it can be registered by."""
-    grain: Array | None = None
-    """float32 [h, w], the share of the plate's grain that it has; None has all of it."""
 
 
 @dataclasses.dataclass
@@ -152,8 +150,6 @@ class WarpedDonor:
     """Weights (0, 1] by pixel; None trusts all of it."""
     rank: float = 1.0
     """Factor on its weight: what the artist painted outweighs all that was found."""
-    grain: Array | None = None
-    """float32 [h, w], as in `Donor`."""
 
 
 def make_target(index: int, crop: Window, grey: Array, hole: Mask, free: Mask) -> Target:
@@ -306,13 +302,7 @@ def warp(target: Target, candidates: Candidates, added: Array) -> WarpedDonor:
     )
     usable = donor.free if donor.usable is None else donor.usable
     seen = cv2.remap(usable, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    grain = donor.grain
-    if grain is not None:
-        grain = np.asarray(
-            cv2.remap(grain, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-        )
-    least = min(candidates.errors)
-    return WarpedDonor(donor.index, np.asarray(code, np.float32), seen > 250, least, seen >= BARE - 1, grain=grain)
+    return WarpedDonor(donor.index, np.asarray(code, np.float32), seen > 250, min(candidates.errors), seen >= BARE - 1)
 
 
 def _project(plane: Matrix, grid: Array) -> Array:

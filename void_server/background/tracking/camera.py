@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.background.tracking.survey import Bytes, Survey
+from void_server.process import threads
 from void_server.wire.report import Report
 
 Matrix = npt.NDArray[np.float64]
@@ -50,7 +51,15 @@ class Camera:
 
 
 def follow(survey: Survey, report: Report) -> Camera:
-    """Track the shot of `survey` from its first frame to its last."""
+    """Track the shot of `survey` from its first frame to its last: one after the other, each on all cores."""
+    cv2.setNumThreads(threads())
+    try:
+        return _followed(survey, report)
+    finally:
+        cv2.setNumThreads(1)
+
+
+def _followed(survey: Survey, report: Report) -> Camera:
     positions, scenes, trust = [np.eye(3)], [0], [1.0]
     anchor, to_anchor, previous = 0, np.eye(3), np.eye(3)
     points = _features(survey.grey[0], survey.blocked[0])

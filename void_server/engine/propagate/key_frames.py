@@ -14,15 +14,14 @@ KEY_STEP = 12
 
 
 class KeyFrames:
-    """Of every scene of a shot. scenes: by index, as in `Camera`. step: how far they lie apart.
+    """Of every scene of a shot. scenes: by index, as in `Camera`.
 
     >>> keys = KeyFrames([0] * 60)
     >>> keys.beside(33), keys.chain(50), keys.near(33)
     ([30, 42], [42, 30, 54], [18, 30, 42, 54])
     """
 
-    def __init__(self, scenes: Sequence[int], step: int = KEY_STEP) -> None:
-        self._step = step
+    def __init__(self, scenes: Sequence[int]) -> None:
         self._members: dict[int, list[int]] = {}
         for index, scene in enumerate(scenes):
             self._members.setdefault(scene, []).append(index)
@@ -31,12 +30,12 @@ class KeyFrames:
     def beside(self, index: int) -> list[int]:
         """The key before and the key after, or the frame itself where it is one."""
         low = self._low(index)
-        return self._inside(index, [low] if low == index else [low, low + self._step])
+        return self._inside(index, [low] if low == index else [low, low + KEY_STEP])
 
     def near(self, index: int) -> list[int]:
         """Those beside it, and one more on either side."""
         low = self._low(index)
-        return self._inside(index, range(low - self._step, low + 2 * self._step + (low != index), self._step))
+        return self._inside(index, range(low - KEY_STEP, low + 2 * KEY_STEP + (low != index), KEY_STEP))
 
     def chain(self, index: int) -> list[int]:
         """Those beside it, and all that these rest on."""
@@ -53,8 +52,8 @@ class KeyFrames:
         middle = self._middle(key)
         if key == middle:
             return None
-        steps = -(-abs(key - middle) // self._step) - 1
-        return middle + (1 if key > middle else -1) * steps * self._step
+        steps = -(-abs(key - middle) // KEY_STEP) - 1
+        return middle + (1 if key > middle else -1) * steps * KEY_STEP
 
     def depth(self, key: int) -> int:
         """How many keys it rests on, one on the other."""
@@ -67,7 +66,7 @@ class KeyFrames:
 
     def _low(self, index: int) -> int:
         middle = self._middle(index)
-        return middle + (index - middle) // self._step * self._step
+        return middle + (index - middle) // KEY_STEP * KEY_STEP
 
     def _inside(self, index: int, keys: Sequence[int]) -> list[int]:
         members = self._members[self._scenes[index]]

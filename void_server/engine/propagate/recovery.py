@@ -17,7 +17,7 @@ import numpy.typing as npt
 from void_server.background import Background, fuse, relight
 from void_server.background import shadow_falloff as falloff
 from void_server.background.plates import NOTHING, Plates
-from void_server.background.reconstruct import DONORS, Reconstruction, Reconstructor
+from void_server.background.reconstruct import DONORS, LARGE_PIXELS, Reconstruction, Reconstructor
 from void_server.background.registration import register
 from void_server.background.still import StillBackground, still_background
 from void_server.engine import Array, Fill
@@ -28,11 +28,10 @@ from void_server.process import hands, threads
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
-GROUND_STEP = 4
-"""Frames between those that are recovered from all their donors; the frames between take over what was recovered there,
-checked against a few donors of their own."""
-AT_ONCE = 32
-"""Frames that are recovered together, at least; twice as many as there are workers where those are more."""
+AT_ONCE = 16
+"""Frames that are recovered together; twice as many as there are workers where those are more, or crops are large."""
+BASES = 5
+"""Key frames held as their donors show them, beside those of the frames at hand; others are made twice."""
 DONOR_BYTES, BASE_BYTES = 40, 150 << 20
 """Memory of a worker: for each pixel of a crop and each donor over it, and whatever the size."""
 STILL_FRAMES = 61
@@ -67,7 +66,6 @@ class Recovery:
         self.plates = Plates(self.shot, self.survey.curve)
         self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates)
         self.keys = KeyFrames(self.camera.scenes)
-        self.grounds = KeyFrames(self.camera.scenes, GROUND_STEP)
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Reconstruction] = {}
         """Key frames of the frames at hand, as their donors show them."""
@@ -88,43 +86,22 @@ class Recovery:
                 self._still[scene] = self._at_rest(scene, report)
             yield from in_order(self._fill_still, work, at_a_time, report.check_cancelled)
             return
-        most = max(AT_ONCE, 2 * at_a_time)
+        most = max(AT_ONCE if crop.width * crop.height <= LARGE_PIXELS else 1, 2 * at_a_time)
         for first in range(0, len(work), most):
             yield from self._together(work[first : first + most], at_a_time, report)
 
     def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Fill]:
-        """Some frames with a moving camera: key frames first, then those between."""
+        """Some frames with a moving camera; those that ask key frames for what they invented come back twice."""
         check = report.check_cancelled
         indices = [self.survey.index[frame] for frame in work]
-        self._bases = {key: base for key, base in self._bases.items() if key in indices}
-        self._reconstruct({key for index in indices for key in self.grounds.beside(index)}, indices, at_a_time, check)
-        lacking = [index for index in indices if index not in self._bases]
-        # What lacks nothing that other frames have to invent comes back finished.
-        first = dict(zip(lacking, in_order(self._fill_or_seen, lacking, at_a_time, check)))
-        seen = {i: one for i, one in first.items() if isinstance(one, Reconstruction)}
-        seen |= {index: self._bases[index] for index in indices if index in self._bases}
+        first = dict(zip(indices, in_order(self._fill_or_seen, indices, at_a_time, check)))
+        seen = {index: one for index, one in first.items() if isinstance(one, Reconstruction)}
+        self._bases = {index: one for index, one in seen.items() if index in self.keys.beside(index)}
         self._make_keys(seen, at_a_time, check)
-        hard = sorted(seen)
-        done = {i: one for i, one in first.items() if isinstance(one, Fill)}
-        finished = in_order(lambda index: self._finished(seen[index]), hard, at_a_time, check)
+        finished = in_order(lambda index: self._finished(seen[index]), list(seen), at_a_time, check)
         with contextlib.closing(finished):
-            for index in indices:
-                yield done.pop(index) if index in done else next(finished)
-
-    def _reconstruct(self, keys: set[int], at_hand: Sequence[int], at_a_time: int, check: Callable[[], None]) -> None:
-        """Recover key frames from all their donors, and put them where those between will find them."""
-        wanted = sorted(
-            key
-            for key in keys
-            if self._hole(key) is not None
-            and key not in self._bases
-            and (key in at_hand or not self.plates.has_recovered(key))
-        )
-        for key, base in zip(wanted, in_order(self._seen, wanted, at_a_time, check)):
-            self.plates.keep_recovered(key, base.crop, base.code, base.known, 1 - base.grainless * (1 - base.share))
-            self._shadows[key] = base.shadow_samples
-            if key in at_hand:
-                self._bases[key] = base
+            for one in first.values():
+                yield one if isinstance(one, Fill) else next(finished)
 
     def _hole(self, index: int) -> Window | None:
         return self.shot.hole(self.survey.frames[index])
@@ -157,7 +134,14 @@ class Recovery:
                 self._invent(key)
 
     def _shadows_of(self, keys: set[int], at_a_time: int, check: Callable[[], None]) -> None:
-        self._reconstruct({key for key in keys if key not in self._shadows}, (), at_a_time, check)
+        """Ask key frames what their donors tell of the shadow."""
+        wanted = sorted(key for key in keys if key not in self._shadows and self._hole(key) is not None)
+        unseen = [key for key in wanted if key not in self._bases]
+        self._shadows |= {key: self._bases[key].shadow_samples for key in wanted if key in self._bases}
+        for key, base in zip(unseen, in_order(self._seen, unseen, at_a_time, check)):
+            self._shadows[key] = base.shadow_samples
+            if len(self._bases) < BASES:
+                self._bases[key] = base
 
     def _plan(self, work: Sequence[int], report: Report) -> None:
         """Choose donors of all frames of `work`, and from them the part of each frame that has to be read."""
@@ -170,20 +154,18 @@ class Recovery:
             return
         keys = {key for index in indices for key in (*self.keys.chain(index), *self.keys.near(index))}
         keys |= {near for key in keys for near in self.keys.near(key)}
-        keys |= {key for index in indices for key in self.grounds.beside(index)}
         keys = {key for key in keys if self._hole(key) is not None}
         wanted = sorted({*indices, *keys})
-        ground = {key: [k for k in self.grounds.beside(key) if k in keys] for key in wanted if key not in keys}
 
         def chosen(index: int) -> list[int]:
             hole = self._hole(index)
             assert hole is not None
-            return self.views.choose(index, hole, few=bool(ground.get(index)))
+            return self.views.choose(index, hole)
 
         found = in_order(chosen, wanted, threads(), report.check_cancelled)
         for done, (index, picks) in enumerate(zip(wanted, found)):
             hole = self._need_own(index)
-            self.views.take(index, hole, picks, ground.get(index, ()))
+            self.views.take(index, hole, picks)
             report.progress("plan", done + 1, len(wanted), self.survey.frames[index])
 
     def _need_own(self, index: int) -> Window:
