@@ -24,11 +24,11 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import cv2
 
@@ -64,55 +64,18 @@ def in_order(
     >>> list(in_order(lambda n: n * n, [1, 2, 3], hands=2))
     [1, 4, 9]
     """
-    cv2.setNumThreads(1)
-    hands = 1 if _alone else min(hands, len(items))
-    if hands <= 1:
+    with Crew(work, min(hands, len(items))) as crew:
+        pending: collections.deque[Future[Result]] = collections.deque()
         for item in items:
-            check()
-            yield work(item)
-    elif sys.platform != "linux":
-        with ThreadPoolExecutor(hands) as pool:
-            yield from _bounded(pool, lambda index: work(items[index]), len(items), AHEAD * hands, check)
-    else:
-        # All of them before the first thread: a fork leaves threads behind.
-        workers = [_Worker.started(work, items) for _ in range(hands)]
-        idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in workers:
-            idle.put(worker)
-
-        def ask(index: int) -> Any:
-            worker = idle.get()
-            try:
-                return worker.ask(index)
-            finally:
-                idle.put(worker)
-
-        with ThreadPoolExecutor(hands, thread_name_prefix="parallel") as pool:
-            try:
-                yield from _bounded(pool, ask, len(items), AHEAD * hands, check)
-            finally:
-                # Before the threads are waited for: each waits for its worker.
-                for worker in workers:
-                    worker.stop()
+            pending.append(crew.submit(item))
+            if len(pending) >= AHEAD * crew.hands:
+                yield waited_for(pending.popleft(), check)
+        while pending:
+            yield waited_for(pending.popleft(), check)
 
 
-def _bounded(
-    pool: ThreadPoolExecutor, ask: Callable[[int], Result], count: int, ahead: int, check: Callable[[], None]
-) -> Iterator[Result]:
-    pending: collections.deque[Future[Result]] = collections.deque()
-    asked = 0
-    try:
-        while pending or asked < count:
-            while asked < count and len(pending) < ahead:
-                pending.append(pool.submit(ask, asked))
-                asked += 1
-            yield _waited_for(pending.popleft(), check)
-    finally:
-        for future in pending:
-            future.cancel()
-
-
-def _waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
+def waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
+    """A result, once it is there. check: asked while waiting; may raise."""
     while True:
         check()
         try:
@@ -122,6 +85,54 @@ def _waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
                 return future.result()
 
 
+class Crew(Generic[Item, Result]):
+    """Workers for one function, forked when the context is entered and ended with it. Items are sent to them."""
+
+    def __init__(self, work: Callable[[Item], Result], hands: int) -> None:
+        self._work = work
+        self.hands = 1 if _alone else max(1, hands)
+        self._workers: list[_Worker] = []
+        self._pool: ThreadPoolExecutor | None = None
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+
+    def __enter__(self) -> Crew[Item, Result]:
+        cv2.setNumThreads(1)
+        if self.hands > 1:
+            if sys.platform == "linux":
+                # All of them before the first thread: a fork leaves threads behind.
+                self._workers = [_Worker.started(self._work) for _ in range(self.hands)]
+                for worker in self._workers:
+                    self._idle.put(worker)
+            self._pool = ThreadPoolExecutor(self.hands, thread_name_prefix="crew")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            # Before the threads are waited for: each waits for its worker.
+            for worker in self._workers:
+                worker.stop()
+            self._pool.shutdown(wait=True)
+
+    def submit(self, item: Item) -> Future[Result]:
+        """Have one item worked on; with a single hand at once, in this process."""
+        if self._pool is not None:
+            return self._pool.submit(self._ask, item)
+        done: Future[Result] = Future()
+        done.set_result(self._work(item))
+        return done
+
+    def _ask(self, item: Item) -> Result:
+        if not self._workers:
+            return self._work(item)
+        worker = self._idle.get()
+        try:
+            result: Result = worker.ask(item)
+            return result
+        finally:
+            self._idle.put(worker)
+
+
 class _Worker:
     """One forked process, and the pipe to it."""
 
@@ -129,10 +140,10 @@ class _Worker:
         self._process, self._pipe = process, pipe
 
     @classmethod
-    def started(cls, work: Callable[[Any], Any], items: Sequence[Any]) -> _Worker:
+    def started(cls, work: Callable[[Any], Any]) -> _Worker:
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(work, items, theirs, ours, os.getpid()), daemon=True)
+        process = context.Process(target=_serve, args=(work, theirs, ours, os.getpid()), daemon=True)
         with warnings.catch_warnings():
             # Python 3.12 warns of threads that hold a lock while another forks. Those of this process that may
             # (writers, a predictor's) hold none that `work` asks for: it computes on one thread and reads files.
@@ -141,10 +152,10 @@ class _Worker:
         theirs.close()
         return cls(process, ours)
 
-    def ask(self, index: int) -> Any:
+    def ask(self, item: Any) -> Any:
         """The result of one item. Raises what the work raised."""
         try:
-            self._pipe.send(index)
+            self._pipe.send(item)
             result, error = self._pipe.recv()
         except (OSError, EOFError) as gone:
             self._process.join()
@@ -162,7 +173,7 @@ class _Worker:
         self._process.join()
 
 
-def _serve(work: Callable[[Any], Any], items: Sequence[Any], pipe: Connection, theirs: Connection, parent: int) -> None:
+def _serve(work: Callable[[Any], Any], pipe: Connection, theirs: Connection, parent: int) -> None:
     """A worker's life: until it is killed, or its parent is gone."""
     global _alone  # noqa: PLW0603 - one process, one answer
     _alone = True
@@ -174,12 +185,12 @@ def _serve(work: Callable[[Any], Any], items: Sequence[Any], pipe: Connection, t
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     while True:
         try:
-            index = pipe.recv()
+            item = pipe.recv()
         except (EOFError, OSError):
             os._exit(0)
         answer: tuple[Any, BaseException | None]
         try:
-            answer = (work(items[index]), None)
+            answer = (work(item), None)
         except VoidError as error:
             answer = (None, error)
         except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for

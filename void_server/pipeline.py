@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from void_server import engine as engines
 from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain, sequence
+from void_server.parallel import Crew, waited_for
 from void_server.plan import Plan, open_job
-from void_server.process import share_heaps
+from void_server.process import hands, share_heaps
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
 from void_server.shot.marked import MarkedShot
@@ -38,8 +39,8 @@ from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
 
-WRITERS = 2
-"""Frames being encoded while the engine works on the next: EXR encoding runs without the interpreter's lock."""
+WRITE_BYTES = 96
+"""Memory for each pixel of a frame while it is laid together and encoded."""
 GRAIN_PAIRS = 5
 GRAIN_REACH_PX = 256
 """Grain is measured on five pairs of neighbours, within this distance of the hole's middle."""
@@ -108,26 +109,32 @@ def _fill_and_write(
     """Write every frame that is wanted, in order, as soon as the engine has filled it."""
     total, done = len(shot.wanted), 0
     grain_model = _grain(shot)
-    pending: collections.deque[tuple[int, Future[None]]] = collections.deque()
+    pending: collections.deque[tuple[int, Future[dict[str, Any]]]] = collections.deque()
+
+    def write(job: tuple[int, Fill | None, float]) -> dict[str, Any]:
+        return _write_frame(shot, surveyed, engine, result, *job, grain_model)
 
     def settle(most: int) -> None:
         nonlocal done
         while len(pending) > most:
             frame, written = pending.popleft()
             with about(frame=frame):
-                written.result()
+                facts = waited_for(written, report.check_cancelled)
+            result.note(frame, facts)
             done += 1
             report.frame_done(frame)
             report.progress("frames", done, total, frame)
 
-    with ThreadPoolExecutor(WRITERS) as writers, contextlib.closing(_fills(shot, engine, report)) as fills:
+    size = shot.canvas.width * shot.canvas.height
+    with (
+        Crew(write, min(total, hands(WRITE_BYTES * size))) as writers,
+        contextlib.closing(_fills(shot, engine, report)) as fills,
+    ):
         begun = time.monotonic()
         for frame, fill in fills:
             spent, begun = time.monotonic() - begun, time.monotonic()
-            pending.append(
-                (frame, writers.submit(_write_frame, shot, surveyed, engine, result, frame, fill, grain_model, spent))
-            )
-            settle(WRITERS)
+            pending.append((frame, writers.submit((frame, fill, spent))))
+            settle(writers.hands)
         settle(0)
 
 
@@ -171,10 +178,10 @@ def _write_frame(
     result: ResultFolder,
     frame: int,
     fill: Fill | None,
-    grain_model: grain.GrainModel | None,
     spent_s: float,
-) -> None:
-    """One frame: fill back to light and plate resolution, over the plate, into the plate's own file."""
+    grain_model: grain.GrainModel | None,
+) -> dict[str, Any]:
+    """One frame: fill back to light and plate resolution, over the plate, into the plate's own file; what to note."""
     header = shot.checked.plates[frame]
     own = header.data_window.shift(-shot.canvas.x0, -shot.canvas.y0)
     hole = shot.hole(frame) or Window(own.x0, own.y0, own.x0, own.y0)
@@ -211,15 +218,12 @@ def _write_frame(
         },
     )
     touched = change > 0
-    result.note(
-        frame,
-        {
-            "changed": round(float(touched.sum()) / max(1, own.width * own.height), 6),
-            "coverage": round(float(coverage[touched].mean()), 4) if touched.any() else None,
-            "confidence": round(float(confidence[touched].mean()), 4) if touched.any() else None,
-            "seconds": round(spent_s, 3),
-        },
-    )
+    return {
+        "changed": round(float(touched.sum()) / max(1, own.width * own.height), 6),
+        "coverage": round(float(coverage[touched].mean()), 4) if touched.any() else None,
+        "confidence": round(float(confidence[touched].mean()), 4) if touched.any() else None,
+        "seconds": round(spent_s, 3),
+    }
 
 
 def _faded(shot: MarkedShot, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:

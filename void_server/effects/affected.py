@@ -6,6 +6,7 @@ not know how effects are told from everything else, or what becomes of what is f
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator
@@ -71,12 +72,14 @@ def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> t
     first = _look(surveyed.marked(Marks(surveyed.checked, corrected=False)), report, first=True)
     second = _look(surveyed.marked(first.marks(surveyed, physics=True, corrected=False)), report, first=False)
     shot = surveyed.marked(second.marks(surveyed, physics=physics, corrected=True))
+    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
     moved = [frame for frame in second.moved() if frame in shot.wanted]
     return shot, () if physics or not moved else (_left_as_it_moves(moved),)
 
 
 def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
     scale = min(1.0, find.SIDE / min(shot.size))
+    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
     behind = background.of(shot, report)
     behind.prepare([f for f in shot.frames if shot.hole(f) is not None], shot.whole, scale, report)
     found = find.find_affected(

@@ -12,6 +12,8 @@ from typing import Any
 
 import void_server
 from void_server.image import exr, sequence, sheet
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
 from void_server.shot.check import CheckedShot
 from void_server.wire.report import Report
@@ -58,14 +60,19 @@ def close_result(
 
 def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], report: Report) -> None:
     """Five frames side by side, for eyes: plate, affected, clean."""
-    rows: list[sheet.Row] = []
-    for frame in sheet.evenly(frames, 5):
-        report.progress("sheet", len(rows), 5, frame)
+
+    def row(frame: int) -> sheet.Row:
         plate = checked.plates[frame]
         clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)
         aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in ("change", "affected")}
-        rows.append(sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean)))
-        rows[-1] = sheet.reduced(rows[-1])
+        whole = sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean))
+        return sheet.reduced(whole)
+
+    rows: list[sheet.Row] = []
+    picks = sheet.evenly(frames, 5)
+    for frame, one in zip(picks, in_order(row, picks, threads(), report.check_cancelled)):
+        rows.append(one)
+        report.progress("sheet", len(rows), len(picks), frame)
     sheet.write(result.sheet, rows, checked.space.chromaticities)
 
 

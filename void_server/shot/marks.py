@@ -7,14 +7,17 @@ plates their windows only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from void_server.image import exr, fit, matte
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.check import CheckedShot
 from void_server.shot.frame_cache import FrameCache, Held
 from void_server.wire.errors import about
@@ -71,6 +74,19 @@ class Marks:
         """One role's matte, or "change", on a window, float32 in [0, 1]."""
         box, marked = self._marked(role, frame)
         return np.asarray(fit.place(marked, box, window), np.float32)
+
+    def prepare(self, frames: Sequence[int], check: Callable[[], None]) -> Iterator[int]:
+        """Read and make the marks of `frames` on all cores; yields each frame once it is held."""
+
+        def made(frame: int) -> dict[str, Held]:
+            return {role: self._marked(role, frame) for role in ("matte", "affected", "keep", "change")}
+
+        with contextlib.closing(in_order(made, frames, threads(), check)) as found:
+            for frame, one in zip(frames, found):
+                for role, held in one.items():
+                    self._cache.put((role, frame), held)
+                self._holes[frame] = None if one["change"][0].empty else one["change"][0]
+                yield frame
 
     def hole(self, frame: int) -> Window | None:
         """Bounding box of the change, or None."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +37,7 @@ class PlateReader:
         self.whole = Window(0, 0, checked.canvas.width, checked.canvas.height)
         self._decoded = FrameCache(CACHE_BYTES)
         self._proxies = tempfile.TemporaryFile(prefix="void-proxies-")  # noqa: SIM115 - closed with the shot
-        self._proxy_at: dict[int, int] = {}
-        self._proxy_end = 0
-        self._lock = threading.Lock()
+        self._place = {frame: index for index, frame in enumerate(checked.frames)}
 
     def close(self) -> None:
         self._proxies.close()
@@ -68,18 +65,15 @@ class PlateReader:
         if self.proxy_scale == 1:
             return
         small = np.clip(fit.resize(light, *self._proxy_size), -65504, 65504).astype(np.float16)
-        with self._lock:
-            at, self._proxy_end = self._proxy_end, self._proxy_end + small.nbytes
-        os.pwrite(self._proxies.fileno(), small.tobytes(), at)
-        self._proxy_at[frame] = at
+        os.pwrite(self._proxies.fileno(), small.tobytes(), self._place[frame] * small.nbytes)
 
     def proxy(self, frame: int) -> Array | None:
         """What was kept of a whole frame: float32 [h, w, 3], scene-linear, at `proxy_scale`; None where nothing was."""
-        at = self._proxy_at.get(frame)
-        if at is None:
-            return None
         height, width = self._proxy_size
-        raw = os.pread(self._proxies.fileno(), height * width * 6, at)
+        size = height * width * 6
+        raw = os.pread(self._proxies.fileno(), size, self._place[frame] * size)
+        if self.proxy_scale == 1 or len(raw) < size:
+            return None
         return np.frombuffer(raw, np.float16).reshape(height, width, 3).astype(np.float32)
 
     @property

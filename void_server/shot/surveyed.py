@@ -10,12 +10,12 @@ import contextlib
 import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from void_server.image import colour
-from void_server.process import threads
+from void_server.parallel import in_order
+from void_server.process import hands
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Array, Colour
 from void_server.shot.marked import MarkedShot
@@ -25,6 +25,8 @@ from void_server.wire.errors import MatteError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
+SURVEY_BYTES = 64
+"""Memory for each pixel of a frame while it is looked at: its samples, as they are and as floats, and masks of them."""
 SURVEY_SAMPLES, SURVEY_TOTAL = 80_000, 2_000_000
 """Pixels that a frame, and the whole shot, give to the choice of the engine's curve."""
 
@@ -70,6 +72,8 @@ def survey(
     """
     painted = Marks(checked)
     with contextlib.closing(PlateReader(checked)) as reader:
+        for done, frame in enumerate(painted.prepare(checked.frames, report.check_cancelled)):
+            report.progress("mattes", done + 1, len(checked.frames), frame)
         nothing = all(painted.hole(frame) is None for frame in checked.frames)
         if nothing and not empty_is_well:
             raise MatteError(
@@ -96,16 +100,19 @@ def _read_all(checked: CheckedShot, reader: PlateReader, painted: Marks, key: st
     frames = checked.frames
     # Looking at all holes at once: a curve chosen from moving windows would flicker.
     around = Window(0, 0, 0, 0)
-    for index, frame in enumerate(frames):
+    for frame in frames:
         around = around.union(painted.hole(frame) or Window(0, 0, 0, 0))
-        report.progress("mattes", index + 1, len(frames), frame)
     around = around.grow(max(around.width, around.height) // 2).intersect(reader.whole)
     found: list[_FrameSurvey] = []
-    with ThreadPoolExecutor(threads()) as pool:
-        results = pool.map(lambda frame: _survey_frame(reader, painted, frame, around, len(frames)), frames)
-        for index, one in enumerate(results):
-            report.progress("read", index + 1, len(frames), frames[index])
-            found.append(one)
+    results = in_order(
+        lambda frame: _survey_frame(reader, painted, frame, around, len(frames)),
+        frames,
+        hands(SURVEY_BYTES * checked.canvas.width * checked.canvas.height),
+        report.check_cancelled,
+    )
+    for index, one in enumerate(results):
+        report.progress("read", index + 1, len(frames), frames[index])
+        found.append(one)
     space = colour.engine_space(np.concatenate([one.samples for one in found]), checked.space.chromaticities)
     odd = {frame: one.not_finite for frame, one in zip(frames, found) if one.not_finite is not None}
     floor, peak = min(0.0, *(one.low for one in found)), max(one.high for one in found)

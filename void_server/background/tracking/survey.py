@@ -6,9 +6,9 @@ what a camera or a donor is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from void_server.background.log_curve import LogCurve
 from void_server.background.spool import Spool
+from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot.contract import Shot
 from void_server.wire.report import Report
@@ -123,9 +124,9 @@ def survey(shot: Shot, report: Report) -> Survey:
 
 
 def _in_order(make: Callable[[int], Bytes], frames: Sequence[int], stage: str, report: Report) -> Iterator[Bytes]:
-    """One picture a frame, several at a time: decoding and resizing run without the interpreter's lock."""
-    with ThreadPoolExecutor(threads()) as pool:
-        for done, picture in enumerate(pool.map(make, frames)):
+    """One picture a frame, on all cores."""
+    with contextlib.closing(in_order(make, frames, threads(), report.check_cancelled)) as made:
+        for done, picture in enumerate(made):
             yield picture
             report.progress(stage, done + 1, len(frames), frames[done])
 
