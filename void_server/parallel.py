@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import ctypes
-import multiprocessing
 import os
 import queue
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkProcess
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -134,23 +135,34 @@ class Crew(Generic[Item, Result]):
 
 
 class _Worker:
-    """One forked process, and the pipe to it."""
+    """One forked process, and the pipe to it.
 
-    def __init__(self, process: ForkProcess, pipe: Connection) -> None:
-        self._process, self._pipe = process, pipe
+    Forked by hand: `multiprocessing.Process` closes standard input in the child, which waits for ever where a thread of
+    the parent is reading from it, as a daemon's worker does.
+    """
+
+    def __init__(self, pid: int, pipe: Connection) -> None:
+        self._pid, self._pipe = pid, pipe
+        self._status: int | None = None
+        self._ending = threading.Lock()
 
     @classmethod
     def started(cls, work: Callable[[Any], Any]) -> _Worker:
-        context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(work, theirs, ours, os.getpid()), daemon=True)
+        ours, theirs = Pipe()
+        parent = os.getpid()
         with warnings.catch_warnings():
             # Python 3.12 warns of threads that hold a lock while another forks. Those of this process that may
-            # (writers, a predictor's) hold none that `work` asks for: it computes on one thread and reads files.
+            # (a predictor's, a listener's) hold none that `work` asks for: it computes on one thread and reads files.
             warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+            pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                _serve(work, theirs, parent)
+            finally:
+                os._exit(1)
         theirs.close()
-        return cls(process, ours)
+        return cls(pid, ours)
 
     def ask(self, item: Any) -> Any:
         """The result of one item. Raises what the work raised."""
@@ -158,10 +170,8 @@ class _Worker:
             self._pipe.send(item)
             result, error = self._pipe.recv()
         except (OSError, EOFError) as gone:
-            self._process.join()
             raise EngineError(
-                f"A working process was ended by the system (status {self._process.exitcode}), most likely for want of "
-                "memory.",
+                f"A working process was ended by the system (status {self._ended()}), most likely for want of memory.",
                 "Run with fewer cores (--threads), or free some memory.",
             ) from gone
         if error is not None:
@@ -169,15 +179,22 @@ class _Worker:
         return result
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.join()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        self._ended()
+
+    def _ended(self) -> int:
+        """Wait for the process to end; its exit status, negative for a signal."""
+        with self._ending:
+            if self._status is None:
+                self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            return self._status
 
 
-def _serve(work: Callable[[Any], Any], pipe: Connection, theirs: Connection, parent: int) -> None:
-    """A worker's life: until it is killed, or its parent is gone."""
+def _serve(work: Callable[[Any], Any], pipe: Connection, parent: int) -> None:
+    """A worker's life: until it is killed, or its parent is gone. Never returns."""
     global _alone  # noqa: PLW0603 - one process, one answer
     _alone = True
-    theirs.close()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
