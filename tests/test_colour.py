@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from void_server.image import colour
+from void_server.image import colour, colour_space
 from void_server.wire.errors import ColourError
 
 HALVES = np.arange(65536, dtype=np.uint16).view(np.float16)
@@ -70,7 +70,7 @@ def test_a_dark_shot_is_lifted_and_an_ordinary_one_is_left_alone():
 
 @pytest.mark.parametrize("name", ["acescg", "lin_ap0", "lin_rec2020", "ACES2065-1", "lin_p3d65"])
 def test_white_stays_white_and_colours_come_back_through_other_primaries(name):
-    chromaticities = colour.plate_space(name, None, False, None).chromaticities
+    chromaticities = colour_space.plate_space(name, None, False, None).chromaticities
     space = colour.EngineSpace(peak=16.0, chromaticities=chromaticities)
     assert np.allclose(colour.to_rec709(chromaticities).sum(1), 1, atol=2e-3)
     light = np.random.default_rng(1).uniform(0.3, 0.5, (500, 3)).astype(np.float32)
@@ -84,12 +84,12 @@ def test_acescg_to_rec709_is_the_published_matrix():
 
 
 def test_the_space_comes_from_the_flag_then_the_tags_then_an_assumption_with_a_warning():
-    tagged = colour.plate_space(None, colour.AP1, False, None)
+    tagged = colour_space.plate_space(None, colour.AP1, False, None)
     assert (tagged.name, tagged.warning) == ("lin_ap1", "")
-    assert colour.plate_space("lin_rec709", colour.AP1, False, None).chromaticities == colour.REC709
-    assert colour.plate_space(None, None, True, None).chromaticities == colour.AP0
-    assert colour.plate_space(None, None, False, "lin_ap1_scene").chromaticities == colour.AP1
-    assumed = colour.plate_space(None, None, False, None)
+    assert colour_space.plate_space("lin_rec709", colour.AP1, False, None).chromaticities == colour.REC709
+    assert colour_space.plate_space(None, None, True, None).chromaticities == colour.AP0
+    assert colour_space.plate_space(None, None, False, "lin_ap1_scene").chromaticities == colour.AP1
+    assumed = colour_space.plate_space(None, None, False, None)
     assert assumed.chromaticities == colour.REC709
     assert "--colorspace" in assumed.warning
 
@@ -97,6 +97,6 @@ def test_the_space_comes_from_the_flag_then_the_tags_then_an_assumption_with_a_w
 @pytest.mark.parametrize("name", ["acescct", "sRGB", "lin_mars"])
 def test_a_space_that_is_unknown_or_not_linear_is_refused(name):
     with pytest.raises(ColourError) as caught:
-        colour.plate_space(name, None, False, None)
+        colour_space.plate_space(name, None, False, None)
     assert name in caught.value.message
     assert caught.value.hint

@@ -74,8 +74,8 @@ def group(names: Iterable[str]) -> list[NamedFrames]:
         for run in of_name:
             beside[run.alike] += 1
     for name in listed:
-        run = _frame_of(runs[name], beside)
-        found[run.alike if run else (name, "")][name] = run.text if run else ""
+        frame = _frame_of(runs[name], beside)
+        found[frame.alike if frame else (name, "")][name] = frame.text if frame else ""
     return [NamedFrames(prefix, _suffix(numbers, suffix), numbers) for (prefix, suffix), numbers in found.items()]
 
 

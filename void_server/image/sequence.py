@@ -73,7 +73,9 @@ def find(pattern: str | Path, role: str) -> Sequence:
         return _in_folder(path, role)
     if not path.is_file():
         if tile := _UDIM.search(text):
-            message = f"{spoken_role(role)} {_plain(text)} has {tile[0]}: UDIM tiles are parts of a texture, not frames."
+            message = (
+                f"{spoken_role(role)} {_plain(text)} has {tile[0]}: UDIM tiles belong to a texture, not to a shot."
+            )
             raise SequenceError(message, "Name frames, as plate.####.exr.")
         if _VIEW.search(text):
             return _one_view(text, role)
@@ -194,7 +196,7 @@ def _readings(path: Path, names: list[str]) -> Iterator[tuple[NamedFrames, int, 
 
 
 def _padding(token: str) -> int:
-    """Digits a token asks for; 0, any number of them, for `#`, `%d`, `$F` and the like, which hosts read differently."""
+    """Digits a token asks for; 0, any number of them, for `#`, `%d` and `$F`, which hosts read differently."""
     hashes = re.search(r"#+|@+", token)
     if hashes:
         width = int(fileseq.getPaddingNum(hashes[0], pad_style=fileseq.PAD_STYLE_HASH1))
