@@ -45,10 +45,19 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
         "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
     )
     parser.add_argument(
-        "--colorspace", metavar="NAME", help="lin_rec709, acescg, aces2065-1, ...; default: the file's tags"
+        "--colorspace",
+        metavar="NAME",
+        help="lin_rec709, acescg, or any scene-linear name of $OCIO or of an ACES config; default: the file's tags",
     )
     parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
-    parser.add_argument("--matte-channel", metavar="NAME")
+    parser.add_argument(
+        "--matte-channel", metavar="NAME", help="channel of every mask; default: alpha, else the only one"
+    )
+    parser.add_argument("--matte-invert", action=argparse.BooleanOptionalAction, default=None,
+                        help="the matte is black where the object is; --no-...: it is meant as it is")  # fmt: skip
+    parser.add_argument(
+        "--matte-floor", type=float, metavar="V", help="up to this a mask is nothing, 0 to 1; default: above its noise"
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
@@ -89,6 +98,8 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         colorspace=args.colorspace,
         layer=args.layer,
         matte_channel=args.matte_channel,
+        matte_invert=args.matte_invert,
+        matte_floor=args.matte_floor,
         device=args.device,
         seed=args.seed,
         missing=args.missing,

@@ -25,9 +25,9 @@ from void_server.wire.errors import (
 from void_server.wire.shot import CORRECTIONS, FrameRange, ShotFiles, ShotSettings, Window, flag_of, spoken_role
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class CheckedShot:
-    """A shot whose headers have all been read and agree."""
+    """A shot whose headers have all been read and agree. Two are equal only if they are the same."""
 
     files: ShotFiles
     settings: ShotSettings
@@ -229,10 +229,11 @@ def _not_matching(whose: str, files: Mapping[int, Path], frames: list[int], gone
     lay one frame's roto over a whole shot in which the object moves."""
     if len(files) == 1:
         ((frame, path),) = files.items()
-        return MatteError(
-            f"{whose} is one picture, {path.name}, read as frame {frame}; the plate has {sequence.spoken(frames)}.",
-            "Give its whole sequence, as matte.####.exr; frames are matched by number.",
-        )
+        what = f"{whose} frames {sequence.spoken(gone)} are missing."
+        if len(gone) == len(frames):
+            have = sequence.spoken(frames)
+            what = f"{whose} is one picture, {path.name}, read as frame {frame}; the plate has {have}."
+        return MatteError(what, f"There is only {path.name}: give a whole sequence, as matte.####.exr.")
     if len(gone) == len(frames):
         there = sequence.spoken(files) if files else "no frames"
         return MatteError(
