@@ -17,12 +17,16 @@ from void_server.shot.agreement import mattes_meet_plates, one_channel, one_spac
 from void_server.shot.problems import LISTED, Problems
 from void_server.wire.errors import (
     MatteError,
+    PlateError,
     RequestError,
     SequenceError,
     SettingsError,
     about,
 )
 from void_server.wire.shot import CORRECTIONS, FrameRange, ShotFiles, ShotSettings, Window, flag_of, spoken_role
+
+SMALLEST_PX = 12
+"""OpenCV's optical flow takes no picture smaller than this on both sides."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,6 +147,9 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     canvas = Window(0, 0, 0, 0)
     for header in plates.values():
         canvas = canvas.union(header.data_window)
+    if max(canvas.width, canvas.height) < SMALLEST_PX:
+        message = f"The plate is {canvas.width}x{canvas.height} pixels; nothing can be followed in so small a picture."
+        problems.add(PlateError(message, f"Give a plate of at least {SMALLEST_PX} pixels on one side."))
     mattes_meet_plates(mattes["matte"], plates, problems, warnings)
     problems.raise_if_any()
 
@@ -283,6 +290,7 @@ def _headers(
     files: Mapping[int, Path], role: str, settings: ShotSettings, problems: Problems
 ) -> dict[int, exr.ImageHeader]:
     headers: dict[int, exr.ImageHeader] = {}
+    alike: dict[tuple[str, str], list[tuple[int, RequestError]]] = {}
     for frame, path in sorted(files.items()):
         try:
             with about(frame=frame):
@@ -293,7 +301,14 @@ def _headers(
                 else:
                     headers[frame] = exr.read_matte_header(path, settings.matte_channel)
         except RequestError as error:
-            problems.add(error)
+            alike.setdefault((error.message.replace(str(path), ""), error.hint), []).append((frame, error))
+    for found in alike.values():
+        _, first = found[0]
+        if len(found) > 1:
+            # What is wrong with every frame is said once.
+            frames = sequence.spoken(frame for frame, _ in found)
+            first = type(first)(f"{first.message[:-1]}; so it is on frames {frames}.", first.hint, frame=first.frame)
+        problems.add(first)
     return headers
 
 

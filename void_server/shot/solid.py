@@ -40,6 +40,8 @@ MOST = 0.8
 ALL = 0.995
 COLOURED, COLOURED_SHARE = 0.02, 0.001
 """A mask's R, G and B are one grey picture where fewer pixels than this share differ by more than this."""
+WRONG_SCALE = 2.0
+"""Filters overshoot 1 by a tenth or so; a mask beyond this was written in other units, as 0 to 255."""
 PAINTED = ("matte", "affected", "keep", *CORRECTIONS)
 
 
@@ -51,6 +53,8 @@ class RoleLook:
     looks: Mapping[int, Look]
     floor: float
     header: exr.ImageHeader
+    highest: float
+    """The highest value in the files, before it was held to 1."""
 
     @property
     def typical(self) -> float:
@@ -83,7 +87,11 @@ def _look_at_role(checked: CheckedShot, role: str) -> RoleLook | None:
     }
     asked = checked.settings.matte_floor
     floor = mask_look.floor_of(list(looks.values())) if asked is None else max(asked, MATTE_FLOOR)
-    return RoleLook(role, looks, floor, headers[min(headers)])
+    frame = max(looks, key=lambda frame: looks[frame].highest)
+    with about(frame=frame):
+        raw = exr.read_matte(headers[frame])
+    highest = float(np.nanmax(raw)) if np.isfinite(raw).any() else 0.0
+    return RoleLook(role, looks, floor, headers[min(headers)], highest)
 
 
 def read(checked: CheckedShot, role: str, frame: int) -> Array:
@@ -130,6 +138,9 @@ def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool
                 "To take them, give --matte-floor 0."
             )
             told.append((f"{flag_of(found.role)}-haze", message))
+        if found.highest > WRONG_SCALE:
+            message = f"{whose} goes up to {found.highest:.5g}, where 1 is expected; what is above 1 counts as 1."
+            told.append((f"{flag_of(found.role)}-scale", message))
         if error := _too_much(checked, found):
             if part_of_shot:
                 told.append((f"{flag_of(found.role)}-everything", f"{error.message} {error.hint}"))
@@ -162,7 +173,9 @@ def _too_much(checked: CheckedShot, found: RoleLook) -> MatteError | None:
         what = f"Give a matte in which only the object is white.{_channels(found)}"
         return MatteError(f"{message}: its channel {channel} is solid, without any shape.", f"{what} {meant}")
     lowest = max(one.lowest for one in found.looks.values())
-    raised = f" Or is its black not 0? --matte-floor {lowest + 0.05:.2g} takes it off." if lowest > MATTE_FLOOR else ""
+    raised = f" Or is its white {found.highest:.5g} and not 1?" if found.highest > WRONG_SCALE else ""
+    if MATTE_FLOOR < lowest < 0.9:
+        raised = f" Or is its black not 0? --matte-floor {lowest + 0.05:.2g} takes it off."
     return MatteError(
         f"{message}: is it inverted?", f"--matte-invert turns it round.{raised}{_channels(found)} {meant}"
     )
