@@ -26,7 +26,7 @@ from void_server.wire.report import Report
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(shot_flags.FrameWords):
     """Says what is wrong with a flag in one line and a hint, as every other error is said."""
 
     def error(self, message: str) -> NoReturn:
@@ -122,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_server(submit)
     submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
     submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
+
+    checking = command("check", _check, "say everything that will happen to a shot, without computing")
+    shot_flags.add_to(checking, writes=False)
 
     serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
     serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
@@ -224,6 +227,16 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
     report = Report(console.on_event, cancelled)
     manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
+    return 0
+
+
+def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server.commands import check_shot
+
+    found = check_shot.foretell(shot_flags.files(args), shot_flags.settings(args), args.out)
+    for code, message in found.warnings:
+        Report(console.on_event).warn(code, message)
+    console.result(found.fields, "\n".join(found.lines))
     return 0
 
 

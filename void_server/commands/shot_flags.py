@@ -7,6 +7,8 @@ and farms write these flags, so their names are stable. It reads no pixels and s
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,10 +16,26 @@ from void_server.wire.errors import SettingsError
 from void_server.wire.shot import MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
 
 
-def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False) -> None:
+class FrameWords(argparse.ArgumentParser):
+    """Takes `--frames -5-10` for a range: argparse itself would take a word that begins with a dash for a flag."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and words[-1] == "--frames" and re.match(r"-\d", word):
+                words[-1] = f"--frames={word}"
+            else:
+                words.append(word)
+        return super().parse_known_args(words, namespace)
+
+
+def add_to(
+    parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False, writes: bool = True
+) -> None:
     """The flags that every command about a shot shares.
 
-    required: whether plate and matte must be given. of_batch: a table of shots stands in the plate's place.
+    required: whether plate and matte must be given. of_batch: a table of shots stands in the plate's place. writes:
+    whether an output folder must be given.
     """
     pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
     if of_batch:
@@ -26,7 +44,7 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
         parser.add_argument("plate", metavar="PLATE", nargs=None if required else "?",
                             help=f"EXR sequence, scene-linear: {pattern}")  # fmt: skip
         parser.add_argument("--matte", required=required, metavar="MATTE", help="EXR sequence, 1 = remove")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=writes, default=None, metavar="DIR")
     parser.add_argument(
         "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
     )
@@ -74,7 +92,7 @@ def reader() -> argparse.ArgumentParser:
     return parser
 
 
-class _Reader(argparse.ArgumentParser):
+class _Reader(FrameWords):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message[0].upper()}{message[1:]}.", "See: void-server run --help")
 
