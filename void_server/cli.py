@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import farm_commands, install, shot_flags
+from void_server.commands import farm_commands, install, movies, shot_flags
 from void_server.commands.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
@@ -30,7 +31,10 @@ class _Parser(shot_flags.FrameWords):
     """Says what is wrong with a flag in one line and a hint, as every other error is said."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}.", f"See: {self.prog} --help")
+        hint = f"See: {self.prog} --help"
+        if message.startswith("unrecognized") and re.search(r"\d\.\w{3,4}\b", message):
+            hint = "Put the pattern in quotes: the shell made many names of it."
+        raise SettingsError(f"{message[0].upper()}{message[1:]}.", hint)
 
 
 def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way a command can end
@@ -116,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", _run, "one shot, in this process: no daemon")
     shot_flags.add_to(run)
     _add_threads(run)
+    run.add_argument("--preview", action="store_true", help="clean.mp4 too, to look at, where ffmpeg is installed")
 
     submit = command("submit", _submit, "one shot, through a daemon")
     shot_flags.add_to(submit)
@@ -123,8 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
     submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
 
-    checking = command("check", _check, "say everything that will happen to a shot, without computing")
-    shot_flags.add_to(checking, writes=False)
+    shot_flags.add_to(command("check", _check, "say all that will happen to a shot, without computing"), writes=False)
+
+    movies.add_to(command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie"))
 
     serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
     serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
@@ -226,6 +232,8 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
     _use_threads(args)
     report = Report(console.on_event, cancelled)
     manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
+    if args.preview:
+        movies.preview(args.out, manifest, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
     return 0
 
@@ -237,6 +245,11 @@ def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
     for code, message in found.warnings:
         Report(console.on_event).warn(code, message)
     console.result(found.fields, "\n".join(found.lines))
+    return 0
+
+
+def _convert(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    console.result(*movies.run(args, Report(console.on_event, cancelled)))
     return 0
 
 
@@ -259,10 +272,11 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
 
 
 def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.shot import check
+    from void_server.shot import check, solid
 
     files, settings = shot_flags.files(args), shot_flags.settings(args)
-    for code, message in check.check_shot(files, settings).warnings:
+    checked = check.check_shot(files, settings)
+    for code, message in (*checked.warnings, *solid.judge(checked, solid.look(checked))):
         Report(console.on_event).warn(code, message)
     check.check_output(args.out, files)
     name = args.name or Path(args.plate).name

@@ -227,7 +227,7 @@ def _looked_up(name: str, ocio: str, config_first: bool) -> tuple[Primaries, str
     own = _OWN.get(_key(name))
     if own is not None and not (ocio and config_first):
         return own, ""
-    for title, config in _configs(ocio):
+    for title, config in configs(ocio):
         space = config.getColorSpace(name)
         if space is None and title != ocio and name in LINEAR_ROLES:
             space = config.getColorSpace("scene_linear")
@@ -248,7 +248,7 @@ def _looked_up(name: str, ocio: str, config_first: bool) -> tuple[Primaries, str
     return "not linear" if NOT_LINEAR.fullmatch(_key(name)) else None
 
 
-def _configs(ocio: str) -> Iterator[tuple[str, Any]]:
+def configs(ocio: str) -> Iterator[tuple[str, Any]]:
     """(title, config): the studio's own where `$OCIO` names one, then those that OpenColorIO brings, newest first."""
     if ocio:
         yield ocio, _config(ocio)
@@ -281,7 +281,7 @@ def _names_of(config: Any) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4)
 def _all_names(ocio: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys([*SPACES, *(name for _, config in _configs(ocio) for name in _names_of(config))]))
+    return tuple(dict.fromkeys([*SPACES, *(name for _, config in configs(ocio) for name in _names_of(config))]))
 
 
 def _primaries(config: Any, name: str) -> Primaries | str:

@@ -60,9 +60,10 @@ class Sequence:
     """The pattern named one file without a frame number."""
 
 
-def find(pattern: str | Path, role: str) -> Sequence:
+def find(pattern: str | Path, role: str, endings: tuple[str, ...] = EXR_ENDINGS) -> Sequence:
     """The files that `pattern` names, ascending by frame. `role` is for messages: "plate", "matte", ...
 
+    endings: of the files that count, in lower case.
     Raises SequenceError where nothing matches, a folder holds several sequences, or numbers are ambiguous.
     """
     text = str(pattern)
@@ -70,7 +71,7 @@ def find(pattern: str | Path, role: str) -> Sequence:
         raise SequenceError(f"{spoken_role(role)} has no name.", "Name a sequence of EXR files.")
     path = Path(text)
     if path.is_dir():
-        return _in_folder(path, role)
+        return _in_folder(path, role, endings)
     if not path.is_file():
         if tile := _UDIM.search(text):
             message = (
@@ -81,10 +82,10 @@ def find(pattern: str | Path, role: str) -> Sequence:
             return _one_view(text, role)
     if not path.parent.is_dir():
         raise _no_folder(path, role)
-    if path.is_file() and path.suffix.lower() in MOVIE_ENDINGS + PICTURE_ENDINGS:
+    if path.is_file() and path.suffix.lower() in set(MOVIE_ENDINGS + PICTURE_ENDINGS).difference(endings):
         raise _not_exr(path, role)
     names = _names(path.parent)
-    for named, width, wanted in _readings(path, names):
+    for named, width, wanted in _readings(path, names, endings):
         found = _collected(text, path.parent, named, width, wanted, role)
         if found.files:
             return found
@@ -136,16 +137,16 @@ def _ends(name: str, endings: tuple[str, ...]) -> bool:
     return name.lower().endswith(endings)
 
 
-def _sequences(names: Iterable[str]) -> list[NamedFrames]:
-    return frame_names.group(name for name in names if _ends(name, EXR_ENDINGS))
+def _sequences(names: Iterable[str], endings: tuple[str, ...] = EXR_ENDINGS) -> list[NamedFrames]:
+    return frame_names.group(name for name in names if _ends(name, endings))
 
 
-def _in_folder(folder: Path, role: str) -> Sequence:
-    """The one EXR sequence of a folder. Raises SequenceError for none or several."""
+def _in_folder(folder: Path, role: str, endings: tuple[str, ...]) -> Sequence:
+    """The one sequence of a folder. Raises SequenceError for none or several."""
     names = _names(folder)
-    found = _sequences(names)
+    found = _sequences(names, endings)
     if not found:
-        raise _no_exr(folder, names, role)
+        raise _no_exr(folder, names, role, endings)
     if len(found) > 1:
         shown = [f"{one.pattern} ({_extent(one)})" for one in found[:LISTED]]
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
@@ -166,7 +167,9 @@ def _extent(found: NamedFrames) -> str:
     return spoken(numbers) if len(numbers) < 3 else f"{min(numbers)} to {max(numbers)}"
 
 
-def _readings(path: Path, names: list[str]) -> Iterator[tuple[NamedFrames, int, frozenset[int] | None]]:
+def _readings(
+    path: Path, names: list[str], endings: tuple[str, ...]
+) -> Iterator[tuple[NamedFrames, int, frozenset[int] | None]]:
     """Every way to read a pattern or the name of one frame, the likeliest first: names, padding, frames asked for.
 
     A padding of 0 takes any. What looks like a token may be plain text in a name (`take#2.1001.exr`), so each is tried.
@@ -184,11 +187,11 @@ def _readings(path: Path, names: list[str]) -> Iterator[tuple[NamedFrames, int, 
                 yield named, _padding(token[0]), _asked(token[0])
         if (after := _AFTER.fullmatch(name)) and after["pattern"] not in ("", name):
             wanted = _asked(after["range"])
-            for named, width, _ in _readings(path.with_name(after["pattern"]), names):
+            for named, width, _ in _readings(path.with_name(after["pattern"]), names, endings):
                 yield named, width, wanted
         if tokens:
             return
-    named = frame_names.around(name, [n for n in names if _ends(n, EXR_ENDINGS)])
+    named = frame_names.around(name, [n for n in names if _ends(n, endings)])
     given = named.numbers.pop(name)
     if name in names:
         named.numbers[name] = given
@@ -301,8 +304,11 @@ def _convert(path: Path) -> str:
     return f"Make EXR frames of it: void-server convert {shlex.quote(str(path))} --out {shlex.quote(str(made))}"
 
 
-def _no_exr(folder: Path, names: list[str], role: str) -> SequenceError:
+def _no_exr(folder: Path, names: list[str], role: str, endings: tuple[str, ...]) -> SequenceError:
     """Say what a folder holds instead of EXR files."""
+    if endings != EXR_ENDINGS:
+        message = f"{spoken_role(role)} folder {_plain(str(folder))} holds no {', '.join(endings)}."
+        return SequenceError(message, "Name a folder or pattern of such files.")
     message = f"{spoken_role(role)} folder {_plain(str(folder))} holds no EXR files"
     others = [name for name in names if _ends(name, PICTURE_ENDINGS + MOVIE_ENDINGS)]
     if others:

@@ -15,6 +15,7 @@ import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ class ImageHeader:
     """x, y of red, green, blue and white, where the file says."""
     aces_container: bool
     color_interop_id: str | None
+    frames_per_second: Fraction | None
     timecode: str | None
     """'01:00:00:00', ';' before the frames where drop-frame; None where the file has none."""
     notes: tuple[str, ...]
@@ -270,6 +272,7 @@ def _header(
     both = (part, container.parts[0])
     chromaticities = _first(p.unpack("chromaticities", "chromaticities", "<8f") for p in both)
     aces = _first(p.unpack("acesImageContainerFlag", "int", "<i") for p in both)
+    rate = _first(p.unpack("framesPerSecond", "rational", "<iI") for p in both)
     timecode = _first(p.unpack("timeCode", "timecode", "<2I") for p in both)
     (aspect,) = part.unpack("pixelAspectRatio", "float", "<f") or (1.0,)
     return ImageHeader(
@@ -289,6 +292,7 @@ def _header(
         chromaticities=chromaticities,
         aces_container=bool(aces and aces[0] == 1),
         color_interop_id=part.text("colorInteropID") or container.parts[0].text("colorInteropID"),
+        frames_per_second=Fraction(int(rate[0]), int(rate[1])) if rate and rate[0] > 0 < rate[1] else None,
         timecode=_timecode(int(timecode[0])) if timecode else None,
         notes=notes,
     )
