@@ -39,10 +39,10 @@ class NamedFrames:
 
     def width(self, given: str = "") -> int:
         """How many digits these names are padded to: as `given`, else as fits most of them."""
-        if given.lstrip("-").startswith("0") and len(given) > 1:
-            return len(given.lstrip("-"))
-        lengths = sorted({len(text.lstrip("-")) for text in self.numbers.values()})
-        return max(lengths, key=lambda width: sum(fits(text, width) for text in self.numbers.values()))
+        texts = [given] if given.lstrip("-").startswith("0") and len(given) > 1 else self.numbers.values()
+        # A minus sign may be one of the digits.
+        lengths = {length for text in texts for length in (len(text.lstrip("-")), len(text))}
+        return max(sorted(lengths), key=lambda width: sum(fits(text, width) for text in self.numbers.values()))
 
     @property
     def pattern(self) -> str:
