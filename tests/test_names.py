@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from void_server.image import frame_names, sequence
 from void_server.wire.errors import SequenceError
 
-WORDS = ["plate", "sh010_comp", "A001C002_230101_R1AB", "beauty", "bg-plate", "IMG", "take#2", "a b (1)", "[x]", "é", "2k"]
-WORDS += ["SHOT.main", "2048x1152", "020", "100%", "x@y", "render", "P1-3", "$HIP", "shot_2026-11-30"]
+WORDS = ["plate", "sh010_comp", "A001C002_230101_R1AB", "beauty", "bg-plate", "IMG", "take#2", "a b (1)", "[x]"]
+WORDS += ["é", "2k", "SHOT.main", "2048x1152", "020", "100%", "x@y", "render", "P1-3", "$HIP", "shot_2026-11-30"]
 VERSIONS = ["", "_v003", ".v12", "-V2", "_V001_2k"]
 SEPARATORS = [".", "_", "-", " ", ""]
 TAILS = ["", "", "", ".beauty", "_L", ".left", "-denoised", "_v2", ".beauty1", ".2k", "_ACEScg"]

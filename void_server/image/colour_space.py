@@ -266,7 +266,7 @@ def _config(title: str) -> Any:
 
     try:
         return PyOpenColorIO.Config.CreateFromFile(title)
-    except PyOpenColorIO.Exception as error:
+    except (PyOpenColorIO.Exception, PyOpenColorIO.ExceptionMissingFile) as error:
         why = " ".join(str(error).split())[:160]
         raise ColourError(
             f"The config that $OCIO names can't be read: {title}: {why}.", "Set or unset OCIO."

@@ -10,6 +10,7 @@ what is solid; so haze is what is faint and far from everything that is not.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -31,6 +32,9 @@ SOFTER = 4.0
 Haze beside the edges is missed then, but its height is known from elsewhere."""
 HAZE_SHARE = 0.0005
 """Of the frame: fewer faint pixels than this, far from all that is solid, are left alone."""
+SPECK_PX = 8
+GROWN_PX = 3
+"""As far as a mask is grown by default before anything is replaced."""
 SOLID = 0.999
 STEPS = 1024
 """Steps from 0 to 1 at which shares are counted; MATTE_FLOOR is one of them."""
@@ -48,10 +52,16 @@ class Look:
     highest: float
     haze: float
     """The value up to which it is haze; 0 where there is none."""
+    specks: int
+    """Pieces above FAINT of at most SPECK_PX pixels each: noise makes hundreds, a roto a few."""
+    speck_top: float
+    """The highest value among them."""
+    reach: float
+    """Share of the frame within GROWN_PX of anything above FAINT."""
 
     def share(self, floor: float) -> float:
         """Share of the frame marked above `floor`."""
-        return self.above[min(STEPS, max(0, int(floor * STEPS)))]
+        return self.above[min(STEPS, math.ceil(floor * STEPS))]
 
     @property
     def solid(self) -> bool:
@@ -62,7 +72,7 @@ class Look:
 def look_at(mask: Array) -> Look:
     """mask: float32 [H, W] in [0, 1], all of the frame."""
     if not mask.size:
-        return Look((0.0,) * (STEPS + 1), 0.0, 0.0, 0.0, 0.0)
+        return Look((0.0,) * (STEPS + 1), 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0.0)
     counts = np.bincount(np.ceil(mask * STEPS).astype(np.uint16).ravel(), minlength=STEPS + 1)
     above = 1 - np.cumsum(counts) / mask.size
     rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
@@ -72,7 +82,21 @@ def look_at(mask: Array) -> Look:
         float(mask.min()),
         float(mask.max()),
         haze_of(mask),
+        *_specks(mask > FAINT, mask),
     )
+
+
+def _specks(marked: npt.NDArray[np.bool_], mask: Array) -> tuple[int, float, float]:
+    """(specks, speck_top, reach) of a `Look`."""
+    if not marked.any():
+        return 0, 0.0, 0.0
+    _, pieces, facts, _ = cv2.connectedComponentsWithStats(marked.astype(np.uint8), connectivity=8)
+    small = facts[:, cv2.CC_STAT_AREA] <= SPECK_PX
+    small[0] = False
+    number = int(small.sum())
+    top = float(mask[small[pieces]].max()) if number else 0.0
+    around = cv2.dilate(marked.astype(np.uint8), np.ones((2 * GROWN_PX + 1, 2 * GROWN_PX + 1), np.uint8))
+    return number, top, float(around.mean())
 
 
 def haze_of(mask: Array) -> float:

@@ -40,6 +40,8 @@ MOST = 0.8
 ALL = 0.995
 COLOURED, COLOURED_SHARE = 0.02, 0.001
 """A mask's R, G and B are one grey picture where fewer pixels than this share differ by more than this."""
+MANY_SPECKS = 30
+"""On one frame: more than any roto has, unless it is one of rain."""
 WRONG_SCALE = 2.0
 """Filters overshoot 1 by a tenth or so; a mask beyond this was written in other units, as 0 to 255."""
 PAINTED = ("matte", "affected", "keep", *CORRECTIONS)
@@ -61,6 +63,13 @@ class RoleLook:
         """Share of the frame marked, over the frames that mark anything."""
         marked = [share for share in self.shares.values() if share > 0]
         return float(np.median(marked)) if marked else 0.0
+
+    @property
+    def strewn(self) -> Look | None:
+        """The look at a frame that is strewn with specks, where most frames are."""
+        worst = max(self.looks.values(), key=lambda one: one.specks)
+        specks = float(np.median([one.specks for one in self.looks.values()]))
+        return worst if specks > MANY_SPECKS and worst.speck_top > self.floor else None
 
     @property
     def shares(self) -> dict[int, float]:
@@ -138,6 +147,8 @@ def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool
                 "To take them, give --matte-floor 0."
             )
             told.append((f"{flag_of(found.role)}-haze", message))
+        if (worst := found.strewn) is not None:
+            told.append((f"{flag_of(found.role)}-specks", f"{_strewn(found, worst)} {_without(worst)}"))
         if found.highest > WRONG_SCALE:
             message = f"{whose} goes up to {found.highest:.5g}, where 1 is expected; what is above 1 counts as 1."
             told.append((f"{flag_of(found.role)}-scale", message))
@@ -163,6 +174,9 @@ def _too_much(checked: CheckedShot, found: RoleLook) -> MatteError | None:
             f"--{found.role} covers all of frames {frames}, {left}.",
             f"Is it in another channel, or inverted? Paint only what is meant.{_channels(found)}",
         )
+    worst = found.strewn
+    if found.role == "matte" and worst is not None and worst.reach > MOST and checked.settings.matte_floor is None:
+        return MatteError(f"{_strewn(found, worst)} Grown, they cover {worst.reach:.0%} of the frame.", _without(worst))
     # Whoever says which way round the matte is, has been asked.
     if found.role != "matte" or share <= MOST or checked.settings.matte_invert is not None:
         return None
@@ -179,6 +193,17 @@ def _too_much(checked: CheckedShot, found: RoleLook) -> MatteError | None:
     return MatteError(
         f"{message}: is it inverted?", f"--matte-invert turns it round.{raised}{_channels(found)} {meant}"
     )
+
+
+def _strewn(found: RoleLook, worst: Look) -> str:
+    whose = subject(found.role)
+    return f"{whose} is strewn with specks, {worst.specks} on one frame, of values up to {worst.speck_top:.2g}."
+
+
+def _without(worst: Look) -> str:
+    if worst.speck_top > 0.9:
+        return "Clean it up: they are as white as what is meant."
+    return f"If they are noise, --matte-floor {worst.speck_top + 0.01:.2g} takes them off."
 
 
 def _channels(found: RoleLook) -> str:
@@ -218,16 +243,17 @@ def _colours(checked: CheckedShot, found: RoleLook) -> tuple[str, ...]:
 
 
 def whole_frames(shot: MarkedShot) -> list[tuple[str, str]]:
-    """A warning for each role that marks nearly everything on some frame to deliver."""
-    told = []
-    for role in ("matte", *CORRECTIONS):
+    """A warning for each role that marks nearly everything on some frame to deliver, or for what that adds up to."""
+    told: list[tuple[str, str]] = []
+    for role in ("matte", *CORRECTIONS, "change"):
+        if role == "change" and told:
+            break
         shares = {frame: shot.share(role, frame) for frame in shot.wanted}
         for least, spoken in ((ALL, "all"), (MOST, f"over {MOST:.0%}")):
             frames = [frame for frame, share in shares.items() if share >= least]
             if frames:
-                message = (
-                    f"{subject(role)} covers {spoken} of frames {sequence.spoken(frames)}; is it in another channel?"
-                )
+                whose = "What is marked, once grown," if role == "change" else subject(role)
+                message = f"{whose} covers {spoken} of frames {sequence.spoken(frames)}; is it in another channel?"
                 told.append((f"{flag_of(role)}-everything", f"{message} See --matte-channel and --matte-invert."))
                 break
     return told
