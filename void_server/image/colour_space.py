@@ -236,7 +236,7 @@ def _looked_up(name: str, ocio: str, config_first: bool) -> tuple[Primaries, str
             space = config.getColorSpace(same[0]) if same else None
         if space is None:
             continue
-        found = _primaries(config, space.getName())
+        found = _primaries(title, space.getName())
         if isinstance(found, str):
             return found
         if title == ocio or not (config.hasRole(name) or name in LINEAR_ROLES):
@@ -256,7 +256,7 @@ def configs(ocio: str) -> Iterator[tuple[str, Any]]:
 
     names = [row[0] for row in PyOpenColorIO.BuiltinConfigRegistry().getBuiltinConfigs()]
     for name in sorted((n for n in names if n.startswith("studio")), reverse=True):
-        yield name, _config(f"ocio://{name}")
+        yield f"ocio://{name}", _config(f"ocio://{name}")
 
 
 @functools.lru_cache(maxsize=16)
@@ -284,7 +284,8 @@ def _all_names(ocio: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*SPACES, *(name for _, config in configs(ocio) for name in _names_of(config))]))
 
 
-def _primaries(config: Any, name: str) -> Primaries | str:
+@functools.lru_cache(maxsize=256)
+def _primaries(title: str, name: str) -> Primaries | str:
     """Primaries and white of a config's space, seen from the white of ACES; or what is wrong with it.
 
     A processor to ACES2065-1 is asked about 0, the three primaries, and their multiples: linear light passes through
@@ -292,6 +293,7 @@ def _primaries(config: Any, name: str) -> Primaries | str:
     """
     import PyOpenColorIO
 
+    config = _config(title)
     if config.getColorSpace(name).isData():
         return "it is data, not colour"
     try:
