@@ -86,6 +86,8 @@ def test_colours_in_three_parts_are_one_picture_and_go_back_into_theirs(tmp_path
         expected = new[change > 0][:, index].astype(np.float16)
         assert np.array_equal(after[index][name][inside].view(np.float16), expected)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.exr", "plate.exr"]
+    with pytest.raises(MatteError, match="several channels"):
+        exr.read_matte_header(plate)
 
 
 @pytest.mark.parametrize(

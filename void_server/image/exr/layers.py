@@ -244,7 +244,7 @@ def choose_matte(path: Path, container: Container, wanted: str | None) -> MatteC
             part, name = matching[0]
             notes = () if rank == 0 and len(matching) == 1 else (f"matte taken from {_where(part, name)}",)
             return MatteChoice(part, name, notes)
-    plain = [beauty for beauty in find_beauties(container) if not beauty.layer]
+    plain = [beauty for beauty in find_beauties(container) if not beauty.layer and not beauty.others]
     if plain:
         part, name = plain[0].part, plain[0].rgb[0]
         return MatteChoice(part, name, (f"matte taken from {_where(part, name)}: no alpha",))
