@@ -23,7 +23,7 @@ from void_server.shot.marks import Marks
 from void_server.shot.surveyed import survey
 from void_server.wire.errors import MatteError
 from void_server.wire.report import Report
-from void_server.wire.shot import ShotSettings
+from void_server.wire.shot import FrameRange, ShotSettings
 
 HEIGHT, WIDTH, COUNT = 90, 160, 3
 FRAMES = range(1001, 1001 + COUNT)
@@ -265,5 +265,9 @@ def test_the_main_path_refuses_before_it_computes_and_writes_no_frame(plates, tm
 
 def test_a_part_of_a_shot_is_told_what_a_whole_one_is_refused(plates, tmp_path):
     shot = checked(plates, tmp_path, GREY)
+    with pytest.raises(MatteError, match="solid"):
+        solid.judge(shot, solid.look(shot), part_of_shot=True)
+    part = ShotSettings(physics_prior=False, frames=FrameRange(1001, 1001), handles=1)
+    shot = checked(plates, tmp_path, GREY, part)
     told = dict(solid.judge(shot, solid.look(shot), part_of_shot=True))
     assert "solid" in told["matte-everything"]

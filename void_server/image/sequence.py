@@ -82,11 +82,14 @@ def find(pattern: str | Path, role: str, endings: tuple[str, ...] = EXR_ENDINGS)
             return _one_view(text, role)
     if not path.parent.is_dir():
         raise _no_folder(path, role)
-    if path.is_file() and path.suffix.lower() in set(MOVIE_ENDINGS + PICTURE_ENDINGS).difference(endings):
+    foreign = path.suffix.lower() in set(MOVIE_ENDINGS + PICTURE_ENDINGS).difference(endings)
+    if foreign and path.is_file():
         raise _not_exr(path, role)
     names = _names(path.parent)
     for named, width, wanted in _readings(path, names, endings):
         found = _collected(text, path.parent, named, width, wanted, role)
+        if found.files and foreign:
+            raise _not_exr(path, role)
         if found.files:
             return found
     raise _nothing_found(path, names, role)

@@ -125,8 +125,10 @@ def _on_format(checked: CheckedShot, role: str, frame: int) -> Array:
 def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool = False) -> list[tuple[str, str]]:
     """Warnings, (code, message), about the masks. Raises MatteError where the result would surely be garbage.
 
-    part_of_shot: other frames may tell another story, so what covers too much is told and not refused.
+    part_of_shot: where not all frames of the plate are read, the others may tell another story, so what covers too much
+    is told and not refused.
     """
+    part_of_shot = part_of_shot and not checked.files.plate.keys() <= set(checked.frames)
     told: list[tuple[str, str]] = []
     problems = Problems()
     for found in looks:
