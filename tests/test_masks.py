@@ -271,3 +271,29 @@ def test_a_part_of_a_shot_is_told_what_a_whole_one_is_refused(plates, tmp_path):
     shot = checked(plates, tmp_path, GREY, part)
     told = dict(solid.judge(shot, solid.look(shot), part_of_shot=True))
     assert "solid" in told["matte-everything"]
+
+
+def test_the_faint_part_of_an_affected_estimate_is_neither_haze_nor_everything(plates, tmp_path):
+    checked(plates, tmp_path, [disc(index, 12) for index in range(COUNT)])
+    soft = [np.maximum(disc(index, 20, 6) * 0.9, 0.06) for index in range(COUNT)]
+    shot = checked(plates, tmp_path, soft, role="affected")
+    told, share = judged(shot)
+    assert not told
+    assert share < 0.3
+    marks = Marks(shot)
+    kept = marks.on("affected", 1001, marks.whole)
+    outside = disc(0, 12) == 0
+    assert np.array_equal(kept[outside], soft[0].astype(np.float16).astype(np.float32)[outside])
+
+
+def test_haze_in_a_keep_lets_nothing_of_the_object_through(plates, tmp_path):
+    checked(plates, tmp_path, [disc(index, 12) for index in range(COUNT)])
+    rng = np.random.default_rng(4)
+    hazy = [noisy(np.zeros((HEIGHT, WIDTH)), "uniform", 0.02, rng) for _ in range(COUNT)]
+    for one in hazy:
+        one[70:80, 100:140] = 1
+    shot = checked(plates, tmp_path, hazy, role="keep")
+    told, _ = judged(shot)
+    assert "keep-haze" in told
+    marks = Marks(shot)
+    assert (marks.on("change", 1001, marks.whole)[disc(0, 12) == 1] == 1).all()

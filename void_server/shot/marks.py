@@ -102,7 +102,7 @@ class Marks:
         inside = box.intersect(shown)
         if inside.empty:
             return 0.0
-        count = int((marked[inside.slices(box)] > matte.MATTE_FLOOR).sum())
+        count = int((marked[inside.slices(box)] > (0 if role == "change" else solid.counts_from(role))).sum())
         return count / (shown.width * shown.height)
 
     def clear(self) -> None:

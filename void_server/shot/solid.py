@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from void_server.image import exr, fit, mask_look, matte, sequence, sheet
 from void_server.image.mask_look import Look
-from void_server.image.matte import MATTE_FLOOR
+from void_server.image.matte import AFFECTED_FLOOR, MATTE_FLOOR
 from void_server.shot.check import CheckedShot
 from void_server.shot.problems import Problems
 from void_server.wire.errors import MatteError, about
@@ -44,6 +44,8 @@ MANY_SPECKS = 30
 """On one frame: more than any roto has, unless it is one of rain."""
 WRONG_SCALE = 2.0
 """Filters overshoot 1 by a tenth or so; a mask beyond this was written in other units, as 0 to 255."""
+BELIEVED = ("matte", "keep")
+"""Roles whose faintest values count: what is affected is a soft estimate, of which the faint part changes nothing."""
 PAINTED = ("matte", "affected", "keep", *CORRECTIONS)
 
 
@@ -54,6 +56,7 @@ class RoleLook:
     role: str
     looks: Mapping[int, Look]
     floor: float
+    """Up to this value a mask's pixels are taken for 0."""
     header: exr.ImageHeader
     highest: float
     """The highest value in the files, before it was held to 1."""
@@ -73,7 +76,8 @@ class RoleLook:
 
     @property
     def shares(self) -> dict[int, float]:
-        return {frame: look.share(self.floor) for frame, look in self.looks.items()}
+        """Share of each frame looked at on which the mask does something."""
+        return {frame: look.share(max(self.floor, counts_from(self.role))) for frame, look in self.looks.items()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -94,13 +98,19 @@ def _look_at_role(checked: CheckedShot, role: str) -> RoleLook | None:
     looks = {
         frame: mask_look.look_at(_on_format(checked, role, frame)) for frame in sheet.evenly(sorted(headers), LOOKED_AT)
     }
-    asked = checked.settings.matte_floor
-    floor = mask_look.floor_of(list(looks.values())) if asked is None else max(asked, MATTE_FLOOR)
+    floor = max(checked.settings.matte_floor or 0.0, MATTE_FLOOR)
+    if checked.settings.matte_floor is None and role in BELIEVED:
+        floor = mask_look.floor_of(list(looks.values()))
     frame = max(looks, key=lambda frame: looks[frame].highest)
     with about(frame=frame):
         raw = exr.read_matte(headers[frame])
     highest = float(np.nanmax(raw)) if np.isfinite(raw).any() else 0.0
     return RoleLook(role, looks, floor, headers[min(headers)], highest)
+
+
+def counts_from(role: str) -> float:
+    """The value from which on a role's mask does something: a keep holds back by half, a soft estimate by a tenth."""
+    return MATTE_FLOOR if role == "matte" else 0.5 if role == "keep" else AFFECTED_FLOOR
 
 
 def read(checked: CheckedShot, role: str, frame: int) -> Array:
@@ -149,7 +159,7 @@ def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool
                 "To take them, give --matte-floor 0."
             )
             told.append((f"{flag_of(found.role)}-haze", message))
-        if (worst := found.strewn) is not None:
+        if found.role in BELIEVED and (worst := found.strewn) is not None:
             told.append((f"{flag_of(found.role)}-specks", f"{_strewn(found, worst)} {_without(worst)}"))
         if found.highest > WRONG_SCALE:
             message = f"{whose} goes up to {found.highest:.5g}, where 1 is expected; what is above 1 counts as 1."
