@@ -24,6 +24,7 @@ from void_server.commands.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
 
+Flags = Callable[[argparse.ArgumentParser], None]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
 
 
@@ -105,32 +106,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=void_server.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[..., int], text: str, *flags: Flags) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
         sub.add_argument(
             "--log-format", choices=LOG_FORMATS, default="human", help="how to speak; json: one object a line"
         )
         sub.add_argument("--json", action="store_true", help="the same as --log-format json")
+        for add in flags:
+            add(sub)
         return sub
 
     demo = command("demo", _demo, "make a short HDR shot with a known answer, remove its object, score the result")
     demo.add_argument("--out", type=Path, default=Path("void-demo"), metavar="DIR")
 
-    run = command("run", _run, "one shot, in this process: no daemon")
-    shot_flags.add_to(run)
-    _add_threads(run)
-    run.add_argument("--preview", action="store_true", help="clean.mp4 too, to look at, where ffmpeg is installed")
-
-    submit = command("submit", _submit, "one shot, through a daemon")
-    shot_flags.add_to(submit)
-    _add_server(submit)
+    text = "one shot, in this process: no daemon"
+    command("run", _run, text, shot_flags.add_to, _add_threads, movies.add_preview)
+    submit = command("submit", _submit, "one shot, through a daemon", shot_flags.add_to, _add_server)
     submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
     submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
 
     shot_flags.add_to(command("check", _check, "say all that will happen to a shot, without computing"), writes=False)
 
-    movies.add_to(command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie"))
+    command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie", movies.add_to)
 
     serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
     serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
@@ -162,9 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
     keys.add_argument("--name", default=None, help="whose key it is")
 
-    effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
-    shot_flags.add_to(effects)
-    _add_threads(effects)
+    text = "find what the object did to the scene, and write it for review"
+    command("effects", _effects, text, shot_flags.add_to, _add_threads)
 
     weights = command("weights", _weights, "VOID's weights: bring them here, or say what is missing")
     weights.add_argument("action", choices=("fetch", "check"))

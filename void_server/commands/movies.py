@@ -25,6 +25,11 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first", type=int, default=1001, metavar="N", help="number of a movie's first frame")
 
 
+def add_preview(parser: argparse.ArgumentParser) -> None:
+    """The flag of `run` that makes a movie of the result."""
+    parser.add_argument("--preview", action="store_true", help="clean.mp4 too, to look at, where ffmpeg is installed")
+
+
 def run(args: argparse.Namespace, report: Report) -> tuple[dict[str, Any], str]:
     """Do what the flags say. Returns (fields, text) for the console; raises like `convert`."""
     from void_server.commands import convert
