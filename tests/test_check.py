@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 import numpy as np
 import OpenEXR
@@ -10,7 +11,7 @@ import pytest
 
 from tests import tiny_shot
 from void_server.shot import check
-from void_server.wire.errors import MatteError, PlateError, RequestError, SequenceError, SettingsError
+from void_server.wire.errors import ColourError, MatteError, PlateError, RequestError, SequenceError, SettingsError
 from void_server.wire.shot import FrameRange, ShotSettings, Window
 
 
@@ -151,3 +152,112 @@ def test_a_plate_that_can_not_be_handled_is_refused_by_name(shot):
 def test_checked_shots_are_values(shot):
     with pytest.raises(dataclasses.FrozenInstanceError):
         checked(shot).frames = ()
+
+
+def rewrite(shot, frames, **header):
+    for frame in frames:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        tiny_shot.write_exr(path, tiny_shot.rgb(tiny_shot.read_rgb(path)), **header)
+
+
+AP1 = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
+
+
+def test_colour_tags_that_change_within_a_shot_are_named_and_settled_by_a_flag(shot):
+    rewrite(shot, range(1005, 1009), chromaticities=AP1)
+    with pytest.raises(ColourError) as caught:
+        checked(shot)
+    assert "frames 1005-1008 are tagged acescg" in caught.value.message
+    assert "frames 1001-1004 are without colour tags" in caught.value.message
+    assert "--colorspace" in caught.value.hint
+    assert checked(shot, colorspace="acescg").space.chromaticities == AP1
+
+
+def test_the_same_space_under_two_kinds_of_tags_is_one(shot):
+    rewrite(shot, range(1001, 1005), chromaticities=AP1)
+    rewrite(shot, range(1005, 1009), colorInteropID="lin_ap1_scene")
+    assert checked(shot).space.name == "lin_ap1"
+
+
+def test_a_reference_in_another_space_is_named(shot):
+    rewrite(shot, tiny_shot.FRAMES, chromaticities=AP1)
+    files = check.find_files(shot.plate, shot.matte)
+    painted = shot.folder / "painted.1003.exr"
+    rec709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+    tiny_shot.write_exr(painted, tiny_shot.rgb(tiny_shot.wall()), chromaticities=rec709)
+    files = dataclasses.replace(files, reference={1003: painted})
+    with pytest.raises(ColourError, match="Reference frame 1003 is tagged lin_rec709; the plate is tagged acescg"):
+        check.check_shot(files, ShotSettings())
+
+
+def test_the_few_are_blamed_and_not_the_many_whichever_come_first(shot):
+    small = tiny_shot.rgb(np.zeros((32, 96, 3), np.float16))
+    for frame in (1001, 1002):
+        tiny_shot.write_exr(shot.folder / f"plate/plate.{frame}.exr", small)
+    with pytest.raises(SequenceError) as caught:
+        checked(shot)
+    assert caught.value.message == "Plate frames 1001-1002 are 96x32 at 0,0; frames 1003-1008 are 96x64 at 0,0."
+
+
+def test_a_matte_that_changes_its_channel_is_named(shot):
+    tiny_shot.write_exr(shot.folder / "matte/matte.1004.exr", tiny_shot.rgb(tiny_shot.wall()))
+    with pytest.raises(MatteError) as caught:
+        checked(shot)
+    assert "frame 1004 has its mask in channel R; frames 1001-1003, 1005-1008 have" in caught.value.message
+
+
+def test_what_is_wrong_with_every_frame_is_said_once(shot):
+    for frame in tiny_shot.FRAMES:
+        tiny_shot.write_exr(shot.folder / f"plate/plate.{frame}.exr", {"Z": np.zeros((64, 96), np.float32)})
+    with pytest.raises(PlateError) as caught:
+        checked(shot)
+    assert caught.value.message.count("no red, green and blue") == 1
+    assert "frames 1001-1008" in caught.value.message
+
+
+def test_every_remedy_is_given_once(shot):
+    (shot.folder / "plate/plate.1006.exr").write_bytes(b"")
+    rewrite(shot, [1003], pixelAspectRatio=2.0)
+    (shot.folder / "matte/matte.1005.exr").unlink()
+    with pytest.raises(RequestError) as caught:
+        checked(shot)
+    said = f"{caught.value.message} {caught.value.hint}"
+    for remedy in ("choose --missing hold or skip", "was the disk full?", "split the shot"):
+        assert said.count(remedy) == 1
+
+
+def test_several_sequences_in_a_folder_come_with_a_command_each(shot):
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        (shot.folder / f"plate/my depth.{frame}.exr").write_bytes(path.read_bytes())
+    with pytest.raises(SequenceError) as caught:
+        check.find_files(str(shot.folder / "plate"), shot.matte)
+    commands = caught.value.hint.splitlines()[1:]
+    assert len(commands) == 2
+    for command in commands:
+        plate, flag, matte = shlex.split(command)[2:5]
+        assert flag == "--matte"
+        assert len(check.find_files(plate, matte).plate) == 8
+
+
+@pytest.mark.parametrize("name", ["roto.exr", "roto.0999.exr", "roto_0999.exr"])
+def test_one_matte_is_never_advised_to_be_laid_over_a_shot(shot, name):
+    one = shot.folder / "one" / name
+    one.parent.mkdir()
+    one.write_bytes((shot.folder / "matte/matte.1001.exr").read_bytes())
+    files = check.find_files(shot.plate, str(one))
+    with pytest.raises(MatteError) as caught:
+        check.check_shot(files, ShotSettings())
+    assert f"is one picture, {name}" in caught.value.message
+    assert "hold" not in f"{caught.value.message}{caught.value.hint}"
+    held = check.check_shot(files, ShotSettings(missing="hold"))
+    assert "repeat the frame before" in dict(held.warnings)["matte-held"]
+
+
+def test_pictures_too_small_to_follow_are_refused(tmp_path):
+    for frame in (1001, 1002):
+        tiny_shot.write_exr(tmp_path / f"plate/p.{frame}.exr", tiny_shot.rgb(np.zeros((11, 11, 3), np.float16)))
+        tiny_shot.write_exr(tmp_path / f"matte/m.{frame}.exr", {"A": np.ones((11, 11), np.float16)})
+    files = check.find_files(str(tmp_path / "plate"), str(tmp_path / "matte"))
+    with pytest.raises(PlateError, match="11x11"):
+        check.check_shot(files, ShotSettings())

@@ -174,6 +174,47 @@ def test_help_names_every_flag_of_the_design():
     for flag in (
         "--affected", "--affected-add", "--affected-sub", "--keep", "--reference", "--frames", "--handles", "--engine",
         "--physics-prior", "--no-physics-prior", "--prompt", "--colorspace", "--layer", "--matte-channel", "--device",
-        "--seed", "--missing", "--json",
+        "--seed", "--missing", "--json", "--matte-invert", "--no-matte-invert", "--matte-floor", "--preview",
     ):  # fmt: skip
         assert flag in shown
+
+
+def test_check_says_what_will_happen_and_writes_nothing(shot, capsys):
+    before = sorted(shot.folder.rglob("*"))
+    assert cli.main(["check", shot.plate, "--matte", shot.matte, "--engine", "propagate", "--frames", "1002-1004"]) == 0
+    out, err = capsys.readouterr()
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert "deliver 1002-1004; read 1001-1008" in rows["Frames"]
+    assert "96x64, R, G, B (half, zip)" in rows["Plate"]
+    assert "lin_rec709 (assumed)" in rows["Space"]
+    assert "channel A: marks 3.6% to 3.6% of the frame" in rows["Matte"]
+    assert "propagate (asked for by name)" in rows["Engine"]
+    assert {"Time", "Memory", "Disk", "Affected"} <= set(rows)
+    assert "warning: The plate does not say its colour space" in err
+    assert sorted(shot.folder.rglob("*")) == before
+
+
+def test_check_refuses_what_run_would_refuse_and_tells_what_it_would_tell(shot, tmp_path, capsys):
+    assert cli.main(["check", shot.plate, "--matte", shot.plate, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "colour picture" in error["message"]
+    assert cli.main(["check", shot.plate, "--matte", shot.matte, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [warning["code"] for warning in result["warnings"]] == ["colour-assumed"]
+
+
+def test_a_range_below_zero_is_a_range_and_no_flag(tmp_path, capsys):
+    shot = tiny_shot.write(tmp_path)
+    for role in ("plate", "matte"):
+        for frame in tiny_shot.FRAMES:
+            (tmp_path / f"{role}/{role}.{frame}.exr").rename(tmp_path / f"{role}/{role}.{frame - 1004:05d}.exr")
+    words = ["check", str(tmp_path / "plate"), "--matte", str(tmp_path / "matte"), "--frames", "-3--1", "--json"]
+    assert cli.main(words) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["frames"]["deliver"] == "-3--1"
+    assert shot.folder == tmp_path
+
+
+def test_a_pattern_that_the_shell_took_apart_is_told_to_be_quoted(capsys):
+    assert cli.main(["check", "plate.1001.exr", "plate.1002.exr", "--matte", "m"]) == 2
+    assert "in quotes" in capsys.readouterr().err

@@ -269,7 +269,14 @@ def test_what_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
     for path in (pipe, tmp_path):
         with pytest.raises(PlateError, match="is not a file"):
             exr.read_plate_header(path)
-    for content in (b"", b"\x76\x2f\x31\x01", b"\x89PNG\r\n\x1a\n" * 9):
+    for content, said in (
+        (b"", r"is empty \(0 bytes\)"),
+        (b"\x76\x2f\x31\x01", "cut off after 4 bytes"),
+        (bytes(4096), "4096 zero bytes"),
+        (b"\x89PNG\r\n\x1a\n" * 9, "is a PNG picture, not an EXR file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"anything else at all", "is not an EXR file"),
+    ):
         (tmp_path / "other.exr").write_bytes(content)
-        with pytest.raises(PlateError, match="is not an EXR file"):
+        with pytest.raises(PlateError, match=said):
             exr.read_plate_header(tmp_path / "other.exr")

@@ -58,6 +58,38 @@ def test_the_beauty_of_one_part(tmp_path: Path, names: list[str], chosen: tuple[
     assert all("beauty taken from" in note and header.layer in note for note in header.notes)
 
 
+def test_a_layer_s_colours_may_be_joined_by_an_underscore_where_there_are_no_others(tmp_path: Path) -> None:
+    header = exr.read_plate_header(one_part(tmp_path, "beauty_R", "beauty_G", "beauty_B"))
+    assert (header.rgb, header.layer) == (("beauty_R", "beauty_G", "beauty_B"), "beauty")
+    assert exr.read_plate_header(one_part(tmp_path, "beauty_R", "beauty_G", "beauty_B", *rgb())).rgb == ("R", "G", "B")
+
+
+def test_colours_in_three_parts_are_one_picture_and_go_back_into_theirs(tmp_path: Path) -> None:
+    window = Window(-3, 2, 61, 50)
+    parts = [part(window, {name: "half", f"{name}.id": "uint"}, name=name, seed=index, display=Window(0, 0, 64, 64))
+             for index, name in enumerate("RGB")]  # fmt: skip
+    plate = write(tmp_path / "plate.exr", *parts)
+    header = exr.read_plate_header(plate)
+    assert header.notes == ("beauty put together from the parts R, G, B",)
+    before = exr_files.read_bits(plate.read_bytes())
+    light = exr.read_rgb(header)
+    for index, name in enumerate("RGB"):
+        assert np.array_equal(light[..., index].view(np.uint16), before[index][name])
+    where, new, change = exr_files.patch(window)
+    exr.write_clean(header, tmp_path / "clean.exr", where, new, change)
+    after = exr_files.read_bits((tmp_path / "clean.exr").read_bytes())
+    inside = np.zeros(light.shape[:2], bool)
+    inside[where.slices(window)] = change > 0
+    for index, name in enumerate("RGB"):
+        assert np.array_equal(after[index][f"{name}.id"], before[index][f"{name}.id"])
+        assert np.array_equal(after[index][name][~inside], before[index][name][~inside])
+        expected = new[change > 0][:, index].astype(np.float16)
+        assert np.array_equal(after[index][name][inside].view(np.float16), expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clean.exr", "plate.exr"]
+    with pytest.raises(MatteError, match="several channels"):
+        exr.read_matte_header(plate)
+
+
 @pytest.mark.parametrize(
     "names",
     [[*rgb("diffuse"), *rgb("specular")], [*rgb("rgba"), *rgb("beauty")], [*rgb("A.Combined"), *rgb("B.Combined")]],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import signal
 import sys
 import threading
@@ -18,19 +19,23 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import farm_commands, install, shot_flags
+from void_server.commands import farm_commands, install, movies, shot_flags
 from void_server.commands.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Report
 
+Flags = Callable[[argparse.ArgumentParser], None]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(shot_flags.FrameWords):
     """Says what is wrong with a flag in one line and a hint, as every other error is said."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message[0].upper()}{message[1:]}.", f"See: {self.prog} --help")
+        hint = f"See: {self.prog} --help"
+        if message.startswith("unrecognized") and re.search(r"\d\.\w{3,4}\b", message):
+            hint = "Put the pattern in quotes: the shell made many names of it."
+        raise SettingsError(f"{message[0].upper()}{message[1:]}.", hint)
 
 
 def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for each way a command can end
@@ -101,27 +106,29 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=void_server.__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Callable[..., int], text: str, *flags: Flags) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(command=run)
         sub.add_argument(
             "--log-format", choices=LOG_FORMATS, default="human", help="how to speak; json: one object a line"
         )
         sub.add_argument("--json", action="store_true", help="the same as --log-format json")
+        for add in flags:
+            add(sub)
         return sub
 
     demo = command("demo", _demo, "make a short HDR shot with a known answer, remove its object, score the result")
     demo.add_argument("--out", type=Path, default=Path("void-demo"), metavar="DIR")
 
-    run = command("run", _run, "one shot, in this process: no daemon")
-    shot_flags.add_to(run)
-    _add_threads(run)
-
-    submit = command("submit", _submit, "one shot, through a daemon")
-    shot_flags.add_to(submit)
-    _add_server(submit)
+    text = "one shot, in this process: no daemon"
+    command("run", _run, text, shot_flags.add_to, _add_threads, movies.add_preview)
+    submit = command("submit", _submit, "one shot, through a daemon", shot_flags.add_to, _add_server)
     submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
     submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
+
+    shot_flags.add_to(command("check", _check, "say all that will happen to a shot, without computing"), writes=False)
+
+    command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie", movies.add_to)
 
     serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
     serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
@@ -153,9 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
     keys.add_argument("--name", default=None, help="whose key it is")
 
-    effects = command("effects", _effects, "find what the object did to the scene, and write it for review")
-    shot_flags.add_to(effects)
-    _add_threads(effects)
+    text = "find what the object did to the scene, and write it for review"
+    command("effects", _effects, text, shot_flags.add_to, _add_threads)
 
     weights = command("weights", _weights, "VOID's weights: bring them here, or say what is missing")
     weights.add_argument("action", choices=("fetch", "check"))
@@ -223,7 +229,24 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
     _use_threads(args)
     report = Report(console.on_event, cancelled)
     manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
+    if args.preview:
+        movies.preview(args.out, manifest, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
+    return 0
+
+
+def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    from void_server.commands import check_shot
+
+    found = check_shot.foretell(shot_flags.files(args), shot_flags.settings(args), args.out)
+    for code, message in found.warnings:
+        Report(console.on_event).warn(code, message)
+    console.result(found.fields, "\n".join(found.lines))
+    return 0
+
+
+def _convert(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    console.result(*movies.run(args, Report(console.on_event, cancelled)))
     return 0
 
 
@@ -246,10 +269,11 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
 
 
 def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.shot import check
+    from void_server.shot import check, solid
 
     files, settings = shot_flags.files(args), shot_flags.settings(args)
-    for code, message in check.check_shot(files, settings).warnings:
+    checked = check.check_shot(files, settings)
+    for code, message in (*checked.warnings, *solid.judge(checked, solid.look(checked))):
         Report(console.on_event).warn(code, message)
     check.check_output(args.out, files)
     name = args.name or Path(args.plate).name

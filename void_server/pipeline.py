@@ -33,7 +33,7 @@ from void_server.process import hands, share_heaps
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
 from void_server.shot.marked import MarkedShot
-from void_server.shot.solid import whole_frames
+from void_server.shot.solid import judge, look, whole_frames
 from void_server.shot.surveyed import SurveyedShot, survey
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report
@@ -72,6 +72,7 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
     warnings: list[tuple[str, str]] = []
     checked, settings, result = plan.checked, plan.checked.settings, plan.result
     warn(report, warnings, *checked.warnings)
+    warn(report, warnings, *judge(checked, look(checked), part_of_shot=part_of_shot))
 
     # 1) Which engine, and what is already done.
     report.note(f"Engine: {plan.engine} ({plan.reason}).")

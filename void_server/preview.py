@@ -19,7 +19,7 @@ from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn
 from void_server.shot.check import check_output, check_shot
 from void_server.shot.marked import MarkedShot
-from void_server.shot.solid import whole_frames
+from void_server.shot.solid import judge, look, whole_frames
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
@@ -33,7 +33,7 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
     checked = check_shot(files, settings)
     check_output(out, files, ["affected"])
     warnings: list[tuple[str, str]] = []
-    warn(report, warnings, *checked.warnings)
+    warn(report, warnings, *checked.warnings, *judge(checked, look(checked)))
     shown = set(sheet.evenly(checked.wanted, 5))
     rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}

@@ -7,6 +7,8 @@ and farms write these flags, so their names are stable. It reads no pixels and s
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,10 +16,26 @@ from void_server.wire.errors import SettingsError
 from void_server.wire.shot import MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
 
 
-def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False) -> None:
+class FrameWords(argparse.ArgumentParser):
+    """Takes `--frames -5-10` for a range: argparse itself would take a word that begins with a dash for a flag."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and words[-1] == "--frames" and re.match(r"-\d", word):
+                words[-1] = f"--frames={word}"
+            else:
+                words.append(word)
+        return super().parse_known_args(words, namespace)
+
+
+def add_to(
+    parser: argparse.ArgumentParser, *, required: bool = True, of_batch: bool = False, writes: bool = True
+) -> None:
     """The flags that every command about a shot shares.
 
-    required: whether plate and matte must be given. of_batch: a table of shots stands in the plate's place.
+    required: whether plate and matte must be given. of_batch: a table of shots stands in the plate's place. writes:
+    whether an output folder must be given.
     """
     pattern = "plate.####.exr, plate.%%04d.exr, plate.$F4.exr, a folder, or one frame"
     if of_batch:
@@ -26,7 +44,7 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
         parser.add_argument("plate", metavar="PLATE", nargs=None if required else "?",
                             help=f"EXR sequence, scene-linear: {pattern}")  # fmt: skip
         parser.add_argument("--matte", required=required, metavar="MATTE", help="EXR sequence, 1 = remove")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=writes, default=None, metavar="DIR")
     parser.add_argument(
         "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
     )
@@ -45,10 +63,19 @@ def add_to(parser: argparse.ArgumentParser, *, required: bool = True, of_batch: 
         "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
     )
     parser.add_argument(
-        "--colorspace", metavar="NAME", help="lin_rec709, acescg, aces2065-1, ...; default: the file's tags"
+        "--colorspace",
+        metavar="NAME",
+        help="lin_rec709, acescg, or any scene-linear name of $OCIO or of an ACES config; default: the file's tags",
     )
     parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
-    parser.add_argument("--matte-channel", metavar="NAME")
+    parser.add_argument(
+        "--matte-channel", metavar="NAME", help="channel of every mask; default: alpha, else the only one"
+    )
+    parser.add_argument("--matte-invert", action=argparse.BooleanOptionalAction, default=None,
+                        help="the matte is black where the object is; --no-...: it is meant as it is")  # fmt: skip
+    parser.add_argument(
+        "--matte-floor", type=float, metavar="V", help="up to this a mask is nothing, 0 to 1; default: above its noise"
+    )
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
@@ -65,7 +92,7 @@ def reader() -> argparse.ArgumentParser:
     return parser
 
 
-class _Reader(argparse.ArgumentParser):
+class _Reader(FrameWords):
     def error(self, message: str) -> NoReturn:
         raise SettingsError(f"{message[0].upper()}{message[1:]}.", "See: void-server run --help")
 
@@ -89,6 +116,8 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         colorspace=args.colorspace,
         layer=args.layer,
         matte_channel=args.matte_channel,
+        matte_invert=args.matte_invert,
+        matte_floor=args.matte_floor,
         device=args.device,
         seed=args.seed,
         missing=args.missing,

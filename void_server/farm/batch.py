@@ -31,7 +31,7 @@ SEQUENCES: Final = tuple(flag_of(role) for role in ROLES)
 PATHS: Final = (*SEQUENCES, "out")
 SETTINGS: Final = (
     "frames", "handles", "engine", "physics-prior", "prompt", "colorspace", "layer", "matte-channel", "device", "seed",
-    "missing", "grow-px", "feather-px", "option",
+    "missing", "grow-px", "feather-px", "matte-invert", "matte-floor", "option",
 )  # fmt: skip
 COLUMNS: Final = ("name", *PATHS, *SETTINGS)
 LISTED = 20
@@ -63,8 +63,8 @@ class Row:
         """The row as words of `void-server run`: they follow the batch's own settings, and so override them."""
         words = [self.cells["plate"]]
         for column, value in self.cells.items():
-            if column == "physics-prior":
-                words.append("--physics-prior" if truth(value) else "--no-physics-prior")
+            if column in ("physics-prior", "matte-invert"):
+                words.append(f"--{column}" if truth(value) else f"--no-{column}")
             elif column not in ("name", "plate"):
                 words.append(f"--{column}={value}")
         return words

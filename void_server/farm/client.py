@@ -257,13 +257,18 @@ def pattern(role: str, files: Mapping[int, Path]) -> str:
     '/p/a.####.exr'
     """
     first = min(files)
-    match = re.search(rf"(?<!\d)({'-' * (first < 0)}0*{abs(first)})(\D*)$", files[first].name)
-    if match is None:
-        raise SettingsError(f"{files[first]} does not end in its frame's number, {first}.", "Number the files.")
-    digits, head, tail = len(match[1]), files[first].name[: match.start()], match[2]
-    padded = digits if match[1].lstrip("-").startswith("0") else min(len(f"{frame}") for frame in files)
-    for frame, path in files.items():
-        if path != files[first].with_name(f"{head}{frame:0{padded}d}{tail}"):
-            message = f"{spoken_role(role)} {path} is not of the sequence of {files[first]}."
-            raise SettingsError(message, "Use one sequence.")
-    return str(files[first].with_name(f"{head}{'#' * padded}{tail}"))
+    name = files[first].name
+    odd = ""
+    # From the last number on: `plate.1001.beauty2.exr` is frame 1001.
+    for match in reversed(list(re.finditer(rf"(?<!\d){'-' * (first < 0)}0*{abs(first)}(?!\d)", name))):
+        head, tail = name[: match.start()], name[match.end() :]
+        padded = len(match[0])
+        if not match[0].lstrip("-").startswith("0"):
+            padded = min(len(f"{frame}") for frame in files)
+        other = next((path for frame, path in files.items() if path.name != f"{head}{frame:0{padded}d}{tail}"), None)
+        if other is None and len({path.parent for path in files.values()}) == 1:
+            return str(files[first].with_name(f"{head}{'#' * padded}{tail}"))
+        odd = odd or str(other or files[max(files)])
+    if odd:
+        raise SettingsError(f"{spoken_role(role)} {odd} is not of the sequence of {files[first]}.", "Use one sequence.")
+    raise SettingsError(f"{files[first]} does not hold its frame's number, {first}.", "Number the files.")

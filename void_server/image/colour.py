@@ -20,8 +20,6 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from void_server.wire.errors import ColourError
-
 Array = npt.NDArray[np.float32]
 
 KNEE = 0.25
@@ -40,92 +38,18 @@ P3D65 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290)
 """Chromaticities as EXR stores them: red x y, green x y, blue x y, white x y.
 Sources: ITU-R BT.709-6, SMPTE ST 2065-1 (AP0), AMPAS S-2014-004 (AP1), ITU-R BT.2020-2, SMPTE EG 432-1 with D65."""
 
-SPACES = {
-    "lin_rec709": REC709,
-    "lin_rec709_scene": REC709,
-    "linear": REC709,
-    "lin_srgb": REC709,
-    "lin_ap0": AP0,
-    "lin_ap0_scene": AP0,
-    "aces2065-1": AP0,
-    "lin_ap1": AP1,
-    "lin_ap1_scene": AP1,
-    "acescg": AP1,
-    "lin_rec2020": REC2020,
-    "lin_rec2020_scene": REC2020,
-    "lin_p3d65": P3D65,
-    "lin_p3d65_scene": P3D65,
-}
-"""Names a plate's colour space may go by, with their chromaticities. The first of each is ours, `_scene` are the
-Color Interop Forum's, `acescg` and `aces2065-1` are ACES's."""
-
-NOT_LINEAR = (
-    "acescct",
-    "acescc",
-    "logc",
-    "logc3",
-    "logc4",
-    "slog3",
-    "srgb",
-    "srgb_texture",
-    "rec709",
-    "cineon",
-    "adx10",
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class PlateSpace:
-    """The plate's primaries, and how we know them."""
-
-    name: str
-    chromaticities: tuple[float, ...]
-    source: str
-    warning: str = ""
-
-
-def plate_space(
-    asked: str | None, chromaticities: tuple[float, ...] | None, aces_container: bool, interop_id: str | None
-) -> PlateSpace:
-    """The plate's colour space: as asked for, else by its own tags, else linear Rec.709 with a warning.
-
-    asked: `--colorspace`. The rest is what the plate's header says. Raises ColourError for a name we don't know, or one
-    that is not scene-linear.
-    """
-    if asked:
-        return PlateSpace(asked, _by_name(asked), "asked for")
-    if interop_id:
-        return PlateSpace(interop_id, _by_name(interop_id), "colorInteropID in the plate")
-    if aces_container:
-        return PlateSpace("lin_ap0", AP0, "acesImageContainerFlag in the plate")
-    if chromaticities:
-        alike = [name for name, known in SPACES.items() if np.allclose(chromaticities, known, atol=2e-3)]
-        named = alike[0] if alike else "as tagged"
-        return PlateSpace(named, SPACES.get(named, tuple(chromaticities)), "chromaticities in the plate")
-    return PlateSpace(
-        "lin_rec709",
-        REC709,
-        "assumed",
-        "The plate does not say its colour space; linear Rec.709 is assumed. Give --colorspace to be sure.",
-    )
-
-
-def _by_name(name: str) -> tuple[float, ...]:
-    key = name.strip().lower().replace(" ", "_")
-    if key in SPACES:
-        return SPACES[key]
-    if key in NOT_LINEAR:
-        raise ColourError(
-            f"Colour space '{name}' is not scene-linear.",
-            "Convert the plate to scene-linear EXR, then name that space.",
-        )
-    ours = ", ".join(n for n in SPACES if not n.endswith("_scene") and n != "linear")
-    raise ColourError(f"Colour space '{name}' is unknown.", f"Use one of: {ours}.")
-
 
 def rgb_to_xyz(chromaticities: tuple[float, ...]) -> npt.NDArray[np.float64]:
-    """Matrix [3, 3] from linear RGB to CIE XYZ (SMPTE RP 177: primaries scaled so that 1,1,1 is the white point)."""
+    """Matrix [3, 3] from linear RGB to CIE XYZ (SMPTE RP 177: primaries scaled so that 1,1,1 is the white point).
+
+    Primaries may have y = 0, as those of XYZ itself do; the white point may not. Raises numpy's LinAlgError for
+    primaries on one line.
+    """
     xy = np.asarray(chromaticities, np.float64).reshape(4, 2)
+    if not xy[:3, 1].all():
+        primaries = np.stack([xy[:3, 0], xy[:3, 1], 1 - xy[:3].sum(1)])
+        white = np.array([xy[3, 0], xy[3, 1], 1 - xy[3].sum()]) / xy[3, 1]
+        return np.asarray(primaries * np.linalg.solve(primaries, white))
     columns = np.stack([xy[:, 0] / xy[:, 1], np.ones(4), (1 - xy.sum(1)) / xy[:, 1]])
     scale = np.linalg.solve(columns[:, :3], columns[:, 3])
     return np.asarray(columns[:, :3] * scale)

@@ -12,12 +12,13 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-FRAMES_PER_SECOND = 24
+FRAMES_PER_SECOND = Fraction(24)
 FINISH_S = 120.0
 """Longest wait for the encoder once it has every frame: it lags by a few dozen, then moves the index to the front."""
 DYING_S = 2.0
@@ -28,8 +29,9 @@ REMEDY = "The package ffmpeg brings one: apt install ffmpeg, dnf install ffmpeg,
 class Movie:
     """Takes pictures of one size, hands each to the encoder at once and keeps none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, frames_per_second: Fraction = FRAMES_PER_SECOND) -> None:
         """Starts nothing yet: the first picture says how large all are."""
+        self._rate = frames_per_second
         self._path = path
         self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
         self._encoder: subprocess.Popen[bytes] | None = None
@@ -76,7 +78,7 @@ class Movie:
         if command is None:
             self.trouble = f"No {self._path.name}: there is no ffmpeg on the PATH. {REMEDY}"
             return
-        taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FRAMES_PER_SECOND)]
+        taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(self._rate)]
         # Players take untagged movies for BT.709, where swscale would have made BT.601; 4:2:0 has even sides only.
         shaped = ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2,scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"]
         tagged = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "iec61966-2-1"]
@@ -105,9 +107,9 @@ class Movie:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[Movie]:
+def writing(path: Path, frames_per_second: Fraction = FRAMES_PER_SECOND) -> Iterator[Movie]:
     """A movie that is finished when the block ends well, and gone without a trace when it does not."""
-    movie = Movie(path)
+    movie = Movie(path, frames_per_second)
     try:
         yield movie
         movie.finish()

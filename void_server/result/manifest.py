@@ -16,6 +16,7 @@ from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
 from void_server.shot.check import CheckedShot
+from void_server.shot.solid import MOST
 from void_server.wire.report import Report
 
 COVERAGE_WARNING = 0.95
@@ -39,7 +40,7 @@ def close_result(
     while True:
         notes = result.all_finished()
         told = list(warnings)
-        warn(report, told, *_coverage_warnings(notes))
+        warn(report, told, *_coverage_warnings(notes), *_change_warnings(notes))
         if checked.settings.missing != "skip" or notes:
             _write_sheet(checked, result, sorted(notes), report)
         manifest = {
@@ -98,6 +99,19 @@ def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]
         f"--reference frame, or engine void, can do better."
     )
     return [("invented", message)]
+
+
+def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Say which frames were replaced nearly whole, whatever marked them."""
+    much = {f: n["changed"] for f, n in notes.items() if n.get("changed", 0) > MOST}
+    if not much:
+        return []
+    worst = max(much, key=lambda f: much[f])
+    message = (
+        f"Most of the picture was replaced on frames {sequence.spoken(much)}, up to {much[worst]:.0%} on {worst}. "
+        "See `change` and `affected` in the AOVs."
+    )
+    return [("mostly-replaced", message)]
 
 
 def warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:

@@ -8,27 +8,30 @@ pixels and writes nothing.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from void_server.image import colour, exr, sequence
+from void_server.image import colour_space, exr, sequence
+from void_server.shot.agreement import mattes_meet_plates, one_channel, one_space, same_over_the_shot
+from void_server.shot.problems import LISTED, Problems
 from void_server.wire.errors import (
     MatteError,
+    PlateError,
     RequestError,
     SequenceError,
     SettingsError,
-    VoidError,
     about,
 )
 from void_server.wire.shot import CORRECTIONS, FrameRange, ShotFiles, ShotSettings, Window, flag_of, spoken_role
 
-LISTED = 20
-"""Problems spelled out in one message; the rest is counted."""
+SMALLEST_PX = 12
+"""OpenCV's optical flow takes no picture smaller than this on both sides."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class CheckedShot:
-    """A shot whose headers have all been read and agree."""
+    """A shot whose headers have all been read and agree. Two are equal only if they are the same."""
 
     files: ShotFiles
     settings: ShotSettings
@@ -42,32 +45,9 @@ class CheckedShot:
     references: Mapping[int, exr.ImageHeader]
     canvas: Window
     """The area all plates cover together, in EXR pixel coordinates."""
-    space: colour.PlateSpace
+    space: colour_space.PlateSpace
     warnings: tuple[tuple[str, str], ...]
     """(code, message) pairs that belong into the manifest."""
-
-
-class _Problems:
-    """Collects what is wrong, so that the artist hears it all at once."""
-
-    def __init__(self) -> None:
-        self.found: list[VoidError] = []
-
-    def add(self, error: VoidError) -> None:
-        self.found.append(error)
-
-    def raise_if_any(self) -> None:
-        if not self.found:
-            return
-        first = self.found[0]
-        if len(self.found) == 1:
-            raise first
-        lines = [f"{len(self.found)} problems with this shot:"]
-        lines += [f"  {error.message}" for error in self.found[:LISTED]]
-        if len(self.found) > LISTED:
-            lines.append(f"  and {len(self.found) - LISTED} more")
-        kind = type(first) if isinstance(first, RequestError) else RequestError
-        raise kind("\n".join(lines), first.hint, frame=first.frame)
 
 
 def find_files(
@@ -81,7 +61,7 @@ def find_files(
     affected_sub: str | None = None,
 ) -> ShotFiles:
     """Turn the patterns an artist types into files by frame. Raises SequenceError listing every pattern that fails."""
-    problems = _Problems()
+    problems = Problems()
     patterns = {
         "plate": plate,
         "matte": matte,
@@ -98,7 +78,7 @@ def find_files(
         try:
             seq = sequence.find(pattern, role)
         except SequenceError as error:
-            problems.add(error)
+            problems.add(_with_commands(error, role, patterns))
             continue
         if seq.strays:
             names = ", ".join(seq.strays[:4]) + (" ..." if len(seq.strays) > 4 else "")
@@ -120,9 +100,23 @@ def find_files(
     return ShotFiles(**found)
 
 
+def _with_commands(error: SequenceError, role: str, patterns: Mapping[str, str | None]) -> SequenceError:
+    """The same error; for a folder of several sequences, with a command ready for each of them."""
+    folder = Path(str(patterns[role]))
+    several = sequence.in_folder(folder) if folder.is_dir() else []
+    if len(several) < 2:
+        return error
+    lines = []
+    for pattern in several[:LISTED]:
+        given = {**patterns, role: pattern}
+        flags = [f"--{flag_of(r)} {shlex.quote(p)}" for r, p in given.items() if p is not None and r != "plate"]
+        lines.append(f"  void-server run {shlex.quote(str(given['plate']))} {' '.join(flags)} --out OUT")
+    return SequenceError(error.message, "Name one of them:\n" + "\n".join(lines))
+
+
 def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     """Read all headers and match frames by number. Raises one RequestError that lists every problem."""
-    problems = _Problems()
+    problems = Problems()
     warnings: list[tuple[str, str]] = []
     if not files.plate:
         raise SequenceError("The plate has no frames.", "Name a sequence of EXR files.")
@@ -143,17 +137,23 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
         outside = sequence.spoken(set(files.reference) - set(inside))
         warnings.append(("reference-outside", f"Reference frames {outside} lie outside the shot and are not used."))
     references = _headers(inside, "reference", settings, problems)
-    _same_over_the_shot(plates, problems)
+    same_over_the_shot(plates, problems)
+    for role, headers in mattes.items():
+        one_channel(role, headers, problems)
+    space = one_space(plates, references, settings, problems)
     problems.raise_if_any()
+    assert space is not None
 
     canvas = Window(0, 0, 0, 0)
     for header in plates.values():
         canvas = canvas.union(header.data_window)
-    _mattes_meet_plates(mattes["matte"], plates, problems, warnings)
+    if max(canvas.width, canvas.height) < SMALLEST_PX:
+        message = f"The plate is {canvas.width}x{canvas.height} pixels; nothing can be followed in so small a picture."
+        problems.add(PlateError(message, f"Give a plate of at least {SMALLEST_PX} pixels on one side."))
+    mattes_meet_plates(mattes["matte"], plates, problems, warnings)
     problems.raise_if_any()
 
     first = plates[frames[0]]
-    space = colour.plate_space(settings.colorspace, first.chromaticities, first.aces_container, first.color_interop_id)
     if space.warning:
         warnings.append(("colour-assumed", space.warning))
     if first.lossy:
@@ -172,7 +172,7 @@ _MATTES = ("matte", "affected", "keep", *CORRECTIONS)
 
 
 def _frames(
-    files: ShotFiles, settings: ShotSettings, problems: _Problems, warnings: list[tuple[str, str]]
+    files: ShotFiles, settings: ShotSettings, problems: Problems, warnings: list[tuple[str, str]]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(frames to deliver, frames to read), with gaps in the plate dealt with as `--missing` says."""
     have = files.plate
@@ -208,7 +208,7 @@ def _matched(
     files: Mapping[int, Path],
     frames: Iterable[int],
     settings: ShotSettings,
-    problems: _Problems,
+    problems: Problems,
     warnings: list[tuple[str, str]],
 ) -> dict[int, Path]:
     """One role's files for the frames of the shot, by number; gaps as `--missing` says."""
@@ -217,33 +217,44 @@ def _matched(
     frames = list(frames)
     found = {frame: files[frame] for frame in frames if frame in files}
     gone = [frame for frame in frames if frame not in files]
+    whose = spoken_role(role)
     if role == "plate" or not gone:
         return {**found, **{frame: _before(files, frame) for frame in gone}}
-    if not found and settings.missing != "hold":
-        there = sequence.spoken(files) if files else "no frames"
-        problems.add(
-            MatteError(
-                f"{spoken_role(role)} has {there}; the plate has {sequence.spoken(frames)}.",
-                "Frames are matched by number: renumber one of them, or give --missing hold to repeat a single matte.",
-            )
-        )
-        return {}
     if settings.missing == "hold" and files:
+        message = f"{whose} frames {sequence.spoken(gone)} are missing and repeat the frame before."
+        warnings.append((f"{flag_of(role)}-held", message))
         return {**found, **{frame: _before(files, frame) for frame in gone}}
-    if settings.missing == "skip":
-        warnings.append((f"{role}-missing", f"{spoken_role(role)} frames {sequence.spoken(gone)} count as empty."))
+    if found and settings.missing == "skip":
+        warnings.append((f"{role}-missing", f"{whose} frames {sequence.spoken(gone)} count as empty."))
         return found
-    problems.add(
-        MatteError(
-            f"{spoken_role(role)} frames {sequence.spoken(gone)} are missing.",
-            "Render them (black where nothing is marked), or choose --missing hold or skip.",
-        )
-    )
+    problems.add(_not_matching(whose, files, frames, gone))
     return found
 
 
+def _not_matching(whose: str, files: Mapping[int, Path], frames: list[int], gone: list[int]) -> MatteError:
+    """Why a role's files are not those of the plate's frames. Repeating a single matte is never the advice: it would
+    lay one frame's roto over a whole shot in which the object moves."""
+    if len(files) == 1:
+        ((frame, path),) = files.items()
+        what = f"{whose} frames {sequence.spoken(gone)} are missing."
+        if len(gone) == len(frames):
+            have = sequence.spoken(frames)
+            what = f"{whose} is one picture, {path.name}, read as frame {frame}; the plate has {have}."
+        return MatteError(what, f"There is only {path.name}: give a whole sequence, as matte.####.exr.")
+    if len(gone) == len(frames):
+        there = sequence.spoken(files) if files else "no frames"
+        return MatteError(
+            f"{whose} has {there}; the plate has {sequence.spoken(frames)}.",
+            "Frames are matched by number: renumber one of them.",
+        )
+    return MatteError(
+        f"{whose} frames {sequence.spoken(gone)} are missing.",
+        "Render them (black where nothing is marked), or choose --missing hold or skip.",
+    )
+
+
 def _painted_frames(
-    role: str, files: ShotFiles, frames: Iterable[int], problems: _Problems, warnings: list[tuple[str, str]]
+    role: str, files: ShotFiles, frames: Iterable[int], problems: Problems, warnings: list[tuple[str, str]]
 ) -> dict[int, Path]:
     """A correction's files for the frames of the shot; what it lacks is not corrected, whatever `--missing` says.
 
@@ -276,9 +287,10 @@ def _nearest(files: Mapping[int, Path], frame: int) -> int:
 
 
 def _headers(
-    files: Mapping[int, Path], role: str, settings: ShotSettings, problems: _Problems
+    files: Mapping[int, Path], role: str, settings: ShotSettings, problems: Problems
 ) -> dict[int, exr.ImageHeader]:
     headers: dict[int, exr.ImageHeader] = {}
+    alike: dict[tuple[str, str], list[tuple[int, RequestError]]] = {}
     for frame, path in sorted(files.items()):
         try:
             with about(frame=frame):
@@ -289,74 +301,15 @@ def _headers(
                 else:
                     headers[frame] = exr.read_matte_header(path, settings.matte_channel)
         except RequestError as error:
-            problems.add(error)
+            alike.setdefault((error.message.replace(str(path), ""), error.hint), []).append((frame, error))
+    for found in alike.values():
+        _, first = found[0]
+        if len(found) > 1:
+            # What is wrong with every frame is said once.
+            frames = sequence.spoken(frame for frame, _ in found)
+            first = type(first)(f"{first.message[:-1]}; so it is on frames {frames}.", first.hint, frame=first.frame)
+        problems.add(first)
     return headers
-
-
-def _same_over_the_shot(plates: Mapping[int, exr.ImageHeader], problems: _Problems) -> None:
-    """A shot has one format, one pixel aspect, one beauty; where most frames agree, name those that don't."""
-    if not plates:
-        return
-    first_frame = min(plates)
-    first = plates[first_frame]
-    for frame, header in plates.items():
-        size, whole = header.display_window, first.display_window
-        if size != whole:
-            message = (
-                f"Plate frame {frame} is {size.width}x{size.height} at {size.x0},{size.y0}; "
-                f"frame {first_frame} is {whole.width}x{whole.height} at {whole.x0},{whole.y0}."
-            )
-            problems.add(SequenceError(message, "Re-render the odd frames or split the shot.", frame=frame))
-        elif abs(header.pixel_aspect - first.pixel_aspect) > 1e-3:
-            message = (
-                f"Plate frame {frame} has pixel aspect {header.pixel_aspect:g}; frame {first_frame} has "
-                f"{first.pixel_aspect:g}."
-            )
-            problems.add(SequenceError(message, "Re-render the odd frames or split the shot.", frame=frame))
-        elif header.rgb != first.rgb:
-            message = (
-                f"Plate frame {frame} has its picture in {', '.join(header.rgb or ())}; frame {first_frame} in "
-                f"{', '.join(first.rgb or ())}."
-            )
-            problems.add(SequenceError(message, "Name the layer with --layer, or split the shot.", frame=frame))
-
-
-def _mattes_meet_plates(
-    mattes: Mapping[int, exr.ImageHeader],
-    plates: Mapping[int, exr.ImageHeader],
-    problems: _Problems,
-    warnings: list[tuple[str, str]],
-) -> None:
-    """Mattes are laid over plates in display coordinates; say so where their formats differ."""
-    met, odd = False, []
-    for frame, matte in mattes.items():
-        plate = plates[frame]
-        met = met or not matte.data_window.intersect(plate.data_window).empty
-        if matte.display_window != plate.display_window:
-            odd.append(frame)
-    if mattes and not met:
-        frame = min(mattes)
-        box, plate_box = mattes[frame].data_window, plates[frame].data_window
-        problems.add(
-            MatteError(
-                f"The matte never meets the plate: frame {frame} covers {_spoken(box)}; the plate, "
-                f"{_spoken(plate_box)}.",
-                "Render the matte in the plate's format.",
-                frame=frame,
-            )
-        )
-    elif odd:
-        size, whole = mattes[odd[0]].display_window, plates[odd[0]].display_window
-        message = (
-            f"Matte format is {size.width}x{size.height} at {size.x0},{size.y0}, the plate's "
-            f"{whole.width}x{whole.height} at {whole.x0},{whole.y0} (frame {odd[0]}); they are matched "
-            "pixel for pixel in display coordinates."
-        )
-        warnings.append(("matte-format", message))
-
-
-def _spoken(box: Window) -> str:
-    return f"x {box.x0} to {box.x1 - 1}, y {box.y0} to {box.y1 - 1}"
 
 
 def check_output(out: Path, files: ShotFiles, written: Iterable[str] = ("clean", "aov")) -> None:

@@ -147,9 +147,9 @@ class MarkedShot:
     def hole(self, frame: int) -> Window | None:
         return self.marks.hole(frame)
 
-    def covers(self, role: str, frame: int) -> bool:
-        """Whether one role's matte marks every pixel of the canvas."""
-        return self.marks.covers(role, frame)
+    def share(self, role: str, frame: int) -> float:
+        """Share of the format, 0 to 1, that one role's matte marks, or "change"."""
+        return self.marks.share(role, frame)
 
 
 def _finite(samples: Samples) -> Array:

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from void_server.image import exr, fit, matte
+from void_server.image import fit, matte
 from void_server.parallel import in_order
 from void_server.process import threads
+from void_server.shot import solid
 from void_server.shot.check import CheckedShot
 from void_server.shot.frame_cache import FrameCache, Held
-from void_server.wire.errors import about
 from void_server.wire.shot import Window
 
 Array = npt.NDArray[np.float32]
@@ -95,10 +95,15 @@ class Marks:
             self._holes[frame] = None if box.empty else box
         return self._holes[frame]
 
-    def covers(self, role: str, frame: int) -> bool:
-        """Whether one role's matte marks every pixel of the canvas."""
+    def share(self, role: str, frame: int) -> float:
+        """Share of the format, 0 to 1, that one role's matte marks."""
+        shown = solid.format_of(self._checked, frame).shift(-self._canvas.x0, -self._canvas.y0)
         box, marked = self._marked(role, frame)
-        return box == self.whole and bool(marked.all())
+        inside = box.intersect(shown)
+        if inside.empty:
+            return 0.0
+        count = int((marked[inside.slices(box)] > (0 if role == "change" else solid.counts_from(role))).sum())
+        return count / (shown.width * shown.height)
 
     def clear(self) -> None:
         self._cache.clear()
@@ -125,8 +130,10 @@ class Marks:
         header = self._checked.mattes[role].get(frame)
         if header is None:
             return NOTHING
-        with about(frame=frame):
-            pixels = matte.clean_up(exr.read_matte(header))
+        pixels = solid.read(self._checked, role, frame)
+        floor = solid.floor(self._checked, role)
+        if floor > matte.MATTE_FLOOR:
+            pixels[pixels <= floor] = 0
         return cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))
 
     def _affected(self, frame: int) -> Held:

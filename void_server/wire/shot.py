@@ -194,6 +194,11 @@ class ShotSettings:
     layer: str | None = None
     """EXR layer, view or part that holds the beauty; None finds it."""
     matte_channel: str | None = None
+    matte_invert: bool | None = None
+    """Whether the matte is black where the object is. None asks where a matte marks nearly everything; False says that
+    it means it."""
+    matte_floor: float | None = None
+    """Up to this value, 0 to 1, a mask is nothing; None finds it from the masks' own noise."""
     device: str | None = None
     seed: int = 0
     missing: str = "error"
@@ -216,6 +221,8 @@ class ShotSettings:
             value = getattr(self, name)
             if not 0 <= value <= 1000:
                 raise SettingsError(f"{name}={value} is out of range.", "Give 0 to 1000 plate pixels.")
+        if self.matte_floor is not None and not 0 <= self.matte_floor < 1:
+            raise SettingsError(f"matte_floor={self.matte_floor} is out of range.", "Give a value from 0 to below 1.")
         if not 0 <= self.seed < 2**63:
             raise SettingsError(f"seed={self.seed} is out of range.", "Give a whole number from 0 to 2**63 - 1.")
 
@@ -242,6 +249,8 @@ class ShotSettings:
             "colorspace": (str, type(None)),
             "layer": (str, type(None)),
             "matte_channel": (str, type(None)),
+            "matte_invert": (bool, type(None)),
+            "matte_floor": (int, float, type(None)),
             "device": (str, type(None)),
             "seed": (int,),
             "missing": (str,),

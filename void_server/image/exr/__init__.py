@@ -13,6 +13,7 @@ from void_server.image.exr.files import (
     write_aov,
     write_clean,
 )
+from void_server.image.exr.picture import write_picture
 
 __all__ = [
     "ChannelInfo",
@@ -23,4 +24,5 @@ __all__ = [
     "read_rgb",
     "write_aov",
     "write_clean",
+    "write_picture",
 ]

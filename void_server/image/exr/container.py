@@ -36,6 +36,22 @@ MAX_COORDINATE = 2**30
 
 DAMAGED_HINT = "Render or copy the file again; it is damaged or only partly written."
 
+_OTHERS = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture",
+    b"SDPX": "a DPX picture",
+    b"XPDS": "a DPX picture",
+    b"\x80\x2a\x5f\xd7": "a Cineon picture",
+    b"#?RADIANCE": "a Radiance HDR picture",
+    b"version https://git-lfs": "a Git LFS pointer",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"PK\x03\x04": "a ZIP archive",
+}
+"""How other files begin that go by an EXR's name."""
+
 _FIRST_READ_BYTES = 1 << 16
 _DTYPES = ("uint", "half", "float")
 _REQUIRED: Mapping[str, tuple[str, int | None]] = {
@@ -220,10 +236,7 @@ class _MoreBytesError(Exception):
 
 def _scan(source: Source, data: bytes) -> tuple[int, list[dict[str, Attribute]], int]:
     if source.size < 8 or struct.unpack_from("<I", data)[0] != MAGIC:
-        raise PlateError(
-            f"{source.path} is not an EXR file.",
-            "Convert the frames to scene-linear OpenEXR first.",
-        )
+        raise _no_exr(source, data)
     (version,) = struct.unpack_from("<I", data, 4)
     if version & 0xFF != 2 or version & ~KNOWN_FLAGS:
         raise source.damaged(
@@ -240,6 +253,24 @@ def _scan(source: Source, data: bytes) -> tuple[int, list[dict[str, Attribute]],
         headers.append(attributes)
         if not version & MULTIPART_FLAG:
             return version, headers, at
+
+
+def _no_exr(source: Source, data: bytes) -> PlateError:
+    """What a file is that does not begin as an EXR does."""
+    if not source.size:
+        return PlateError(f"{source.path} is empty (0 bytes).", "Render or copy it again; was the disk full?")
+    if not any(data):
+        return PlateError(
+            f"{source.path} begins with {len(data)} zero bytes: it was never written to its end.", DAMAGED_HINT
+        )
+    if struct.pack("<I", MAGIC).startswith(data[:4]):
+        return source.damaged(f"is cut off after {source.size} bytes")
+    kind = next((name for start, name in _OTHERS.items() if data.startswith(start)), None)
+    what = f"is {kind}, not an EXR file" if kind else "is not an EXR file"
+    hint = "Convert the frames to scene-linear OpenEXR first: in your host, or with void-server convert."
+    if kind and "picture" not in kind:
+        hint = "Fetch or copy the real file."
+    return PlateError(f"{source.path} {what}.", hint)
 
 
 def _scan_header(source: Source, data: bytes, at: int) -> tuple[dict[str, Attribute], int]:

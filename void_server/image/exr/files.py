@@ -11,8 +11,11 @@ nothing is cached, so all functions may be called from many threads.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -84,10 +87,19 @@ class ImageHeader:
     """x, y of red, green, blue and white, where the file says."""
     aces_container: bool
     color_interop_id: str | None
+    frames_per_second: Fraction | None
     timecode: str | None
     """'01:00:00:00', ';' before the frames where drop-frame; None where the file has none."""
     notes: tuple[str, ...]
     """Choices the artist should know of."""
+    others: tuple[ImageHeader, ...] = ()
+    """Headers of the parts that hold green and blue, where each colour is in a part of its own."""
+
+    @property
+    def planes(self) -> tuple[tuple[ImageHeader, tuple[str, ...]], ...]:
+        """Which channels of the beauty are in which part."""
+        rgb = self.rgb or ()
+        return tuple((one, (name,)) for one, name in zip((self, *self.others), rgb)) if self.others else ((self, rgb),)
 
 
 def read_plate_header(path: Path, layer: str | None = None) -> ImageHeader:
@@ -100,15 +112,19 @@ def read_plate_header(path: Path, layer: str | None = None) -> ImageHeader:
     with open_source(path) as source:
         container = read_container(source)
         beauty = choose_beauty(path, container, layer)
-        layout = find_layout(path, container, beauty.part)
-        dtypes = {channel.name: channel.dtype for channel in beauty.part.channels}
+        parts = (beauty.part, *beauty.others)
+        layout, *others = (find_layout(path, container, part) for part in parts)
+        dtypes = {channel.name: channel.dtype for part in parts[::-1] for channel in part.channels}
         if any(dtypes[name] == "uint" for name in beauty.rgb):
             raise PlateError(
                 f"{path} holds whole numbers in {', '.join(beauty.rgb)}; light is half or float.",
                 "Write the plate as 16-bit half or 32-bit float.",
             )
-        read_table(source, layout)
-        return _header(path, container, layout, beauty.layer, rgb=beauty.rgb, notes=beauty.notes)
+        for one in (layout, *others):
+            read_table(source, one)
+        green_and_blue = tuple(_header(path, container, one, beauty.layer, notes=()) for one in others)
+        header = _header(path, container, layout, beauty.layer, rgb=beauty.rgb, notes=beauty.notes)
+        return dataclasses.replace(header, lossy=any(map(is_lossy, parts)), others=green_and_blue)
 
 
 def read_matte_header(path: Path, channel: str | None = None) -> ImageHeader:
@@ -141,7 +157,8 @@ def read_rgb(header: ImageHeader, window: Window | None = None) -> np.ndarray:
     """
     if header.rgb is None:
         raise ValueError(f"{header.path} was read as a matte")
-    return _read(header, header.rgb, window)
+    planes = [_read(one, names, window) for one, names in header.planes]
+    return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
 
 
 def read_matte(header: ImageHeader, window: Window | None = None) -> np.ndarray:
@@ -171,20 +188,43 @@ def write_clean(header: ImageHeader, out: Path, window: Window, rgb_lin: np.ndar
     mask = change > 0
     if np.isnan(rgb_lin[mask]).any():
         raise ValueError("a NaN would replace light of the plate")
-    rgb = header.rgb
+    # Colours in parts of their own are replaced one after the other, each in the file that the one before left.
+    steps = [out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp") for _ in header.others]
+    at, path = 0, header.path
+    try:
+        for (one, names), target in zip(header.planes, [*steps, out]):
+            light = rgb_lin[..., at : at + len(names)]
+            _replace(dataclasses.replace(one, path=path), names, target, window, light, mask, not_over=header.path)
+            at, path = at + len(names), target
+    finally:
+        for step in steps:
+            step.unlink(missing_ok=True)
+
+
+def _replace(
+    header: ImageHeader,
+    names: tuple[str, ...],
+    out: Path,
+    window: Window,
+    light: np.ndarray,
+    mask: np.ndarray,
+    *,
+    not_over: Path,
+) -> None:
+    """Write the file of `header` to `out` with channels `names` of one part replaced by `light` where `mask` is set."""
 
     def edit(block: Window, arrays: Mapping[str, np.ndarray]) -> None:
         both = block.intersect(window)
         if both.empty:
             return
         where = mask[both.slices(window)]
-        new = rgb_lin[both.slices(window)][where]
-        for index, name in enumerate(rgb):
+        new = light[both.slices(window)][where]
+        for index, name in enumerate(names):
             arrays[name][both.slices(block)][where] = _rounded(new[:, index], arrays[name].dtype)
 
     with _open_again(header) as (source, container, layout):
         touched = _chunks_under(layout, window, mask)
-        with atomic(out, not_over=header.path) as file:
+        with atomic(out, not_over=not_over) as file:
             write_spliced(source, container, layout, touched=touched, edit=edit, out=file)
 
 
@@ -232,6 +272,7 @@ def _header(
     both = (part, container.parts[0])
     chromaticities = _first(p.unpack("chromaticities", "chromaticities", "<8f") for p in both)
     aces = _first(p.unpack("acesImageContainerFlag", "int", "<i") for p in both)
+    rate = _first(p.unpack("framesPerSecond", "rational", "<iI") for p in both)
     timecode = _first(p.unpack("timeCode", "timecode", "<2I") for p in both)
     (aspect,) = part.unpack("pixelAspectRatio", "float", "<f") or (1.0,)
     return ImageHeader(
@@ -251,6 +292,7 @@ def _header(
         chromaticities=chromaticities,
         aces_container=bool(aces and aces[0] == 1),
         color_interop_id=part.text("colorInteropID") or container.parts[0].text("colorInteropID"),
+        frames_per_second=Fraction(int(rate[0]), int(rate[1])) if rate and rate[0] > 0 < rate[1] else None,
         timecode=_timecode(int(timecode[0])) if timecode else None,
         notes=notes,
     )

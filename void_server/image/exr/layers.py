@@ -9,6 +9,7 @@ Names follow the EXR rule: `layer.channel`, the layer may hold dots itself, the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,8 @@ MAX_VIEWS = 64
 """Views looked at; real files have two or three, a damaged one could claim any number."""
 MATTE_NAMES = ("matte", "mask", "alpha", "a", "roto", "holdout", "affected")
 
+_JOINED = re.compile(r"(.+?)[_:/ -](r|g|b|red|green|blue)", re.IGNORECASE)
+"""A layer's channel without the dot that EXR asks for: `beauty_R`."""
 _COMPONENTS = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 _ALPHAS = ("a", "alpha")
 
@@ -34,6 +37,8 @@ class Beauty:
     layer: str
     rgb: tuple[str, str, str]
     notes: tuple[str, ...] = ()
+    others: tuple[PartHeader, ...] = ()
+    """The parts of green and blue, where each colour is in one of its own."""
 
     @property
     def label(self) -> str:
@@ -51,19 +56,51 @@ class MatteChoice:
 
 
 def find_beauties(container: Container) -> list[Beauty]:
-    """Every complete R, G, B triple of the file, in file order. `red`, `r` and `R` are the same component."""
-    found = []
+    """Every complete R, G, B triple of the file, in file order. `red`, `r` and `R` are the same component.
+
+    Only where no part has one: triples without the dot that EXR asks for, `beauty_R`, and one spread over three parts.
+    """
+    found = [beauty for part in container.parts for beauty in _triples(part, dotted=True)]
+    if not found:
+        found = [beauty for part in container.parts for beauty in _triples(part, dotted=False)]
+    return found or _over_parts(container)
+
+
+def _triples(part: PartHeader, *, dotted: bool) -> list[Beauty]:
+    layers: dict[str, dict[int, str]] = {}
+    # Upper case first, so that R wins where a layer holds both R and r.
+    for name in sorted(channel.name for channel in part.channels):
+        layer, slot = _component(name, dotted=dotted)
+        if slot is not None:
+            layers.setdefault(layer, {}).setdefault(slot, name)
+    return [Beauty(part, layer, (slots[0], slots[1], slots[2])) for layer, slots in layers.items() if len(slots) == 3]
+
+
+def _component(name: str, *, dotted: bool = True) -> tuple[str, int | None]:
+    """(layer, 0 to 2 for red, green or blue) of a channel; None for any other channel."""
+    layer, _, component = name.rpartition(".")
+    if not dotted and (joined := _JOINED.fullmatch(name)):
+        layer, component = joined[1], joined[2]
+    return layer, _COMPONENTS.get(component.lower())
+
+
+def _over_parts(container: Container) -> list[Beauty]:
+    """The one picture whose red, green and blue are in parts of their own; none where more than one part has each."""
+    places: dict[str, dict[int, list[tuple[PartHeader, str]]]] = {}
     for part in container.parts:
-        layers: dict[str, dict[int, str]] = {}
-        # Upper case first, so that R wins where a layer holds both R and r.
-        for name in sorted(channel.name for channel in part.channels):
-            layer, _, component = name.rpartition(".")
-            slot = _COMPONENTS.get(component.lower())
+        for channel in part.channels:
+            layer, slot = _component(channel.name)
             if slot is not None:
-                layers.setdefault(layer, {}).setdefault(slot, name)
-        found += [
-            Beauty(part, layer, (slots[0], slots[1], slots[2])) for layer, slots in layers.items() if len(slots) == 3
-        ]
+                places.setdefault(layer, {}).setdefault(slot, []).append((part, channel.name))
+    found = []
+    for layer, slots in places.items():
+        if len(slots) == 3 and all(len(held) == 1 for held in slots.values()):
+            red, green, blue = (slots[index][0] for index in range(3))
+            parts = red[0], green[0], blue[0]
+            where = ", ".join(part.name or str(part.index) for part in parts)
+            note = f"beauty put together from the parts {where}"
+            if len({(part.data_window, part.display_window) for part in parts}) == 1:
+                found.append(Beauty(parts[0], layer, (red[1], green[1], blue[1]), (note,), parts[1:]))
     return found
 
 
@@ -120,6 +157,8 @@ def _one(path: Path, group: list[Beauty], found: list[Beauty], views: Sequence[s
     note = f"beauty taken from {chosen.label}" + (f", view {view}" if view else "")
     if others:
         note += f"; left alone: {_listed(others)}"
+    if chosen.others:
+        return chosen
     in_another_part = not chosen.layer and len({beauty.part.index for beauty in found}) > 1
     return replace(chosen, notes=(note,) if chosen.layer or others or in_another_part else ())
 
@@ -205,7 +244,7 @@ def choose_matte(path: Path, container: Container, wanted: str | None) -> MatteC
             part, name = matching[0]
             notes = () if rank == 0 and len(matching) == 1 else (f"matte taken from {_where(part, name)}",)
             return MatteChoice(part, name, notes)
-    plain = [beauty for beauty in find_beauties(container) if not beauty.layer]
+    plain = [beauty for beauty in find_beauties(container) if not beauty.layer and not beauty.others]
     if plain:
         part, name = plain[0].part, plain[0].rgb[0]
         return MatteChoice(part, name, (f"matte taken from {_where(part, name)}: no alpha",))

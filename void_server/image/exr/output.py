@@ -21,11 +21,11 @@ from void_server.wire.shot import Window
 
 
 @contextlib.contextmanager
-def atomic(out: Path, not_over: Path) -> Iterator[BinaryIO]:
+def atomic(out: Path, not_over: Path | None = None) -> Iterator[BinaryIO]:
     """A file that appears under its name only when it is whole and on the disk; nothing is left behind on failure."""
     temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        if out.exists() and out.samefile(not_over):
+        if not_over is not None and out.exists() and out.samefile(not_over):
             raise OutputError(f"{out} is the plate itself.", "Choose another output folder.")
         with temporary.open("xb") as file:
             yield file
