@@ -45,7 +45,7 @@ def test_starting_nuke_and_opening_a_script_use_no_network(tmp_path, monkeypatch
 
 def test_a_window_gets_a_menu_and_a_farm_machine_gets_gizmos_only():
     with started(gui=False) as session:
-        assert not session.session.menus and not session.session.before_render
+        assert not session.session.menus and len(session.session.before_render) == 1, "renders are guarded there too"
         assert [Path(p).name for p in session.session.plugin_path] == ["gizmos"]
     with started() as session:
         commands = session.session.menus["Nodes"]._menus["VOID"]._commands
@@ -184,7 +184,7 @@ def test_a_render_from_this_window_is_stopped_where_the_object_would_slip_back_i
         nuke.execute(write, 1001, 1001)
     node["missing_result"].setValue("plate")
     session.session.this = write
-    session.host.before_render()
+    session.session.before_render[0]()
 
 
 def test_progress_only_grows_and_says_what_it_counts(session):

@@ -135,8 +135,8 @@ def runtime_imports(path: Path) -> set[str]:
     return found
 
 
-def test_one_module_imports_nuke_and_none_more_than_wire_and_farm():
-    assert [path.name for path in MODULES if "nuke" in runtime_imports(path)] == ["host.py"]
+def test_two_modules_import_nuke_and_none_more_than_wire_and_farm():
+    assert [path.name for path in MODULES if "nuke" in runtime_imports(path)] == ["guard.py", "host.py"]
     for path in (*MODULES, *ENTRIES):
         foreign = runtime_imports(path) - set(sys.stdlib_module_names) - {"nuke", "void_nuke", "void_server"}
         assert not foreign, f"{path.name} imports {foreign}"
@@ -145,12 +145,15 @@ def test_one_module_imports_nuke_and_none_more_than_wire_and_farm():
                 f"{path.name} reaches past wire and farm: void_server.{name}"
             )
         assert len(path.read_text(encoding="utf-8").splitlines()) < 400
-    assert runtime_imports(PLUGIN / "init.py") == {"pathlib", "nuke"}, "init.py runs on every farm machine"
+    assert runtime_imports(PLUGIN / "init.py") == {"pathlib", "sys", "nuke", "void_nuke"}
+    light = {"__future__", "sys", "typing", "collections", "pathlib", "nuke", "void_nuke"}
+    for name in ("guard", "tree"):
+        assert runtime_imports(PLUGIN / f"void_nuke/{name}.py") <= light, "on every farm machine"
 
 
 def test_every_knob_named_in_python_is_in_the_gizmo():
     group = parse((ROOT / "gizmos/VoidInpaint.gizmo").read_text(encoding="utf-8")).children[0]
-    text = "".join((PLUGIN / f"void_nuke/{name}.py").read_text(encoding="utf-8") for name in ("host", "nodes"))
+    text = "".join((PLUGIN / f"void_nuke/{name}.py").read_text(encoding="utf-8") for name in ("host", "nodes", "guard"))
     named = set(re.findall(r'node\["(\w+)"\]|(?:value|text)\(node, "(\w+)"\)', text))
     knobs = {a or b for a, b in named}
     on_reads_and_root = {"first", "last", "raw", "frame", "auto_alpha", "disable", "colorspace", "file", "number"}
@@ -184,7 +187,7 @@ socket.socket = refuse
 root, plugin = sys.argv[1:]
 sys.path[:0] = [plugin, root]
 sys.dont_write_bytecode = True
-for name in ("states", "results", "request", "live", "work", "nodes", "find_wire"):
+for name in ("states", "results", "request", "live", "work", "nodes", "tree", "find_wire"):
     __import__("void_nuke." + name)
 assert "zmq" not in sys.modules and "nuke" not in sys.modules
 import doctest, void_nuke.states, void_nuke.results, void_nuke.request
@@ -194,7 +197,7 @@ for module in (void_nuke.states, void_nuke.results, void_nuke.request):
 import types
 nuke = sys.modules["nuke"] = types.ModuleType("nuke")
 nuke.TO_SCRIPT, nuke.WRITE_NON_DEFAULT_ONLY = 1, 2
-import typing, void_nuke.host
+import typing, void_nuke.host, void_nuke.guard
 assert void_nuke.work.client_problem().startswith("The VOID client is not installed for Python"), "says what lacks"
 print("imported")
 """

@@ -9,6 +9,7 @@ an underscore belong to the tests. `tests/test_nuke_fake.py` holds every public 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,13 @@ def delete(n: Node) -> None:
     state.session.selected.discard(id(n._data))
 
 
-def allNodes(filter: str = "", recurseGroups: bool = False) -> list[Node]:
+def allNodes(filter: str = "", group: Node | None = None, recurseGroups: bool = False) -> list[Node]:
     state.main_only()
-    found, queue_ = [], list(state.session.context[-1].children)
-    while queue_:
-        data = queue_.pop(0)
+    found, waiting = [], deque((group._data if group else state.session.context[-1]).children)
+    while waiting:
+        data = waiting.popleft()
         if recurseGroups:
-            queue_ += data.children
+            waiting += data.children
         if not filter or data.cls == filter:
             found.append(_wrap(data))
     return found

@@ -38,6 +38,7 @@ class Node:
 
     def _alive(self) -> None:
         state.main_only()
+        state.session.touched += 1
         if self._dead:
             raise ValueError("A PythonObject is not attached to a node")
 
@@ -80,6 +81,13 @@ class Node:
         names = {**nuke_knobs.BUILT_IN.get(self._data.cls, {}), **self._data.knobs, **self._data.user}
         return {name: self[name] for name in names}
 
+    def knob(self, p: str) -> Knob | None:
+        """None for a knob that is not there; of a node's own ones only that is looked up, as Nuke does."""
+        self._alive()
+        data = self._data
+        there = p in data.user or p in data.knobs or p in nuke_knobs.BUILT_IN.get(data.cls, {})
+        return self[p] if there else None
+
     def __getitem__(self, name: str) -> Knob:
         self._alive()
         user = self._data.user.get(name)
@@ -108,6 +116,7 @@ class Node:
     def writeKnobs(self, flags: int) -> str:
         self._alive()
         assert flags == TO_SCRIPT | WRITE_NON_DEFAULT_ONLY
+        state.session.serialised += 1
         return "\n".join(f"{name} {value}" for name, value in self._data.knobs.items())
 
     def setSelected(self, selected: bool) -> None:
@@ -148,7 +157,7 @@ def _wrap(data: ScriptNode) -> Node:
 
 def _make(cls: str, **knobs: str) -> Node:
     group = state.session.context[-1]
-    data = ScriptNode(cls, {"name": _free_name(group, cls), **knobs}, parent=group)
+    data = ScriptNode(cls, {"name": knobs.get("name") or _free_name(group, cls), **knobs}, parent=group)
     group.children.append(data)
     state.session.changed(f"new {cls}")
     return _wrap(data)

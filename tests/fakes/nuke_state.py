@@ -33,6 +33,10 @@ class Session:
         self.rendered: list[tuple[str, str, int, int, str, str]] = []
         self.fail_render: Exception | None = None
         self.menus: dict[str, Any] = {}
+        self.touched = 0
+        """How often a node was asked anything."""
+        self.serialised = 0
+        """How many nodes were written as script text."""
 
     def changed(self, what: str) -> None:
         if not self.undo_off and not self.undo_open:

@@ -1,7 +1,9 @@
-"""VOID inside Nuke. `host` alone imports nuke; every other module is plain Python 3.9 and runs anywhere.
+"""VOID inside Nuke. `host` and `guard` import nuke; every other module is plain Python 3.9 and runs anywhere.
 
     host      what touches Nuke: knobs, baking, threads, messages         (main thread, but for its worker's callbacks)
+    guard     what is checked before a render                             (main thread)
     nodes     what is read off nodes
+    tree      the nodes above a node
     request   from what a node looks like to what is sent, or to a list of everything that is wrong
     results   the folder beside the script: versions, the record of a job, what is finished
     states    which state a node is in, and how it is said

@@ -22,7 +22,7 @@ import nuke
 import void_server
 from void_nuke import find_wire, request, results, work
 from void_nuke.live import Live
-from void_nuke.nodes import above, channel_like, inner, input_facts, settings, sources, text, upstream, value
+from void_nuke.nodes import channel_like, inner, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
 from void_nuke.states import Facts, State, judge, spoken
 
@@ -30,16 +30,17 @@ _live: dict[str, Live] = {}
 """Work under way in this session, by `_key`."""
 _found: dict[str, Facts] = {}
 """What the last look at the disk found, by `_key`. Gone with the session, so nothing in it can stick."""
+_inputs: dict[str, str] = {}
+"""The mark of everything above a node when it was last asked for, by `_key`."""
 
 UPSTREAM = nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY
 
 
 def install() -> None:
-    """Make the menu, and guard renders. Called once, by menu.py."""
+    """Make the menu. Called once, by menu.py."""
     menu = nuke.menu("Nodes").addMenu("VOID")
     for name in ("VoidInpaint", "VoidQuadmask"):
         menu.addCommand(name, f"from void_nuke import host; host.create({name!r})")
-    nuke.addBeforeRender(before_render)
 
 
 def create(name: str) -> None:
@@ -69,7 +70,7 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
     folder = results.folder_of(asked.script, name)
     version = results.claim_version(folder, deliver)
     records = []
-    marks = request.fingerprint(asked.knobs, upstream(node, UPSTREAM))
+    marks = request.fingerprint(asked.knobs, _mark_inputs(node))
     for view in plan.views:
         place = results.version_folder(folder, deliver, version) / (view if plan.several_views else "")
         files = dict(plan.direct)
@@ -123,6 +124,7 @@ def reattach(node: nuke.Group) -> None:
 def refresh(node: nuke.Group) -> None:
     """Look at the disk and at the inputs again. If `version` names an older result, go back to it. No network."""
     script, name, node_name = _script(), text(node, "job_folder"), node.name()
+    _mark_inputs(node)
     version = int(node["version"].value())
     shown = results.in_script(name, "clean", version, "clean", len(nuke.views()) > 1)
     wants_other = bool(name) and text(inner(node, "ReadClean"), "file") != shown
@@ -153,28 +155,16 @@ BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
 
 
 def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
-    """Keep the state line true while the panel is open. No network; the disk only from a thread."""
+    """Keep the state line true while the panel is open. No network; the disk only from a thread; what lies above the
+    node is only looked at when its panel opens or a wire is moved."""
     group = cast("nuke.Group", node)
     if knob.name() == "showPanel":
         refresh(group)
-    elif knob.name() == "inputChange" or knob.name() in request.SENT:
+    elif knob.name() == "inputChange":
+        _mark_inputs(group)
         _show(group)
-
-
-def before_render() -> None:
-    """Stop a render from this window that would let the object back in: `$gui` is 1 here, so the graph can't tell.
-
-    Raises RuntimeError, which ends the render with its text.
-    """
-    for node in above(nuke.thisNode(), set()):
-        if "void_id" not in node.knobs() or value(node, "missing_result") == "plate":
-            continue
-        if not value(node, "has_result"):
-            raise RuntimeError(f"{node.fullName()} has no result, so the object would be rendered. Press Remove first.")
-        if value(node, "show") == "plate":
-            raise RuntimeError(
-                f"{node.fullName()} shows the plate, so the object would be rendered. Set show to result."
-            )
+    elif knob.name() in request.SENT:
+        _show(group)
 
 
 # What a node looks like ----------------------------------------------------------------------------------------------
@@ -201,7 +191,7 @@ def look(node: nuke.Group) -> request.Asked:
 def _identify(node: nuke.Group) -> str:
     """The name of this node's folder; a new one for a node that has none, or shares its own with a copy."""
     mine = text(node, "void_id")
-    others = [n for n in nuke.allNodes("Group", recurseGroups=True) if n.fullName() != node.fullName()]
+    others = [n for n in nuke.allNodes("Group", nuke.root(), recurseGroups=True) if n.fullName() != node.fullName()]
     if not mine or any("void_id" in n.knobs() and text(n, "void_id") == mine for n in others):
         name = results.new_name(node.name())
         with _no_undo():
@@ -341,7 +331,7 @@ def _show(node: nuke.Group, detail: str = "") -> None:
         live=live.state if live else None,
         has_result=bool(value(node, "has_result")),
         version=int(value(node, "version")),
-        changed=text(node, "input_fingerprint") != request.fingerprint(settings(node), upstream(node, UPSTREAM)),
+        changed=request.changed(text(node, "input_fingerprint"), settings(node), _inputs.get(_key(node), "")),
     )
     _say(node, spoken(facts, detail if judge(facts) is not State.FAILED else ""))
 
@@ -386,6 +376,12 @@ def _no_undo() -> Iterator[None]:
     finally:
         if not was_off:
             nuke.Undo.enable()
+
+
+def _mark_inputs(node: nuke.Group) -> str:
+    """The mark of everything above a node, taken anew: Nuke writes out every node of it."""
+    mark = _inputs[_key(node)] = request.inputs_mark(upstream(node, UPSTREAM))
+    return mark
 
 
 def _key(node: nuke.Node) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from void_nuke import request
+from void_nuke.tree import above
 
 if TYPE_CHECKING:
     import nuke
@@ -57,23 +58,8 @@ def upstream(node: nuke.Group, flags: int) -> dict[str, str]:
     """
     found = {}
     for role, source in sources(node):
-        tree = [source, *above(source, {source.fullName()})]
-        found[role] = "\n".join(f"{n.Class()}\n{n.writeKnobs(flags)}" for n in tree)
+        found[role] = "\n".join(f"{n.Class()}\n{n.writeKnobs(flags)}" for n in (source, *above(source)))
     return found
-
-
-def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
-    """Every node upstream, each once, into groups and out of them. met: full names that are left out, and grows."""
-    found = [node.input(index) for index in range(node.inputs())]
-    if node.Class() == "Input" and node.parent() is not None:
-        found.append(node.parent().input(int(value(node, "number"))))
-    if hasattr(node, "nodes"):
-        found += cast("nuke.Group", node).nodes()
-    for source in found:
-        if source is not None and source.fullName() not in met:
-            met.add(source.fullName())
-            yield source
-            yield from above(source, met)
 
 
 def settings(node: nuke.Node) -> dict[str, Any]:

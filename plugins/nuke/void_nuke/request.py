@@ -259,18 +259,33 @@ def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
     return files
 
 
-def fingerprint(knobs: Mapping[str, Any], upstream: Mapping[str, str]) -> str:
-    """32 hex digits that change when a result would: settings of ours, and the nodes above each input.
+def fingerprint(knobs: Mapping[str, Any], inputs: str) -> str:
+    """Two marks, "settings-inputs", that change when a result would.
 
-    upstream: by role, the knobs of all nodes above, as Nuke writes them to a script.
+    inputs: what `inputs_mark` gave; it is kept apart because it asks Nuke to write out everything upstream.
     """
+    text = "".join(f"{name}={knobs[name]!r}\n" for name in SENT)
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:16]}-{inputs}"
+
+
+def inputs_mark(upstream: Mapping[str, str]) -> str:
+    """16 hex digits that change when a node above an input does. upstream: by role, all their knobs as in a script."""
     digest = hashlib.sha256()
-    for name in SENT:
-        digest.update(f"{name}={knobs[name]!r}\n".encode())
     for role in ROLES:
         lines = [line for line in upstream.get(role, "").splitlines() if _matters(line)]
         digest.update(f"{role}:{len(lines)}\n".encode() + "\n".join(lines).encode())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()[:16]
+
+
+def changed(made_of: str, knobs: Mapping[str, Any], inputs: str) -> bool:
+    """Whether a result is stale. made_of: its fingerprint. inputs: the mark of now, or nothing where none was taken.
+
+    A fingerprint of an older version, in another form, says nothing: such a result is taken as it is.
+    """
+    settings, _, before = made_of.partition("-")
+    if not before:
+        return False
+    return fingerprint(knobs, "").partition("-")[0] != settings or (bool(inputs) and inputs != before)
 
 
 def _matters(line: str) -> bool:
