@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_remove_brings_the_clean_plate_into_the_node_and_disturbs_nothing(tmp_pa
         assert np.array_equal(picture(node, frame, gui=False), clean), "a farm renders the same"
         nuke._save(tmp_path / "sh010_comp_v003.nk")
         text = (tmp_path / "sh010_comp_v003.nk").read_text()
-        assert text.count("value root.name") == 2 and str(result) not in text
+        assert text.count("value root.name") == 2 and f"result_at {result.as_posix()}" in text
+        assert node["result_rel"].value() == result.relative_to(tmp_path).as_posix()
 
 
 def test_a_second_remove_makes_a_new_version_and_refresh_goes_back_to_the_old_one(tmp_path, server):
@@ -112,11 +114,15 @@ def test_a_second_remove_makes_a_new_version_and_refresh_goes_back_to_the_old_on
         node["version"].setValue(1)
         session.press(node, "refresh")
         nuke._pump(lambda: "v001" in status(node))
-        assert "/v001/clean." in nuke.allNodes("Read", recurseGroups=True)[-1]["file"].value()
+        assert node["result_at"].value().endswith("/v001")
         assert status(node).startswith("STALE: v001")
         moved = tmp_path / "elsewhere"
         moved.mkdir()
         nuke._save(moved / "sh010.nk")
+        session.press(node, "refresh")
+        session.wait()
+        assert status(node).startswith("STALE: v001"), "a script saved elsewhere keeps its result"
+        shutil.rmtree(tmp_path / "void")
         session.press(node, "refresh")
         session.wait_for(node, "MISSING")
 

@@ -80,7 +80,8 @@ def test_each_view_is_a_job_of_its_own_rendered_under_its_name(tmp_path, session
     session.wait()
     folders = {Path(file).parent.parent.name for _, file, *_ in session.session.rendered}
     assert folders == {"left", "right"} and {v for *_, v, _ in session.session.rendered} == {"left", "right"}
-    assert node.node("ReadClean")["file"].value().endswith("/v001/%V/clean.%04d.exr")
+    assert node.node("ReadClean")["file"].value().endswith("]/%V/clean.%04d.exr")
+    assert node["result_at"].value().endswith("/v001")
 
 
 def outcome(session, records, name: str = "READY"):

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import OpenEXR
 
+from tests.fakes import tcl
 from tests.fakes.nuke_script import ScriptNode
 
 Picture = dict[str, np.ndarray]
@@ -96,7 +97,7 @@ class Graph:
         first, last = (int(self.number(node, k, 1)) for k in ("first", "last"))
         if not first <= self.frame <= last and node.knobs.get("before") == "black":
             return {}
-        path = evaluated(node.knobs.get("file", ""), self.frame, self.view, self.script)
+        path = evaluated(node.knobs.get("file", ""), self.frame, self.view, self.script, node)
         if Path(path).is_file():
             return read_exr(Path(path))
         on_error = node.knobs.get("on_error", "error")
@@ -215,12 +216,21 @@ class Expression:
         return ops[sign](a, b)
 
 
-def evaluated(text: str, frame: int, view: str, script: str) -> str:
-    """A file knob's text with Tcl, %04d and %V put in."""
-    folder = str(Path(script).parent) if script else ""
-    text = text.replace("[file dirname [value root.name]]", folder).replace("%V", view)
-    if "[" in text:
-        raise ValueError(f"Tcl that this evaluator does not know: {text}")
+def evaluated(text: str, frame: int, view: str, script: str, node: ScriptNode | None = None) -> str:
+    """A file knob's text with Tcl, %04d and %V put in. node: whose knob it is, for `[value parent.NAME]`."""
+
+    def value(name: str) -> str:
+        if name == "root.name":
+            return script
+        if name == "frame":
+            return str(frame)
+        if name.startswith("parent.") and node is not None and node.parent is not None:
+            group, knob = node.parent, name.removeprefix("parent.")
+            if knob == "name" or knob in group.user:
+                return group.knobs.get(knob, "")
+        raise ValueError(f"Tcl asks for {name}, which is not there")
+
+    text = tcl.substituted(text, value).replace("%V", view)
     text = re.sub(r"%0(\d)d", lambda m: f"{frame:0{m[1]}d}", text)
     return re.sub(r"#+", lambda m: f"{frame:0{len(m[0])}d}", text)
 

@@ -77,7 +77,7 @@ class File_Knob(String_Knob):
     def evaluate(self, frame: int) -> str:
         state.main_only()
         root = state.session.root.knobs["name"]
-        return nuke_graph.evaluated(self._raw, frame, state.session.views[0], root)
+        return nuke_graph.evaluated(self._raw, frame, state.session.views[0], root, self._node._data)
 
 
 class Boolean_Knob(Knob):

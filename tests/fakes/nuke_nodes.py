@@ -110,7 +110,9 @@ class Node:
     def channels(self) -> list[str]:
         self._alive()
         text, frame = self._data.knobs.get("file", ""), int(self._data.knobs.get("first", "1"))
-        path = Path(nuke_graph.evaluated(text, frame, state.session.views[0], state.session.root.knobs["name"]))
+        path = Path(
+            nuke_graph.evaluated(text, frame, state.session.views[0], state.session.root.knobs["name"], self._data)
+        )
         return list(nuke_graph.read_exr(path)) if path.is_file() else []
 
     def writeKnobs(self, flags: int) -> str:

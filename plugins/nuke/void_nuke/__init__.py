@@ -1,6 +1,8 @@
-"""VOID inside Nuke. `host` and `guard` import nuke; every other module is plain Python 3.9 and runs anywhere.
+"""VOID inside Nuke. The first four import nuke; every other module is plain Python 3.9 and runs anywhere.
 
-    host      what touches Nuke: knobs, baking, threads, messages         (main thread, but for its worker's callbacks)
+    host      what the buttons do: threads, messages, states              (main thread, but for its worker's callbacks)
+    bake      renders inputs to files                                     (main thread)
+    show      puts a result onto a node                                   (main thread)
     guard     what is checked before a render                             (main thread)
     nodes     what is read off nodes
     tree      the nodes above a node

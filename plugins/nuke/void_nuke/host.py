@@ -1,4 +1,4 @@
-"""The only module that touches Nuke: what the buttons of VoidInpaint do to the node and the script.
+"""What the buttons of VoidInpaint do, and what the node says.
 
 What comes in: a node and the name of a button, from the main thread. What goes out: knobs, one undo step a result,
 messages. Work goes to a thread, which comes back by `executeInMainThread`. It decides nothing about shots (`request`),
@@ -13,16 +13,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, cast
 
 import nuke
 
-import void_server
-from void_nuke import find_wire, request, results, work
+from void_nuke import find_wire, request, results, show, work
+from void_nuke.bake import bake
 from void_nuke.live import Live
-from void_nuke.nodes import channel_like, inner, input_facts, settings, sources, text, upstream, value
+from void_nuke.nodes import input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
 from void_nuke.states import Facts, State, judge, spoken
 
@@ -66,8 +66,8 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
     """Check, render what must be, send. Returns once the thread runs; without a window, once the result is there."""
     asked = look(node)
     plan = request.plan(asked, deliver)
-    name = _identify(node)
-    folder = results.folder_of(asked.script, name)
+    name = show.identify(node)
+    folder = Path(asked.base) / name
     version = results.claim_version(folder, deliver)
     records = []
     marks = request.fingerprint(asked.knobs, _mark_inputs(node))
@@ -77,7 +77,7 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
         try:
             for role in plan.bake:
                 _say(node, spoken(Facts(live=State.BAKING), role))
-                files[role] = _bake(node, role, view, plan, place / "sent")
+                files[role] = bake(node, role, view, plan, place / "sent")
         except (RuntimeError, nuke.CancelledError) as error:
             state = State.CANCELLED if "cancel" in str(error).lower() else State.FAILED
             results.discard(results.version_folder(folder, deliver, version))
@@ -123,15 +123,14 @@ def reattach(node: nuke.Group) -> None:
 
 def refresh(node: nuke.Group) -> None:
     """Look at the disk and at the inputs again. If `version` names an older result, go back to it. No network."""
-    script, name, node_name = _script(), text(node, "job_folder"), node.name()
+    base, name, node_name = show.base(node), text(node, "job_folder"), node.name()
     _mark_inputs(node)
-    version = int(node["version"].value())
-    shown = results.in_script(name, "clean", version, "clean", len(nuke.views()) > 1)
-    wants_other = bool(name) and text(inner(node, "ReadClean"), "file") != shown
+    version, shown = int(node["version"].value()), text(node, "result_at")
 
     def look_at_disk() -> None:
-        found, wanted = results.find(script, name, node_name, version)
-        _in_main(_looked, node, found, wanted if wants_other else None)
+        found, wanted = results.find(base, name, node_name, version, shown)
+        other = wanted is not None and results.run_of(wanted).as_posix() != shown
+        _in_main(_looked, node, found, wanted if other else None)
 
     if nuke.GUI:
         threading.Thread(target=look_at_disk, name="VOID look", daemon=True).start()
@@ -141,7 +140,8 @@ def refresh(node: nuke.Group) -> None:
 
 def reveal(node: nuke.Group) -> None:
     """Open the folder of the result in the system's file browser."""
-    results.reveal(results.folder_of(_script(), text(node, "job_folder")))
+    shown = text(node, "result_at")
+    results.reveal(Path(shown) if shown else show.base(node) / text(node, "job_folder"))
 
 
 BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
@@ -175,7 +175,8 @@ def look(node: nuke.Group) -> request.Asked:
     root = nuke.root()
     return request.Asked(
         node=node.name(),
-        script=_script(),
+        script=show.script(),
+        base=str(show.base(node)),
         inputs={role: input_facts(source) for role, source in sources(node)},
         knobs=settings(node),
         root_first=float(root["first_frame"].value()),
@@ -186,50 +187,6 @@ def look(node: nuke.Group) -> request.Asked:
         busy=_key(node) in _live,
         client_problem=work.client_problem(),
     )
-
-
-def _identify(node: nuke.Group) -> str:
-    """The name of this node's folder; a new one for a node that has none, or shares its own with a copy."""
-    mine = text(node, "void_id")
-    others = [n for n in nuke.allNodes("Group", nuke.root(), recurseGroups=True) if n.fullName() != node.fullName()]
-    if not mine or any("void_id" in n.knobs() and text(n, "void_id") == mine for n in others):
-        name = results.new_name(node.name())
-        with _no_undo():
-            node["job_folder"].setValue(name)
-            node["void_id"].setValue(name.rpartition("_")[2])
-    return text(node, "job_folder")
-
-
-def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
-    """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
-
-    The Write stands inside the node for as long as it takes, and `nuke.nodes` neither selects nor wires what it makes,
-    so nothing outside changes.
-    Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    proxy = nuke.root()["proxy"]
-    was_proxy = proxy.value()
-    with _no_undo(), node:
-        write = nuke.nodes.Write()
-        try:
-            proxy.setValue(False)
-            source = "plate" if role == "plate" else f"{role.capitalize()}AsAlpha"
-            write.setInput(0, inner(node, source))
-            for knob, setting in (
-                ("file_type", "exr"),
-                ("file", (folder / f"{role}.%04d.exr").as_posix()),
-                ("channels", "rgb" if role == "plate" else "alpha"),
-                ("datatype", "16 bit half" if plan.half else "32 bit float"),
-                ("compression", "Zip (1 scanline)"),
-                ("raw", True),
-            ):
-                write[knob].setValue(setting)
-            nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
-        finally:
-            nuke.delete(write)
-            proxy.setValue(was_proxy)
-    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}
 
 
 # Work in a thread ----------------------------------------------------------------------------------------------------
@@ -253,8 +210,8 @@ def _start(node: nuke.Group, records: Callable[[], Sequence[Record]], act: Calla
 
 
 def _left_behind(node: nuke.Group) -> Callable[[], Sequence[Record]]:
-    script, name, node_name = _script(), text(node, "job_folder"), node.name()
-    return lambda: results.unfinished(script, name, node_name)
+    base, name, node_name = show.base(node), text(node, "job_folder"), node.name()
+    return lambda: results.unfinished(base, name, node_name)
 
 
 def _in_main(call: Callable[..., None], *args: Any) -> None:
@@ -278,45 +235,12 @@ def _finish(node: nuke.Group, key: str, outcome: work.Outcome) -> None:
     _live.pop(key, None)
     state = {State.DETACHED: "unfinished", State.FAILED: "failed", State.CANCELLED: "cancelled"}.get(outcome.state, "")
     if outcome.state is State.READY:
-        apply(node, outcome.records[0])
+        show.apply(node, outcome.records[0])
         for record in outcome.records:
             with contextlib.suppress(OSError):
                 record.with_(shown=True)
     _found[_key(node)] = Facts(record=state, error=outcome.error)
     _show(node, outcome.error)
-
-
-def apply(node: nuke.Group, record: Record) -> None:
-    """Show a finished result: one undo step, paths relative to the script, no other node touched."""
-    name, version = results.version_of(record)
-    several = len(nuke.views()) > 1
-    parts = {"ReadClean": "clean", "ReadAov": "aov"} if record.deliver == "clean" else {"ReadAffected": "affected"}
-    with nuke.Undo(f"VOID: {results.stem(record.deliver)}{version:03d}"):
-        for reader, part in parts.items():
-            read = inner(node, reader)
-            read["file"].setValue(results.in_script(name, record.deliver, version, part, several))
-            for knob, frame in (("first", record.first), ("last", record.last)):
-                read[knob].setValue(frame)
-                read[f"orig{knob}"].setValue(frame)
-            cast("nuke.Script_Knob", read["reload"]).execute()
-            if part != "clean":
-                copy = inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha")
-                copy["from0"].setValue(channel_like(read, text(copy, "from0")))
-        if not text(node, "job_folder"):
-            node["job_folder"].setValue(name)
-            node["void_id"].setValue(name.rpartition("_")[2])
-        if record.deliver == "clean":
-            node["has_result"].setValue(True)
-            node["version"].setValue(version)
-            node["result_first"].setValue(record.first)
-            node["result_last"].setValue(record.last)
-            node["input_fingerprint"].setValue(record.fingerprint)
-            node["tool_version"].setValue(void_server.__version__)
-            node["files_missing"].setValue(False)
-            node["show"].setValue("result")
-        else:
-            node["has_preview"].setValue(True)
-            node["show"].setValue("affected")
 
 
 # What the node says --------------------------------------------------------------------------------------------------
@@ -346,16 +270,16 @@ def _show_live(node: nuke.Group, state: State, detail: str = "") -> None:
 def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  # noqa: UP045
     _found[_key(node)] = found
     if wanted is not None:
-        apply(node, wanted)
+        show.apply(node, wanted)
     lost = bool(found.missing_frames)
     if value(node, "files_missing") != lost:
-        with _no_undo():
+        with show.no_undo():
             node["files_missing"].setValue(lost)
     _show(node)
 
 
 def _say(node: nuke.Group, line: str) -> None:
-    with _no_undo():
+    with show.no_undo():
         node["status"].setValue(line)
 
 
@@ -364,18 +288,6 @@ def _tell(lines: str) -> None:
         nuke.message(lines)
     else:
         nuke.tprint(lines)
-
-
-@contextlib.contextmanager
-def _no_undo() -> Iterator[None]:
-    """Changes inside leave no undo step; where undo is off already, it stays off."""
-    was_off = nuke.Undo.disabled()
-    nuke.Undo.disable()
-    try:
-        yield
-    finally:
-        if not was_off:
-            nuke.Undo.enable()
 
 
 def _mark_inputs(node: nuke.Group) -> str:
@@ -387,8 +299,3 @@ def _mark_inputs(node: nuke.Group) -> str:
 def _key(node: nuke.Node) -> str:
     """What tells a node from all others of this session; two scripts may each have a VoidInpaint1."""
     return text(node, "void_id") or f"{nuke.root().name()}:{node.fullName()}"
-
-
-def _script() -> str:
-    name = str(nuke.root().name())
-    return name if Path(name).is_absolute() else ""

@@ -87,6 +87,8 @@ class Asked:
     node: str
     script: str
     """Path of the script; empty while it has none."""
+    base: str
+    """Folder that results go to, perhaps not there yet."""
     inputs: Mapping[str, InputFacts]
     """By role; a role that is not connected is absent."""
     knobs: Mapping[str, Any]
@@ -128,8 +130,8 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
         problems.append(asked.client_problem)
     if not asked.script:
         problems.append("This script has no name yet, so the result has no place. Save it first.")
-    elif not os.access(Path(asked.script).parent, os.W_OK):
-        problems.append(f"{Path(asked.script).parent} can't be written to. Save the script where you may write.")
+    elif not _writable(Path(asked.base)):
+        problems.append(f"{asked.base} can't be written to. Set result folder to where you may write.")
     problems += [f"Nothing is connected to {role}. Connect it." for role in REQUIRED if role not in asked.inputs]
     frames = _frames(asked, problems)
     views = _views(asked, problems)
@@ -156,6 +158,13 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
         settings=settings,
         server=address,
     )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be made or written to: its nearest one that is there says so."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
 
 
 def _frames(asked: Asked, problems: list[str]) -> FrameRange | None:

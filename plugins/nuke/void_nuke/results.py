@@ -1,14 +1,16 @@
-"""The folder beside the script: versions, the record of each job, and what of a result is there.
+"""The folder of results: versions, the record of each job, and what of a result is there.
 
 What comes in: paths. What goes out: records, paths, and `Facts` for `states`. It knows neither Nuke nor the wire.
 
-    SCRIPT'S FOLDER/void/NAME_ID/v001/            one Remove, or one Preview affected (affected_v001)
+    BASE/NAME_ID/v001/                            one Remove, or one Preview affected (affected_v001)
         job.json                                  the record: enough to take the job up again after a crash
         sent/plate.%04d.exr ...                   what was rendered to be sent; gone once the job is over
         clean.%04d.exr aov.%04d.exr sheet.png manifest.json
     with several views one folder each: v001/left/...
 
-The script holds this path relative to itself, so script and folder may move together.
+BASE is what the node's `result folder` says, else $VOID_RESULTS, else `void` beside the script. The script holds the
+whole path of the version it shows, with forward slashes, as farms' path mapping and published copies need it; beside
+it the path from the script's own folder, which serves where script and results have moved together.
 """
 
 from __future__ import annotations
@@ -29,8 +31,14 @@ from typing import Any
 from void_nuke.states import Facts
 
 RECORD = "job.json"
-BESIDE = "[file dirname [value root.name]]"
-"""Nuke's own way to say: the folder of this script. It is worked out when a file is read, so scripts can move."""
+VARIABLE = "VOID_RESULTS"
+SHOWN = (
+    "[if {[file isdirectory [value parent.result_at]]} {return [value parent.result_at]} "
+    "{return [file dirname [value root.name]]/[value parent.result_rel]}]"
+)
+"""The folder that a Read inside the node reads from, worked out by Nuke whenever it reads: the whole path where it is
+there, else the same folder as seen from this script. Deadline renders a copy of the script in a temporary folder, with
+its paths mapped: there the first serves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +120,22 @@ def new_request() -> str:
     return uuid.uuid4().hex
 
 
-def folder_of(script: str, name: str) -> Path:
-    """Where all results of one node lie."""
-    return Path(script).parent / "void" / name
+def base_of(script: str, given: str) -> Path:
+    """Where results go. given: what the node's `result folder` says; if it is no whole path, it starts at the script.
+
+    >>> base_of("/shots/sh010/comp/a.nk", "").as_posix(), base_of("/shots/sh010/comp/a.nk", "../void").as_posix()
+    ('/shots/sh010/comp/void', '/shots/sh010/void')
+    """
+    told = given.strip() or os.environ.get(VARIABLE, "").strip() or "void"
+    return Path(os.path.normpath(Path(script).parent / told))
+
+
+def from_script(script: str, folder: Path) -> str:
+    """A folder as seen from the script's own, with forward slashes; empty where there is no way, as between drives."""
+    try:
+        return Path(os.path.relpath(folder, Path(script).parent)).as_posix()
+    except ValueError:
+        return ""
 
 
 def stem(deliver: str) -> str:
@@ -150,14 +171,18 @@ def versions(folder: Path, deliver: str) -> list[int]:
     return sorted(int(m[1]) for m in (re.fullmatch(rf"{stem(deliver)}(\d{{3,}})", n) for n in names) if m)
 
 
-def in_script(name: str, deliver: str, version: int, part: str, several_views: bool) -> str:
-    """The text for a Read inside the node: relative to the script, one folder a view where there are several.
+def in_script(part: str, several_views: bool) -> str:
+    """The text for a Read inside the node: the version that is shown, one folder a view where there are several.
 
-    >>> in_script("VoidInpaint1_ab", "clean", 3, "clean", False)
-    '[file dirname [value root.name]]/void/VoidInpaint1_ab/v003/clean.%04d.exr'
+    >>> in_script("clean", False).endswith("]/clean.%04d.exr"), in_script("aov", True).endswith("]/%V/aov.%04d.exr")
+    (True, True)
     """
-    view = "%V/" if several_views else ""
-    return f"{BESIDE}/void/{name}/{stem(deliver)}{version:03d}/{view}{part}.%04d.exr"
+    return f"{SHOWN}/{'%V/' if several_views else ''}{part}.%04d.exr"
+
+
+def preview_in_script(folder: Path, part: str, several_views: bool) -> str:
+    """The same for a preview, which only this window shows: the whole path alone."""
+    return f"{folder.as_posix()}/{'%V/' if several_views else ''}{part}.%04d.exr"
 
 
 def records(folder: Path) -> Iterator[Record]:
@@ -178,34 +203,37 @@ def _written(path: Path) -> int:
         return 0
 
 
-def unfinished(script: str, name: str, node: str) -> list[Record]:
+def unfinished(base: Path, name: str, node: str) -> list[Record]:
     """Jobs of a node that nobody waits for, and results that no node has taken, one a view: those of the newest run.
 
     A script that was never saved after Remove knows no folder; then the node's own name finds it.
     """
-    top = folder_of(script, name)
     if name:
-        folders = [top]
+        folders = [base / name]
     else:
         try:
-            folders = [path for path in top.iterdir() if path.is_dir()]
+            folders = [path for path in base.iterdir() if path.is_dir()]
         except OSError:
             folders = []
     left = [r for f in folders for r in records(f) if r.left_behind and (name or r.node == node)]
     if not left:
         return []
     newest = max(left, key=lambda r: _written(r.folder / RECORD))
-    run = newest.folder if _is_version(newest.folder) else newest.folder.parent
-    return [r for r in left if run in (r.folder, r.folder.parent)]
+    return [r for r in left if run_of(r) == run_of(newest)]
 
 
 def _is_version(folder: Path) -> bool:
     return bool(re.fullmatch(r"(affected_)?v\d{3,}", folder.name))
 
 
+def run_of(record: Record) -> Path:
+    """The version's folder that a record belongs to, whatever its view."""
+    return record.folder if _is_version(record.folder) else record.folder.parent
+
+
 def version_of(record: Record) -> tuple[str, int]:
     """Name of the node's folder, and the version, that a record belongs to."""
-    run = record.folder if _is_version(record.folder) else record.folder.parent
+    run = run_of(record)
     return run.parent.name, int(run.name.rpartition("v")[2])
 
 
@@ -220,10 +248,17 @@ def missing(record: Record) -> int:
     return len((wanted | {"manifest.json"}) - names)
 
 
-def find(script: str, name: str, node: str, version: int) -> tuple[Facts, Record | None]:
-    """What the disk says about a node, and the finished record of `version`. Reads folders: not for the main thread."""
-    left = bool(unfinished(script, name, node))
-    every = list(records(folder_of(script, name))) if name else []
+def find(base: Path, name: str, node: str, version: int, shown: str) -> tuple[Facts, Record | None]:
+    """What the disk says about a node, and the finished record of `version`. Reads folders: not for the main thread.
+
+    shown: the folder of the version that the node shows; where `base` has none of this node, it is looked at instead,
+    as for a script that was saved elsewhere.
+    """
+    folder = base / name
+    if name and shown and not folder.is_dir():
+        folder = Path(shown).parent
+    left = bool(unfinished(folder.parent, name, node))
+    every = list(records(folder)) if name else []
     mine = [r for r in every if r.deliver == "clean" and r.state == "done" and version_of(r)[1] == version]
     lost = sum(missing(record) for record in mine) if mine else int(version > 0)
     newest = every[0] if every else None

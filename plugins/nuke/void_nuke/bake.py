@@ -1,0 +1,47 @@
+"""Renders an input to EXR files, to be sent.
+
+What comes in: a node of ours, a role, a view, a `Plan`. What goes out: files by frame; the script is left as it was.
+Main thread only: Nuke renders, under its own cancellable bar.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nuke
+
+from void_nuke import request
+from void_nuke.nodes import inner
+from void_nuke.show import no_undo
+
+
+def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
+    """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
+
+    The Write stands inside the node for as long as it takes, and `nuke.nodes` neither selects nor wires what it makes,
+    so nothing outside changes.
+    Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    proxy = nuke.root()["proxy"]
+    was_proxy = proxy.value()
+    with no_undo(), node:
+        write = nuke.nodes.Write()
+        try:
+            proxy.setValue(False)
+            source = "plate" if role == "plate" else f"{role.capitalize()}AsAlpha"
+            write.setInput(0, inner(node, source))
+            for knob, setting in (
+                ("file_type", "exr"),
+                ("file", (folder / f"{role}.%04d.exr").as_posix()),
+                ("channels", "rgb" if role == "plate" else "alpha"),
+                ("datatype", "16 bit half" if plan.half else "32 bit float"),
+                ("compression", "Zip (1 scanline)"),
+                ("raw", True),
+            ):
+                write[knob].setValue(setting)
+            nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
+        finally:
+            nuke.delete(write)
+            proxy.setValue(was_proxy)
+    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}

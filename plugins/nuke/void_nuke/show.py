@@ -1,0 +1,90 @@
+"""What is written onto a node: the name of its folder, and a finished result.
+
+What comes in: a node of ours, and a record. What goes out: knobs, in one undo step. Main thread only. It starts no work
+and reads no folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import nuke
+
+import void_server
+from void_nuke import results
+from void_nuke.nodes import channel_like, inner, text
+from void_nuke.results import Record
+
+
+def identify(node: nuke.Group) -> str:
+    """The name of this node's folder; a new one for a node that has none, or shares its own with a copy."""
+    mine = text(node, "void_id")
+    others = [n for n in nuke.allNodes("Group", nuke.root(), recurseGroups=True) if n.fullName() != node.fullName()]
+    if not mine or any("void_id" in n.knobs() and text(n, "void_id") == mine for n in others):
+        name = results.new_name(node.name())
+        with no_undo():
+            node["job_folder"].setValue(name)
+            node["void_id"].setValue(name.rpartition("_")[2])
+    return text(node, "job_folder")
+
+
+def apply(node: nuke.Group, record: Record) -> None:
+    """Show a finished result: one undo step, no other node touched."""
+    name, version = results.version_of(record)
+    folder, several = results.run_of(record), len(nuke.views()) > 1
+    parts = {"ReadClean": "clean", "ReadAov": "aov"} if record.deliver == "clean" else {"ReadAffected": "affected"}
+    with nuke.Undo(f"VOID: {results.stem(record.deliver)}{version:03d}"):
+        if record.deliver == "clean":
+            node["result_at"].setValue(folder.as_posix())
+            node["result_rel"].setValue(results.from_script(script(), folder))
+        for reader, part in parts.items():
+            read = inner(node, reader)
+            shown = record.deliver == "clean"
+            named = results.in_script(part, several) if shown else results.preview_in_script(folder, part, several)
+            read["file"].setValue(named)
+            for knob, frame in (("first", record.first), ("last", record.last)):
+                read[knob].setValue(frame)
+                read[f"orig{knob}"].setValue(frame)
+            cast("nuke.Script_Knob", read["reload"]).execute()
+            if part != "clean":
+                copy = inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha")
+                copy["from0"].setValue(channel_like(read, text(copy, "from0")))
+        if not text(node, "job_folder"):
+            node["job_folder"].setValue(name)
+            node["void_id"].setValue(name.rpartition("_")[2])
+        if record.deliver == "clean":
+            node["has_result"].setValue(True)
+            node["version"].setValue(version)
+            node["result_first"].setValue(record.first)
+            node["result_last"].setValue(record.last)
+            node["input_fingerprint"].setValue(record.fingerprint)
+            node["tool_version"].setValue(void_server.__version__)
+            node["files_missing"].setValue(False)
+            node["show"].setValue("result")
+        else:
+            node["has_preview"].setValue(True)
+            node["show"].setValue("affected")
+
+
+@contextlib.contextmanager
+def no_undo() -> Iterator[None]:
+    """Changes inside leave no undo step; where undo is off already, it stays off."""
+    was_off = nuke.Undo.disabled()
+    nuke.Undo.disable()
+    try:
+        yield
+    finally:
+        if not was_off:
+            nuke.Undo.enable()
+
+
+def base(node: nuke.Group) -> Path:
+    return results.base_of(script(), str(cast("nuke.File_Knob", node["result_folder"]).evaluate(1) or ""))
+
+
+def script() -> str:
+    name = str(nuke.root().name())
+    return name if Path(name).is_absolute() else ""

@@ -1,0 +1,134 @@
+"""Where results lie, and that scripts find them: moved, published, or copied into a farm's temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import tiny_shot
+from tests.fakes import nuke
+from tests.fakes.nuke_graph import RenderError
+from tests.nuke_session import comp, started, status
+
+
+@pytest.fixture
+def session():
+    with started() as found:
+        yield found
+
+
+def finish(session) -> None:
+    """Let Remove come back at once with a result: the plate with its hole filled with .5, and where."""
+
+    def run(records, _hear, _cancelled):
+        done = []
+        for record in records:
+            for frame in range(record.first, record.last + 1):
+                light = tiny_shot.read_rgb(Path(record.files["plate"][frame])).astype(np.float32)
+                change = np.zeros(light.shape[:2], np.float32)
+                change[tiny_shot.square(frame - tiny_shot.FIRST)] = 1
+                light[change > 0] = 0.5
+                tiny_shot.write_exr(record.folder / f"clean.{frame}.exr", tiny_shot.rgb(light))
+                aovs = ("change", "affected", "physics", "coverage", "confidence")
+                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
+            (record.folder / "manifest.json").write_text("{}")
+            done.append(record.with_(state="done"))
+        return session.host.work.Outcome(session.host.State.READY, tuple(done), "")
+
+    session.host.work.run = run
+
+
+def removed(session, folder: Path) -> nuke.Node:
+    node, _ = comp(folder)
+    finish(session)
+    session.press(node, "remove")
+    session.wait()
+    nuke._save(folder / "sh010_comp_v002.nk")
+    return node
+
+
+def hole(node: nuke.Node, gui: bool = False, frame: int = 1003) -> float:
+    """Light in the middle of the hole: .5 where the result is shown, .9 where the object is."""
+    return round(float(nuke._view(node, frame, gui)["rgba.red"][tiny_shot.square(frame - 1001)].mean()), 2)
+
+
+def opened(path: Path) -> nuke.Node:
+    nuke._open(path)
+    return nuke.allNodes("Group")[0]
+
+
+def test_a_farm_that_renders_a_temporary_copy_of_the_script_finds_the_result(tmp_path, session):
+    """As Deadline's Nuke plug-in does: a copy of the script in the worker's own folder, paths in it mapped as text."""
+    home = tmp_path / "artist"
+    home.mkdir()
+    assert hole(removed(session, home)) == 0.5
+    shutil.move(home, tmp_path / "mnt")
+    text = (tmp_path / "mnt/sh010_comp_v002.nk").read_text().replace(f"{home.as_posix()}/", f"{tmp_path}/mnt/")
+    copy = tmp_path / "worker/thread0/sh010_comp_v002.nk"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text)
+    assert hole(opened(copy)) == 0.5
+
+
+def test_a_script_published_or_saved_elsewhere_finds_the_result_where_it_lies(tmp_path, session):
+    removed(session, tmp_path)
+    published = tmp_path / "publish/v002/sh010.nk"
+    published.parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "sh010_comp_v002.nk", published)
+    node = opened(published)
+    assert hole(node) == 0.5
+    session.press(node, "refresh")
+    session.wait()
+    assert status(node).startswith("READY: v001")
+
+
+def test_script_and_results_moved_together_find_each_other_without_the_plug_in(tmp_path, session):
+    home = tmp_path / "old"
+    home.mkdir()
+    node = removed(session, home)
+    plate = node.input(0)["file"].value()
+    shutil.move(home, tmp_path / "new place")
+    shutil.copytree(tmp_path / "new place/plates", home / "plates")  # the plate is on another disk
+    node = opened(tmp_path / "new place/sh010_comp_v002.nk")
+    assert node.input(0)["file"].value() == plate and hole(node) == 0.5
+    session.press(node, "refresh")
+    session.wait()
+    assert status(node).startswith("READY") and "new place" in node["result_at"].value()
+
+
+def test_neither_place_is_there_and_a_render_fails_instead_of_showing_the_object(tmp_path, session):
+    node = removed(session, tmp_path)
+    shutil.rmtree(tmp_path / "void")
+    with pytest.raises(RenderError):
+        hole(node)
+
+
+@pytest.mark.parametrize("how", ["knob", "knob from the script", "knob with Tcl", "environment"])
+def test_the_artist_or_the_studio_says_where_results_go(tmp_path, session, monkeypatch, how):
+    wanted = tmp_path / "show/results of sh010"
+    node, _ = comp(tmp_path)
+    if how == "environment":
+        monkeypatch.setenv("VOID_RESULTS", str(wanted))
+    else:
+        monkeypatch.setenv("SHOW", str(tmp_path / "show"))
+        given = {"knob": str(wanted), "knob from the script": "show/results of sh010"}
+        node["result_folder"].setValue(given.get(how, "[getenv SHOW]/results of sh010"))
+    finish(session)
+    session.press(node, "remove")
+    session.wait()
+    assert status(node).startswith("READY"), (status(node), session.session.messages)
+    assert node["result_at"].value().startswith(wanted.as_posix()) and not (tmp_path / "void").exists()
+    assert hole(node) == 0.5
+    session.press(node, "refresh")
+    session.wait()
+    assert status(node).startswith("READY")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_rendered(tmp_path, session):
+    node, shot = comp(tmp_path)
+    node["result_folder"].setValue(f"{shot.folder}/plate/plate.1001.exr/void")
+    session.press(node, "remove")
+    assert "can't be written to. Set result folder" in session.session.messages[0]
