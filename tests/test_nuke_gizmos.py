@@ -164,7 +164,7 @@ def test_every_visible_knob_says_what_it_does_and_every_link_and_expression_find
     for node in group.children:
         for value in node.knobs.values():
             for name in re.findall(r"parent\.(\w+)", value):
-                assert name in group.user, f"{node.name} asks for parent.{name}"
+                assert name in (*group.user, "name"), f"{node.name} asks for parent.{name}"
     assert not set(re.findall(r"https?://|tcp://\d|/home/|/Users/", path.read_text(encoding="utf-8")))
 
 
@@ -248,7 +248,7 @@ def test_without_a_result_the_viewer_shows_the_plate_and_a_render_fails(tmp_path
     group = gizmo("VoidInpaint")
     rgb = np.random.default_rng(1).random((64, 96, 3), np.float32)
     assert same_bits(seen(group, rgb), rgb)
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
     group.knobs["missing_result"] = "plate"
     assert same_bits(seen(group, rgb, gui=False), rgb)
@@ -257,12 +257,12 @@ def test_without_a_result_the_viewer_shows_the_plate_and_a_render_fails(tmp_path
 def test_a_render_fails_outside_the_range_for_a_deleted_frame_and_for_a_result_switched_off(tmp_path):
     group, _, rgb, _ = with_result(tmp_path)
     assert seen(group, rgb, gui=False)[30, 10, 0] == 40
-    for outside in (1000, 1002):
-        with pytest.raises(RenderError, match="has-no-result"):
+    for outside in (1001 - 6, 1001 + 6):
+        with pytest.raises(RenderError, match=f"VoidInpaint has no result for frame {outside}, so the object"):
             seen(group, rgb, frame=outside, gui=False)
         assert same_bits(seen(group, rgb, frame=outside), rgb)
     group.knobs["show"] = "plate"
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
     group.knobs["show"] = "result"
     (tmp_path / "result/clean.1001.exr").unlink()
@@ -271,8 +271,32 @@ def test_a_render_fails_outside_the_range_for_a_deleted_frame_and_for_a_result_s
         seen(group, rgb, gui=False)
     group.knobs["files_missing"] = "true"
     assert same_bits(seen(group, rgb), rgb), "once the plug-in has looked, a viewer shows the plate"
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
+
+
+@pytest.mark.parametrize("gui", [True, False])
+def test_beyond_its_ends_a_result_is_held_for_nodes_below_that_look_at_neighbours(tmp_path, gui):
+    group, _, rgb, _ = with_result(tmp_path)
+    inside = seen(group, rgb, gui=gui)
+    for frame in (1001 - 5, 1000, 1002, 1001 + 5):
+        assert same_bits(seen(group, rgb, frame=frame, gui=gui), inside)
+    group.knobs["hold_frames"] = "0"
+    if gui:
+        assert same_bits(seen(group, rgb, frame=1002), rgb)
+    else:
+        with pytest.raises(RenderError, match="has no result for frame 1002"):
+            seen(group, rgb, frame=1002, gui=False)
+
+
+def test_outside_its_result_the_node_passes_the_plate_or_fails_as_it_is_told(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    group.knobs["outside_result"] = "plate"
+    assert same_bits(seen(group, rgb, frame=1000, gui=False), rgb)
+    assert seen(group, rgb, gui=False)[30, 10, 0] == 40
+    group.knobs["outside_result"] = "error"
+    with pytest.raises(RenderError, match="has no result for frame 1000"):
+        seen(group, rgb, frame=1000, gui=False)
 
 
 def test_the_affected_area_is_shown_in_red_in_the_viewer_and_never_rendered(tmp_path):

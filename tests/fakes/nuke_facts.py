@@ -18,6 +18,8 @@ KNOBS: dict[str, set[str]] = {
     "Dilate": {"channels", "size"} | _MASKED,
     "Blur": {"channels", "size", "filter", "quality", "crop"} | _MASKED,
     "Switch": {"which"},
+    "Assert": {"expression", "message"},
+    "TimeWarp": {"lookup", "filter", "length", "time"},
     "Read": {
         "file", "file_type", "first", "last", "origfirst", "origlast", "origset", "before", "after", "frame",
         "frame_mode", "on_error", "raw", "colorspace", "premultiplied", "auto_alpha", "proxy", "reload",
@@ -31,5 +33,5 @@ KNOBS: dict[str, set[str]] = {
 
 INPUTS = {
     "Input": 0, "Read": 0, "Output": 1, "Copy": 3, "Expression": 2, "MergeExpression": 3, "Dilate": 2, "Blur": 2,
-    "Switch": 10000,
+    "Switch": 10000, "Assert": 1, "TimeWarp": 1,
 }  # fmt: skip

@@ -70,6 +70,12 @@ class Graph:
             if name.startswith("parent."):
                 assert node.parent is not None
                 return self.knob_of(node.parent, name[7:])
+            if "." in name:
+                assert node.parent is not None
+                other, _, knob = name.partition(".")
+                sibling = node.parent.child(other)
+                assert knob in sibling.knobs, f"{name} is left to its default"
+                return self.number(sibling, knob, 0)
             prefix, channel = (name[0], name[1:]) if len(name) == 2 else ("", name)
             return pictures[prefix].get(SHORT[channel], np.zeros(self.size, np.float32))
 
@@ -105,6 +111,22 @@ class Graph:
         if on_error == "error":
             raise RenderError(f"{node.name}: {path}: no such file")
         return {}
+
+    def do_Assert(self, node: ScriptNode) -> Picture:
+        """Source: Assert.cpp among the NDK's examples: an error with the message where the expression is false."""
+        if not self.number(node, "expression", 1):
+            raise RenderError(evaluated(node.knobs["message"], self.frame, self.view, self.script, node))
+        return self.source(node, 0)
+
+    def do_TimeWarp(self, node: ScriptNode) -> Picture:
+        """Source: the knob's own words, "First frame to return for this output frame"; filter none mixes nothing."""
+        assert node.knobs["filter"] == "none"
+        frame = self.number(node, "lookup", self.frame)
+        assert frame == int(frame)
+        return dataclasses.replace(self, frame=int(frame)).source(node, 0)
+
+    def do_TimeOffset(self, node: ScriptNode) -> Picture:
+        return dataclasses.replace(self, frame=self.frame - int(self.number(node, "time_offset", 0))).source(node, 0)
 
     def do_Grade(self, node: ScriptNode) -> Picture:
         gain = np.float32(self.number(node, "white", 1.0))
