@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests import tiny_shot
 from tests.fakes import nuke, nuke_state
 
@@ -82,6 +84,36 @@ def comp(folder: Path, server: str = "tcp://127.0.0.1:9", save: bool = True) -> 
     if save:
         nuke._save(folder / "sh010_comp_v002.nk")
     return node, shot
+
+
+def finish(session: Started) -> None:
+    """Let Remove come back at once with a result: the plate with its hole filled with .5, and where."""
+
+    def run(records, _hear, _cancelled):
+        done = []
+        for record in records:
+            for frame in range(record.first, record.last + 1):
+                light = tiny_shot.read_rgb(Path(record.files["plate"][frame])).astype(np.float32)
+                change = np.zeros(light.shape[:2], np.float32)
+                change[tiny_shot.square(frame - tiny_shot.FIRST)] = 1
+                light[change > 0] = 0.5
+                tiny_shot.write_exr(record.folder / f"clean.{frame}.exr", tiny_shot.rgb(light))
+                aovs = ("change", "affected", "physics", "coverage", "confidence")
+                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
+            (record.folder / "manifest.json").write_text("{}")
+            done.append(record.with_(state="done"))
+        return session.host.work.Outcome(session.host.State.READY, tuple(done), "")
+
+    session.host.work.run = run
+
+
+def removed(session: Started, folder: Path) -> nuke.Node:
+    node, _ = comp(folder)
+    finish(session)
+    session.press(node, "remove")
+    session.wait()
+    nuke._save(folder / "sh010_comp_v002.nk")
+    return node
 
 
 @contextlib.contextmanager

@@ -5,49 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests import tiny_shot
 from tests.fakes import nuke
 from tests.fakes.nuke_graph import RenderError
-from tests.nuke_session import comp, started, status
+from tests.nuke_session import comp, finish, removed, started, status
 
 
 @pytest.fixture
 def session():
     with started() as found:
         yield found
-
-
-def finish(session) -> None:
-    """Let Remove come back at once with a result: the plate with its hole filled with .5, and where."""
-
-    def run(records, _hear, _cancelled):
-        done = []
-        for record in records:
-            for frame in range(record.first, record.last + 1):
-                light = tiny_shot.read_rgb(Path(record.files["plate"][frame])).astype(np.float32)
-                change = np.zeros(light.shape[:2], np.float32)
-                change[tiny_shot.square(frame - tiny_shot.FIRST)] = 1
-                light[change > 0] = 0.5
-                tiny_shot.write_exr(record.folder / f"clean.{frame}.exr", tiny_shot.rgb(light))
-                aovs = ("change", "affected", "physics", "coverage", "confidence")
-                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
-            (record.folder / "manifest.json").write_text("{}")
-            done.append(record.with_(state="done"))
-        return session.host.work.Outcome(session.host.State.READY, tuple(done), "")
-
-    session.host.work.run = run
-
-
-def removed(session, folder: Path) -> nuke.Node:
-    node, _ = comp(folder)
-    finish(session)
-    session.press(node, "remove")
-    session.wait()
-    nuke._save(folder / "sh010_comp_v002.nk")
-    return node
 
 
 def hole(node: nuke.Node, gui: bool = False, frame: int = 1003) -> float:

@@ -173,21 +173,6 @@ def test_a_grade_or_a_setting_makes_a_result_stale_and_moving_or_viewing_does_no
     assert status(node).startswith("STALE")
 
 
-def test_a_render_from_this_window_is_stopped_where_the_object_would_slip_back_in(tmp_path, session):
-    node, _ = comp(tmp_path)
-    write = nuke.nodes.Write()
-    write.setInput(0, node)
-    with pytest.raises(RuntimeError, match="has no result"):
-        nuke.execute(write, 1001, 1001)
-    node["has_result"].setValue(True)
-    node["show"].setValue("plate")
-    with pytest.raises(RuntimeError, match="shows the plate"):
-        nuke.execute(write, 1001, 1001)
-    node["missing_result"].setValue("plate")
-    session.session.this = write
-    session.session.before_render[0]()
-
-
 def test_progress_only_grows_and_says_what_it_counts(session):
     states = sys.modules["void_nuke.states"]
     progress, percents = states.Progress(2), []

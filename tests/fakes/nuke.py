@@ -178,11 +178,36 @@ def execute(nameOrNode: Node, start: int, end: int, incr: int = 1, views: list[s
     assert state.session.root.knobs["proxy"] == "false", "a proxy would be rendered"
     view = (views or state.session.views)[0]
     for frame in range(start, end + 1):
+        state.session.frame, state.session.this = frame, nameOrNode
+        for callback in state.session.before_frame:
+            callback()
         graph = nuke_graph.Graph({}, frame, GUI, state.session.root.knobs["name"], view, _size(data, frame))
         path = Path(nuke_graph.evaluated(data.knobs["file"], frame, view, state.session.root.knobs["name"]))
         wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[data.knobs["channels"]]
         nuke_graph.write_exr(path, graph.render(data.inputs[0]), wanted, data.knobs["datatype"] == "16 bit half")
     state.session.rendered.append((data.name, data.knobs["file"], start, end, view, data.knobs["datatype"]))
+
+
+def frame() -> int:
+    """The current frame; inside a render's callbacks, the one that is rendered."""
+    state.main_only()
+    return state.session.frame
+
+
+def toNode(s: str) -> Node | None:
+    state.main_only()
+    data = state.session.root
+    for part in s.split("."):
+        found = [child for child in data.children if child.name == part]
+        if not found:
+            return None
+        data = found[0]
+    return _wrap(data)
+
+
+def addBeforeFrameRender(call: Any) -> None:
+    state.main_only()
+    state.session.before_frame.append(call)
 
 
 def addBeforeRender(call: Any) -> None:

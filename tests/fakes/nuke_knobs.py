@@ -128,7 +128,8 @@ class Link_Knob(Knob):
 TYPES: dict[str, type[Knob]] = {
     "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
     "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
-    "proxy": Boolean_Knob, "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
+    "proxy": Boolean_Knob, "use_limit": Boolean_Knob,
+    "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
     "number": Int_Knob, "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
 }  # fmt: skip
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -137,8 +138,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "colorspace": "default (linear)", "auto_alpha": "false", "reload": "", "on_error": "error",
     },
     "Write": {"file": "", "file_type": "", "channels": "rgb", "datatype": "16 bit half", "compression": "",
-        "raw": "false",
+        "raw": "false", "use_limit": "false", "first": "1", "last": "1",
     },
+    "TimeOffset": {"time_offset": "0"},
     "Grade": {"white": "1", "disable": "false"},
     "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
     "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},

@@ -30,6 +30,8 @@ class Session:
         self.undo_off = 0
         self.undo_open: list[str] = []
         self.before_render: list[Any] = []
+        self.before_frame: list[Any] = []
+        self.frame = 1
         self.rendered: list[tuple[str, str, int, int, str, str]] = []
         self.fail_render: Exception | None = None
         self.menus: dict[str, Any] = {}
