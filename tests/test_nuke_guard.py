@@ -130,6 +130,10 @@ def test_a_write_over_more_frames_than_the_result_has_is_stopped_at_once_or_at_t
     frames(session, below(node, limit=(1002, 1008)), 1002, 1008)
     with pytest.raises(RuntimeError, match="Frame 1000 lies outside"):
         frames(session, below(node), 1000, 1008)
+    with pytest.raises(RuntimeError, match="Frame 1009 lies outside"):
+        frames(session, below(node), 1001, 1009)
+    for _ in range(2):  # a viewer's frame, which stands still, judges nothing
+        frames(session, below(node), 990, 990)
     node["outside_result"].setValue("plate")
     frames(session, below(node), 990, 1020)
 

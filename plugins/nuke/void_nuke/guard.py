@@ -26,8 +26,8 @@ class RefusedRenderError(RuntimeError):
     """The render would show the object. Its text is for the artist."""
 
 
-_watched: dict[str, list[nuke.Node]] = {}
-"""By the full name of a Write that renders: the nodes of ours above it that see its own frames."""
+_watched: dict[str, tuple[list[nuke.Node], set[int]]] = {}
+"""By the full name of a Write that renders: the nodes of ours above it that see its own frames, and frames so far."""
 
 
 def install() -> None:
@@ -44,7 +44,9 @@ def before_render() -> None:
 def before_frame() -> None:
     """Check that the frame that is about to render lies inside every result it is made of. Raises RefusedRenderError.
 
-    Frames before and after a result are held for nodes that look at neighbours; rendered, they would stand still.
+    Frames before and after a result are held for nodes that look at neighbours; rendered, they would stand still. Nuke's
+    documentation leaves open whether `nuke.frame` is the frame that renders or the one in the viewer, so nothing is
+    judged before it has moved: a single frame, and the first of many, may be written.
     """
     if _watched:
         _safely(_check_frame, nuke.thisNode(), nuke.frame())
@@ -61,7 +63,8 @@ def _check_all(write: nuke.Node) -> None:
     if not mine:
         _watched.clear()
         return
-    watched = _watched[write.fullName()] = []
+    watched: list[nuke.Node] = []
+    _watched[write.fullName()] = watched, set()
     for node, moved in above_in_time(write):
         if node.Class() != "Group" or node.fullName() not in mine or node["missing_result"].value() == "plate":
             continue
@@ -110,8 +113,12 @@ def _folders(node: nuke.Node, frame: int) -> Iterator[PurePath]:
 
 
 def _check_frame(write: nuke.Node, frame: int) -> None:
-    for node in _watched.get(write.fullName(), ()):
-        _check_inside(node, frame)
+    nodes, seen = _watched.get(write.fullName(), ((), set()))
+    seen.add(frame)
+    if len(seen) > 1:
+        for node in nodes:
+            _check_inside(node, min(seen))
+            _check_inside(node, max(seen))
 
 
 def _check_inside(node: nuke.Node, frame: int) -> None:
