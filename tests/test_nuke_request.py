@@ -115,16 +115,6 @@ def test_a_plate_is_sent_as_it_lies_only_if_nuke_would_not_change_a_sample(tmp_p
     assert ("plate" in direct(session, node)) is sent
 
 
-def test_a_read_in_the_working_space_is_sent_and_the_space_is_named(tmp_path, session):
-    node, _ = comp(tmp_path)
-    nuke.root()["workingSpaceLUT"].setValue("ACES - ACEScg")
-    node.input(0)._data.knobs.update(raw="false", colorspace="ACES - ACEScg")
-    plan = session.host.request.plan(asked(session, node))
-    assert "plate" in plan.direct and plan.settings.colorspace == "acescg"
-    node.input(0)._data.knobs.update(colorspace="linear")
-    assert "plate" not in session.host.request.plan(asked(session, node)).direct, "Nuke would convert it"
-
-
 def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tmp_path, session):
     node, shot = comp(tmp_path)
     node.setInput(1, read(shot.plate, "NoAlpha"))

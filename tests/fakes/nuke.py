@@ -72,6 +72,17 @@ def _size(node: ScriptNode, frame: int) -> tuple[int, int]:
     return next(iter(nuke_graph.read_exr(Path(path)).values())).shape
 
 
+class GlobalsEnvironment:
+    def get(self, key: str, default: Any = None) -> Any:
+        return state.session.env.get(key, default)
+
+    def __getitem__(self, index: str) -> Any:
+        return state.session.env[index]
+
+
+env = GlobalsEnvironment()
+
+
 class NodeConstructor:
     def __init__(self, cls: str) -> None:
         self._cls = cls
@@ -287,6 +298,10 @@ def message(prompt: str) -> None:
 
 def tprint(*args: Any) -> None:
     state.session.messages.append(" ".join(map(str, args)))
+
+
+def pluginPath() -> list[str]:
+    return list(state.session.plugin_path)
 
 
 def pluginAddPath(args: str) -> None:

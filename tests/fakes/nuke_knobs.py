@@ -127,6 +127,7 @@ class Link_Knob(Knob):
 
 TYPES: dict[str, type[Knob]] = {
     "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
+    "customOCIOConfigPath": File_Knob,
     "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
     "proxy": Boolean_Knob, "use_limit": Boolean_Knob,
     "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,

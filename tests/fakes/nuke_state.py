@@ -15,7 +15,9 @@ class Session:
     def __init__(self) -> None:
         self.main = threading.current_thread()
         self.root = ScriptNode("Root", {"name": "", "first_frame": "1", "last_frame": "100", "proxy": "false"})
-        self.root.knobs["workingSpaceLUT"] = "linear"
+        self.root.knobs.update(colorManagement="Nuke", OCIO_config="nuke-default", workingSpaceLUT="linear")
+        self.root.knobs["customOCIOConfigPath"] = ""
+        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False}
         self.views = ["main"]
         self.selected: set[int] = set()
         self.wrappers: dict[int, Any] = {}

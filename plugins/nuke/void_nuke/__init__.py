@@ -6,6 +6,7 @@
     guard     what is checked before a render                             (main thread)
     nodes     what is read off nodes
     tree      the nodes above a node
+    colour    which colour space that is
     request   from what a node looks like to what is sent, or to a list of everything that is wrong
     results   the folder beside the script: versions, the record of a job, what is finished
     states    which state a node is in, and how it is said

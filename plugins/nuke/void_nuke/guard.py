@@ -44,7 +44,7 @@ def before_render() -> None:
 def before_frame() -> None:
     """Check that the frame that is about to render lies inside every result it is made of. Raises RefusedRenderError.
 
-    Frames before and after a result are held for nodes that look at neighbours; rendered, they would stand still. Nuke's
+    Frames before and after a result are held for nodes that look at neighbours; rendered, they would stand still. The
     documentation leaves open whether `nuke.frame` is the frame that renders or the one in the viewer, so nothing is
     judged before it has moved: a single frame, and the first of many, may be written.
     """

@@ -21,6 +21,7 @@ import nuke
 
 from void_nuke import find_wire, request, results, show, work
 from void_nuke.bake import bake
+from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
 from void_nuke.nodes import input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
@@ -183,10 +184,21 @@ def look(node: nuke.Group) -> request.Asked:
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
         view=nuke.thisView() or nuke.views()[0],
-        working_space=str(root["workingSpaceLUT"].value()) if "workingSpaceLUT" in root.knobs() else "",
+        colour=_colour(root),
         busy=_key(node) in _live,
         client_problem=work.client_problem(),
     )
+
+
+def _colour(root: nuke.Node) -> Colour:
+    """How this script manages colour. Reads an OCIO configuration from disk, as Nuke did when it opened the script."""
+    managed, name, working = (text(root, knob) for knob in ("colorManagement", "OCIO_config", "workingSpaceLUT"))
+    if managed != "OCIO":
+        return Colour(False, working)
+    custom = str(cast("nuke.File_Knob", root["customOCIOConfigPath"]).evaluate(1) or "")
+    shipped = Path(str(nuke.env["ExecutablePath"])).parent / "plugins"
+    paths = candidates(name, custom, [*nuke.pluginPath(), str(shipped)])
+    return Colour(True, working, load(paths, name))
 
 
 # Work in a thread ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
+from void_nuke.colour import Colour
 from void_server.wire.errors import SettingsError
 from void_server.wire.shot import FrameRange, ShotSettings
 
@@ -22,13 +23,6 @@ ROLES = ("plate", "matte", "affected", "keep")
 REQUIRED = ("plate", "matte")
 MOST_FRAMES = 2000
 """Longest shot of all roles together that the protocol's 10 000 files hold."""
-
-SPACES = {"acescg": "acescg", "aces-acescg": "acescg", "linearp3d65": "lin_p3d65", "linearrec2020": "lin_rec2020"}
-SPACES.update({"lin_ap1": "acescg", "aces2065-1": "aces2065-1", "aces-aces2065-1": "aces2065-1"})
-"""Working spaces of Nuke and of the ACES configs, as the daemon names them. Nuke's own `linear` names no primaries."""
-
-UNTOUCHED = ("raw", "utility-raw", "scene_linear")
-"""Colour spaces of a Read that leave the file's values as they are, besides the script's working space."""
 
 UI_KNOBS = (
     "xpos", "ypos", "selected", "tile_color", "note_font", "note_font_size", "note_font_color", "label", "gl_color",
@@ -96,7 +90,7 @@ class Asked:
     root_last: float
     views: tuple[str, ...]
     view: str
-    working_space: str = ""
+    colour: Colour = dataclasses.field(default_factory=lambda: Colour(False, "linear"))
     busy: bool = False
     client_problem: str = ""
     """Why the wire client can't be imported here, or nothing."""
@@ -216,7 +210,13 @@ def _views(asked: Asked, problems: list[str]) -> tuple[str, ...]:
 def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: list[str]) -> ShotSettings | None:
     knobs = asked.knobs
     handles = int(knobs["handles"])
-    space = str(knobs["colorspace"]).strip() or SPACES.get(_plain(asked.working_space))
+    space = str(knobs["colorspace"]).strip() or asked.colour.space(asked.colour.working)
+    if not space and asked.colour.managed:
+        why = "" if asked.colour.config is not None else ", and its OCIO configuration was not found"
+        problems.append(
+            f"This script works in '{asked.colour.working}', which names no colour space that VOID knows{why}. "
+            "Write the space into colorspace, as acescg or lin_rec709."
+        )
     try:
         return ShotSettings(
             frames=frames,
@@ -235,17 +235,6 @@ def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: l
         return None
 
 
-def _plain(name: str) -> str:
-    """A colour space's name without case, spaces, family, and the role that Nuke writes in front of it.
-
-    >>> _plain("default (linear)"), _plain("scene_linear (ACES - ACEScg)"), _plain("Utility/Raw")
-    ('linear', 'aces-acescg', 'raw')
-    """
-    name = re.sub(r"\s+", "", name).lower()
-    role = re.fullmatch(r"[a-z_]+\((.*)\)", name)
-    return (role[1] if role else name).rpartition("/")[2]
-
-
 def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
     """The files of a role that may be sent as they are; empty where it must be rendered.
 
@@ -258,7 +247,7 @@ def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
     if read.first > reads.first or read.last < reads.last:
         return {}  # beyond its ends a Read holds, loops or goes black, and only Nuke knows what that looks like
     if role == "plate":
-        if not read.raw and _plain(read.colorspace) not in (*UNTOUCHED, _plain(asked.working_space)):
+        if not read.raw and not asked.colour.keeps(read.colorspace):
             return {}
     elif not read.has_alpha or asked.knobs[f"{role}_channel"] not in ("rgba.alpha", "alpha"):
         return {}
