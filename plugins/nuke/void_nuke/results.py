@@ -68,7 +68,9 @@ class Record:
 
     @property
     def left_behind(self) -> bool:
-        return self.state == "unfinished" or (self.state == "done" and not self.shown)
+        """Whether it can be taken up: also where it failed on a farm, and a requeued task made it after all."""
+        late = self.state == "failed" and (self.folder / "manifest.json").is_file()
+        return self.state == "unfinished" or (self.state == "done" and not self.shown) or late
 
     def with_(self, **changes: Any) -> Record:
         """A changed copy, already on disk. Raises OSError."""

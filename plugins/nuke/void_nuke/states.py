@@ -112,7 +112,8 @@ class Progress:
         self.line = ""
 
     def hear(self, stage: str, done: int, total: int) -> None:
-        self.state = STAGES.get(stage, State.RUNNING)
+        named, _, more = stage.partition(": ")  # "queued: suspended in the Monitor"
+        self.state = STAGES.get(named, State.RUNNING)
         share = done / total if total > 0 else 0.0
         if self.state is State.RUNNING:
             share = share_of_job(stage, done, total)
@@ -122,5 +123,5 @@ class Progress:
             self.percent = max(self.percent, min(100, int((self.part * 100 + inside) / self.parts)))
         unit = 1 << 20 if stage in ("upload", "fetch") else 1
         amount = f" {done // unit}/{-(-total // unit)}{' MiB' if unit > 1 else ''}" if total > 0 else ""
-        named = self.state.value if stage in STAGES else stage
-        self.line = f"{named}{amount}" + (f", view {self.part + 1} of {self.parts}" if self.parts > 1 else "")
+        said = f"{self.state.value}{f': {more}' if more else ''}" if named in STAGES else stage
+        self.line = f"{said}{amount}" + (f", view {self.part + 1} of {self.parts}" if self.parts > 1 else "")
