@@ -74,6 +74,14 @@ def test_a_plate_in_steps_and_too_long_a_shot_are_refused(tmp_path, session, req
     assert "steps of 2" in str(refused.value) and "Split the shot" in str(refused.value)
 
 
+def test_nuke_non_commercial_is_told_that_its_python_sees_too_little(tmp_path, session, request_):
+    node, _ = comp(tmp_path)
+    session.session.env["nc"] = True
+    session.press(node, "remove")
+    (said,) = session.session.messages
+    assert "Non-commercial, which shows Python ten nodes" in said and not list((tmp_path).glob("void"))
+
+
 # Sending files or rendering them -------------------------------------------------------------------------------------
 
 

@@ -118,12 +118,12 @@ def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
         console.result({"removed": str(place.folder), "kept": kept}, text)
         return 0
     versions = getattr(args, f"{args.host}_version") or list(host.pythons)
-    platforms = args.platform or (list(PLATFORMS) if args.central else [this_platform()])
+    platforms = args.platform or (list(PLATFORMS) if args.central else [])
     laid = install(host, place, versions, args.wheels, platforms)
-    text = f"{args.host} plug-in in {laid}, for {', '.join(platforms)}. {host.start_again}"
+    text = f"{args.host} plug-in in {laid}, for {', '.join(platforms or [this_platform()])}. {host.start_again}"
     if args.central:
         text = f"{text}\nFor every machine: NUKE_PATH={laid.as_posix()}"
-    console.result({"installed": str(laid), "versions": versions, "platforms": platforms}, text)
+    console.result({"installed": str(laid), "versions": versions, "platforms": platforms or [this_platform()]}, text)
     return 0
 
 
@@ -167,7 +167,9 @@ def install(
             _copy(source, staged / target)
         for python in sorted({host.pythons[version] for version in versions}):
             for system in platforms or (this_platform(),):
-                _unpack(_wheels(python, wheels, staged / "wheels", system), staged / "python" / f"{python}-{system}")
+                tags = [f"--platform={tag}" for tag in PLATFORMS[system]] if platforms else []
+                found = _wheels(python, wheels, staged / "wheels", system, tags)
+                _unpack(found, staged / "python" / f"{python}-{system}")
                 shutil.rmtree(staged / "wheels")
         try:
             if (folder / MANIFEST).is_file():
@@ -259,9 +261,11 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
 
 
-def _wheels(python: str, folder: Path | None, into: Path, system: str) -> list[Path]:
-    """Wheels for that Python and system: from `folder` alone, or from the package index. Raises SettingsError."""
-    tags = [] if system == this_platform() else [f"--platform={tag}" for tag in PLATFORMS[system]]
+def _wheels(python: str, folder: Path | None, into: Path, system: str, tags: Sequence[str]) -> list[Path]:
+    """Wheels for that Python and system: from `folder` alone, or from the package index. Raises SettingsError.
+
+    tags: what pip is told of the system; none is this machine as it is, perhaps newer than those that studios run.
+    """
     why = wheels.download(REQUIREMENTS, python, into, folder, tags)
     if why:
         named = " ".join(tags) + " " if tags else ""

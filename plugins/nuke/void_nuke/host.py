@@ -186,6 +186,7 @@ def look(node: nuke.Group) -> request.Asked:
         view=nuke.thisView() or nuke.views()[0],
         colour=_colour(root),
         busy=_key(node) in _live,
+        non_commercial=bool(nuke.env.get("nc")),
         client_problem=work.client_problem(),
     )
 

@@ -92,6 +92,8 @@ class Asked:
     view: str
     colour: Colour = dataclasses.field(default_factory=lambda: Colour(False, "linear"))
     busy: bool = False
+    non_commercial: bool = False
+    """Whether this is Nuke Non-commercial, whose Python sees ten nodes."""
     client_problem: str = ""
     """Why the wire client can't be imported here, or nothing."""
 
@@ -120,6 +122,11 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
     problems: list[str] = []
     if asked.busy:
         problems.append("A job of this node is under way. Wait for it, or press Cancel.")
+    if asked.non_commercial:
+        problems.append(
+            "This is Nuke Non-commercial, which shows Python ten nodes of a script; VOID has to see more. "
+            "Results made elsewhere show here. To make one, use another edition of Nuke."
+        )
     if asked.client_problem:
         problems.append(asked.client_problem)
     if not asked.script:
