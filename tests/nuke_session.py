@@ -89,6 +89,8 @@ def comp(folder: Path, server: str = "tcp://127.0.0.1:9", save: bool = True) -> 
 def finish(session: Started) -> None:
     """Let Remove come back at once with a result: the plate with its hole filled with .5, and where."""
 
+    results = session.host.results
+
     def run(records, _hear, _cancelled):
         done = []
         for record in records:
@@ -101,10 +103,20 @@ def finish(session: Started) -> None:
                 aovs = ("change", "affected", "physics", "coverage", "confidence")
                 tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
             (record.folder / "manifest.json").write_text("{}")
+            results.share(record.folder)  # as after a fetch
             done.append(record.with_(state="done"))
+            record.tidy()
         return session.host.work.Outcome(session.host.State.READY, tuple(done), "")
 
     session.host.work.run = run
+
+
+def graded(node: nuke.Node) -> nuke.Node:
+    """Put a Grade before the plate, so that it must be rendered."""
+    grade = nuke.nodes.Grade(white="2")
+    grade.setInput(0, node.input(0))
+    node.setInput(0, grade)
+    return grade
 
 
 def removed(session: Started, folder: Path) -> nuke.Node:

@@ -16,7 +16,18 @@ from void_server.effects.quadmask import quadmask
 
 ROOT = Path(__file__).resolve().parent.parent
 GIZMOS = sorted((ROOT / "gizmos").glob("*.gizmo"))
-UI_KNOBS = {"name", "xpos", "ypos", "label", "help", "tile_color", "note_font_color", "knobChanged", "disable"}
+UI_KNOBS = {
+    "postage_stamp",
+    "name",
+    "xpos",
+    "ypos",
+    "label",
+    "help",
+    "tile_color",
+    "note_font_color",
+    "knobChanged",
+    "disable",
+}
 
 THIRD_PARTY_MANNERS = r"""#! /Applications/Nuke6.3v4/Nuke6.3v4.app/Contents/MacOS/Nuke6.3v4 -nx
 version 6.3
@@ -166,6 +177,18 @@ def test_every_visible_knob_says_what_it_does_and_every_link_and_expression_find
             for name in re.findall(r"parent\.(\w+)", value):
                 assert name in (*group.user, "name"), f"{node.name} asks for parent.{name}"
     assert not set(re.findall(r"https?://|tcp://\d|/home/|/Users/", path.read_text(encoding="utf-8")))
+
+
+def test_reads_inside_leave_nothing_to_a_studios_defaults_and_make_no_stamps_or_local_copies():
+    reads = [node for node in gizmo("VoidInpaint").children if node.cls == "Read"]
+    assert len(reads) >= 3
+    said = {
+        "raw": "true", "on_error": "error", "before": "hold", "after": "hold", "auto_alpha": "false",
+        "premultiplied": "false", "localizationPolicy": "off", "postage_stamp": "false", "origset": "true",
+    }  # fmt: skip
+    for node in reads:
+        assert {name: node.knobs.get(name) for name in said} == said, node.name
+        assert node.knobs["file"] == "", "a file that never is would trip collectors of assets"
 
 
 # What the graph does to pixels ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests import tiny_shot
 from tests.fakes import nuke
 from tests.fakes.nuke_graph import RenderError
-from tests.nuke_session import comp, finish, removed, started, status
+from tests.nuke_session import comp, finish, graded, removed, started, status
 
 
 @pytest.fixture
@@ -93,6 +94,28 @@ def test_the_artist_or_the_studio_says_where_results_go(tmp_path, session, monke
     node["status"].setValue("")
     session.press(node, "refresh")
     session.wait_for(node, "READY")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights are POSIX's")
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_what_an_artist_makes_can_be_read_by_whom_the_shots_folder_is_for(tmp_path, session, umask):
+    """A render user is refused by an artist's private umask: folders and files take the rights of the one above."""
+    home = tmp_path / "comp"
+    home.mkdir()
+    home.chmod(0o2755)
+    before = os.umask(umask)
+    try:
+        removed(session, home)
+        node = nuke.allNodes("Group")[0]
+        graded(node)
+        session.press(node, "remove")
+        session.wait()
+        assert session.session.rendered and status(node).startswith("READY: v002"), status(node)
+    finally:
+        os.umask(before)
+    made = [home / "void", *(home / "void").rglob("*")]
+    assert {p.stat().st_mode & 0o7777 for p in made if p.is_dir()} == {0o2755}
+    assert {p.stat().st_mode & 0o777 for p in made if p.is_file()} == {0o644}
 
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_rendered(tmp_path, session):

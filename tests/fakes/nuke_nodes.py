@@ -96,7 +96,8 @@ class Node:
         built_in = nuke_knobs.BUILT_IN.get(self._data.cls, {})
         if name not in built_in and name not in self._data.knobs:
             raise NameError(f"knob {name} does not exist")
-        return nuke_knobs.TYPES.get(name, nuke_knobs.String_Knob)(self, name, None)
+        kind = nuke_knobs.TYPES.get(f"{self._data.cls}.{name}") or nuke_knobs.TYPES.get(name, nuke_knobs.String_Knob)
+        return kind(self, name, None)
 
     def frameRange(self) -> FrameRange:
         self._alive()
@@ -160,6 +161,9 @@ def _wrap(data: ScriptNode) -> Node:
 def _make(cls: str, **knobs: str) -> Node:
     group = state.session.context[-1]
     data = ScriptNode(cls, {"name": knobs.get("name") or _free_name(group, cls), **knobs}, parent=group)
+    for name, value in state.session.knob_defaults.items():
+        if name.startswith(f"{cls}."):
+            data.knobs.setdefault(name.partition(".")[2], value)
     group.children.append(data)
     state.session.changed(f"new {cls}")
     return _wrap(data)

@@ -37,6 +37,10 @@ class Session:
         self.rendered: list[tuple[str, str, int, int, str, str]] = []
         self.fail_render: Exception | None = None
         self.menus: dict[str, Any] = {}
+        self.knob_defaults: dict[str, str] = {}
+        """What a studio's init.py says with nuke.knobDefault, as Class.knob."""
+        self.render_knobs: list[dict[str, str]] = []
+        """Knobs of each Write that rendered."""
         self.touched = 0
         """How often a node was asked anything."""
         self.serialised = 0

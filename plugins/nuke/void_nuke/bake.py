@@ -7,12 +7,22 @@ Main thread only: Nuke renders, under its own cancellable bar.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nuke
 
-from void_nuke import request
+from void_nuke import request, results
 from void_nuke.nodes import inner
 from void_nuke.show import no_undo
+
+PLAIN = (
+    ("disable", False), ("use_limit", False), ("frame_mode", "expression"), ("frame", ""), ("proxy", ""),
+    ("premultiplied", False), ("autocrop", False), ("create_directories", False), ("reading", False),
+    ("checkHashOnRead", False), ("on_error", "error"), ("interleave", "channels, layers and views"),
+    ("write_ACES_compliant_EXR", False), ("beforeRender", ""), ("afterRender", ""), ("beforeFrameRender", ""),
+    ("afterFrameRender", ""),
+)  # fmt: skip
+"""Knobs of a Write that a studio's `knobDefault` may have set, as they are in a fresh Nuke; a version may lack some."""
 
 
 def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
@@ -22,7 +32,7 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
     so nothing outside changes.
     Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    results.make_folder(folder)
     proxy = nuke.root()["proxy"]
     was_proxy = proxy.value()
     with no_undo(), node:
@@ -40,6 +50,10 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
                 ("raw", True),
             ):
                 write[knob].setValue(setting)
+            for knob, setting in (*PLAIN, ("views", view)):
+                found: Any = write.knob(knob)
+                if found is not None:
+                    found.setValue(setting)
             nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
         finally:
             nuke.delete(write)

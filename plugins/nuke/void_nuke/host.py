@@ -23,7 +23,7 @@ from void_nuke import find_wire, request, results, show, work
 from void_nuke.bake import bake
 from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
-from void_nuke.nodes import input_facts, settings, sources, text, upstream, value
+from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
 from void_nuke.states import Facts, State, judge, spoken
 
@@ -183,10 +183,10 @@ def look(node: nuke.Group) -> request.Asked:
         root_first=float(root["first_frame"].value()),
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
-        view=nuke.thisView() or nuke.views()[0],
         colour=_colour(root),
         busy=_key(node) in _live,
         non_commercial=bool(nuke.env.get("nc")),
+        varies=depends_on_variables(node),
         client_problem=work.client_problem(),
     )
 

@@ -47,6 +47,26 @@ def _read(source: nuke.Node) -> Optional[request.ReadFacts]:  # noqa: UP045
     )
 
 
+def depends_on_variables(node: nuke.Group) -> str:
+    """Name of the node that makes the inputs depend on the script's variables (Nuke 16 and later), or nothing.
+
+    Source: "Graph Scope Variables / Multi-shot Set-up" in the developer guide: `%{name}` in a file, VariableSwitch, and
+    groups with variables of their own.
+    """
+    holder: Optional[nuke.Node] = node.parent()  # noqa: UP045
+    while holder is not None:
+        if holder.Class() == "VariableGroup":
+            return holder.name()
+        holder = holder.parent()
+    for _, source in sources(node):
+        for found in (source, *above(source)):
+            if found.Class() in ("VariableSwitch", "VariableGroup"):
+                return found.name()
+            if found.Class() == "Read" and "%{" in text(found, "file"):
+                return found.name()
+    return ""
+
+
 def _off(node: nuke.Node) -> bool:
     return "disable" in node.knobs() and bool(value(node, "disable"))
 

@@ -89,11 +89,12 @@ class Asked:
     root_first: float
     root_last: float
     views: tuple[str, ...]
-    view: str
     colour: Colour = dataclasses.field(default_factory=lambda: Colour(False, "linear"))
     busy: bool = False
     non_commercial: bool = False
     """Whether this is Nuke Non-commercial, whose Python sees ten nodes."""
+    varies: str = ""
+    """Name of a node above that makes the picture depend on the script's variables, or nothing."""
     client_problem: str = ""
     """Why the wire client can't be imported here, or nothing."""
 
@@ -134,6 +135,11 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
     elif not _writable(Path(asked.base)):
         problems.append(f"{asked.base} can't be written to. Set result folder to where you may write.")
     problems += [f"Nothing is connected to {role}. Connect it." for role in REQUIRED if role not in asked.inputs]
+    if asked.varies:
+        problems.append(
+            f"The picture depends on the script's variables ({asked.varies}), and a node holds one result. "
+            "Put a VoidInpaint for each shot above what switches between them."
+        )
     frames = _frames(asked, problems)
     views = _views(asked, problems)
     address = str(asked.knobs["server"]).strip() or os.environ.get("VOID_SERVER", "") or "tcp://127.0.0.1:5790"
@@ -207,10 +213,15 @@ def _frames(asked: Asked, problems: list[str]) -> FrameRange | None:
 
 
 def _views(asked: Asked, problems: list[str]) -> tuple[str, ...]:
-    wanted = tuple(dict.fromkeys(str(asked.knobs["shot_views"]).replace(",", " ").split())) or (asked.view,)
+    wanted = tuple(dict.fromkeys(str(asked.knobs["shot_views"]).replace(",", " ").split())) or asked.views
     unknown = [view for view in wanted if view not in asked.views]
+    lacking = [view for view in asked.views if view not in wanted]
     if unknown:
         problems.append(f"This script has no view {', '.join(unknown)}. It has: {', '.join(asked.views)}.")
+    elif lacking:
+        problems.append(
+            f"Views says {' '.join(wanted)}; the object would stay in {' '.join(lacking)}. Leave views blank for all."
+        )
     return wanted
 
 

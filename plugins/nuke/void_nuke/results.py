@@ -81,12 +81,13 @@ class Record:
     def save(self) -> None:
         fields = dataclasses.asdict(self)
         fields.pop("folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         temporary = self.folder / f".{RECORD}.{uuid.uuid4().hex}"
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(fields, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+        _like(temporary, self.folder)
         temporary.replace(self.folder / RECORD)
 
     @classmethod
@@ -107,6 +108,33 @@ class Record:
         """Remove what was rendered to be sent. Never fails: a file left over does no harm."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self.folder / "sent")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that lack, each with the rights of the one it is made in, whatever this user's
+    umask: a farm's user reads what an artist's Nuke has made. Raises OSError; FileExistsError where a file is there."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _like(folder, folder.parent)
+
+
+def share(folder: Path) -> None:
+    """Give every file of a folder that is this user's the rights of the folder, but for running it. Never fails."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            _like(path, folder)
+
+
+def _like(path: Path, folder: Path) -> None:
+    """Give a new path the rights of a folder; where rights are not POSIX's, or not ours to give, it stays as it is."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):
+        mode = folder.stat().st_mode & 0o7777
+        path.chmod(mode if path.is_dir() else (mode & 0o666) | 0o600)
 
 
 def new_name(node: str) -> str:
@@ -149,7 +177,10 @@ def claim_version(folder: Path, deliver: str) -> int:
     version = max(versions(folder, deliver), default=0) + 1
     while True:
         try:
-            version_folder(folder, deliver, version).mkdir(parents=True)
+            make_folder(folder)
+            claimed = version_folder(folder, deliver, version)
+            claimed.mkdir()
+            _like(claimed, folder)
             return version
         except FileExistsError:
             version += 1
