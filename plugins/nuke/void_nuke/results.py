@@ -290,7 +290,7 @@ def find(base: Path, name: str, node: str, version: int, shown: str) -> tuple[Fa
     folder = base / name
     if name and shown and not folder.is_dir():
         folder = Path(shown).parent
-    left = bool(unfinished(folder.parent, name, node))
+    left = bool(unfinished(folder.parent if name else base, name, node))
     every = list(records(folder)) if name else []
     mine = [r for r in every if r.deliver == "clean" and r.state == "done" and version_of(r)[1] == version]
     lost = sum(missing(record) for record in mine) if mine else int(version > 0)
