@@ -331,6 +331,26 @@ def test_the_affected_area_is_shown_in_red_in_the_viewer_and_never_rendered(tmp_
     assert same_bits(seen(group, rgb, gui=False), plain)
 
 
+def test_layers_come_beside_rgba_on_request_and_only_where_the_result_is_shown(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    rng = np.random.default_rng(4)
+    aovs = {
+        name: rng.random(rgb.shape[:2], np.float32)
+        for name in ("change", "affected", "coverage", "confidence", "physics", "suspected")
+    }
+    tiny_shot.write_exr(tmp_path / "result/aov.1001.exr", aovs)
+    group.knobs["layers"] = "true"
+    plate = {f"rgba.{c}": rgb[..., i] for i, c in enumerate(("red", "green", "blue"))}
+    shown = Graph({"plate": plate}, 1001).render(group)
+    assert set(shown) == {*plate, *(f"void.{name}" for name in aovs if name != "suspected")}, "it is not in every file"
+    group.knobs["has_suspected"] = "true"
+    shown = Graph({"plate": plate}, 1001).render(group)
+    for name, picture in aovs.items():
+        assert same_bits(shown[f"void.{name}"], picture), name
+    group.knobs["show"] = "plate"
+    assert set(Graph({"plate": plate}, 1001).render(group)) == set(plate)
+
+
 def test_the_quadmask_gizmo_builds_the_labels_that_the_model_reads():
     rng = np.random.default_rng(2)
     matte, affected = (rng.random((2, 64, 96)) * (rng.random((2, 64, 96)) > 0.5)).astype(np.float32)

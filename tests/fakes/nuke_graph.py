@@ -134,8 +134,10 @@ class Graph:
 
     def do_Copy(self, node: ScriptNode) -> Picture:
         out, other = dict(self.source(node, 0)), self.source(node, 1)
-        source = other.get(node.knobs["from0"])
-        out[node.knobs["to0"]] = np.zeros(self.size, np.float32) if source is None else source
+        for index in range(4):
+            if f"from{index}" in node.knobs:
+                source = other.get(node.knobs[f"from{index}"])
+                out[node.knobs[f"to{index}"]] = np.zeros(self.size, np.float32) if source is None else source
         return out
 
     def do_Expression(self, node: ScriptNode) -> Picture:

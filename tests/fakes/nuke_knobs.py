@@ -132,7 +132,8 @@ TYPES: dict[str, type[Knob]] = {
     "proxy": Boolean_Knob, "Write.proxy": File_Knob, "use_limit": Boolean_Knob, "autocrop": Boolean_Knob,
     "create_directories": Boolean_Knob, "premultiplied": Boolean_Knob, "reading": Boolean_Knob,
     "checkHashOnRead": Boolean_Knob,
-    "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
+    "reload": Script_Knob, "from0": Channel_Knob, "from1": Channel_Knob, "from2": Channel_Knob,
+    "from3": Channel_Knob, "channels": Channel_Knob,
     "number": Int_Knob, "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
 }  # fmt: skip
 BUILT_IN: dict[str, dict[str, str]] = {

@@ -6,6 +6,7 @@ Main thread only: Nuke renders, under its own cancellable bar.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,13 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
         write = nuke.nodes.Write()
         try:
             proxy.setValue(False)
-            source = "plate" if role == "plate" else f"{role.capitalize()}AsAlpha"
+            picture = role in request.PICTURES
+            source = role if picture else f"{role.title().replace('_', '')}AsAlpha"
             write.setInput(0, inner(node, source))
             for knob, setting in (
                 ("file_type", "exr"),
                 ("file", (folder / f"{role}.%04d.exr").as_posix()),
-                ("channels", "rgb" if role == "plate" else "alpha"),
+                ("channels", "rgb" if picture else "alpha"),
                 ("datatype", "16 bit half" if plan.half else "32 bit float"),
                 ("compression", "Zip (1 scanline)"),
                 ("raw", True),
@@ -54,8 +56,22 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
                 found: Any = write.knob(knob)
                 if found is not None:
                     found.setValue(setting)
-            nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
+            for first, last in runs(plan.frames_of(role)):
+                nuke.execute(write, first, last, 1, [view])
         finally:
             nuke.delete(write)
             proxy.setValue(was_proxy)
-    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}
+    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.frames_of(role)}
+
+
+def runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last frame of each stretch without a gap; frames ascend.
+
+    >>> list(runs((1001, 1002, 1005)))
+    [(1001, 1002), (1005, 1005)]
+    """
+    first = 0
+    for index, frame in enumerate(frames):
+        if index + 1 == len(frames) or frames[index + 1] != frame + 1:
+            yield frames[first], frame
+            first = index + 1

@@ -145,12 +145,20 @@ def reveal(node: nuke.Group) -> None:
     results.reveal(Path(shown) if shown else show.base(node) / text(node, "job_folder"))
 
 
+def add_reference(node: nuke.Group) -> None:
+    """The reference input shows the scene without the object at the current frame."""
+    told = text(node, "reference_frames").split()
+    if str(nuke.frame()) not in told:
+        node["reference_frames"].setValue(" ".join([*told, str(nuke.frame())]))
+
+
 BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
     "remove": remove,
     "preview_affected": preview_affected,
     "cancel_job": cancel_job,
     "reattach": reattach,
     "refresh": refresh,
+    "add_reference": add_reference,
     "reveal": reveal,
 }
 

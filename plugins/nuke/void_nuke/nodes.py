@@ -94,6 +94,11 @@ def channel_like(read: nuke.Node, wanted: str) -> str:
     return next((name for name in read.channels() if name.rpartition(".")[2] == last), wanted)
 
 
+def has_channel(read: nuke.Node, wanted: str) -> bool:
+    """Whether a Read's file has a channel of that name, in whatever layer."""
+    return any(name.rpartition(".")[2] == wanted for name in read.channels())
+
+
 def inner(node: nuke.Group, name: str) -> nuke.Node:
     """A node inside ours. Raises RefusedError where somebody has taken it out."""
     found = node.node(name)

@@ -18,9 +18,13 @@ from void_nuke.colour import Colour
 from void_server.wire.errors import SettingsError
 from void_server.wire.shot import FrameRange, ShotSettings
 
-ROLES = ("plate", "matte", "affected", "keep")
+ROLES = ("plate", "matte", "affected", "keep", "reference", "affected_add", "affected_sub")
 """The node's inputs, in the order of their numbers."""
 REQUIRED = ("plate", "matte")
+PICTURES = ("plate", "reference")
+"""Roles of light; the others are mattes, of one channel."""
+ON_OFFER = {"quality": "release", "effects": "sure"}
+"""Settings that not every VOID has, and what one without them does."""
 MOST_FRAMES = 2000
 """Longest shot of all roles together that the protocol's 10 000 files hold."""
 
@@ -31,12 +35,16 @@ UI_KNOBS = (
 )  # fmt: skip
 """Knobs that change how a node looks and never what it renders."""
 
-NOT_SENT = ("show", "result_mix", "edge_trim", "edge_soften", "missing_result", "server")
+NOT_SENT = (
+    "show", "result_mix", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames", "layers",
+    "server",
+)  # fmt: skip
 """Knobs of ours that act live, or say only where: they make no result stale."""
 
 SENT = (
     "prompt", "engine", "physics_prior", "range_mode", "first", "last", "handles", "matte_channel", "affected_channel",
-    "keep_channel", "matte_grow", "matte_feather", "colorspace", "shot_views", "seed", "bake_depth",
+    "keep_channel", "affected_add_channel", "affected_sub_channel", "reference_frames", "quality", "effects",
+    "matte_grow", "matte_feather", "colorspace", "shot_views", "seed", "bake_depth",
 )  # fmt: skip
 """Knobs of ours that a result depends on."""
 
@@ -107,6 +115,8 @@ class Plan:
     """To deliver."""
     reads: FrameRange
     """To send, handles included."""
+    reference: tuple[int, ...]
+    """Frames of the reference to send; every other role is sent for `reads`."""
     views: tuple[str, ...]
     several_views: bool
     direct: Mapping[str, Mapping[int, str]]
@@ -116,6 +126,9 @@ class Plan:
     half: bool
     settings: ShotSettings
     server: str
+
+    def frames_of(self, role: str) -> tuple[int, ...]:
+        return self.reference if role == "reference" else tuple(self.reads)
 
 
 def plan(asked: Asked, deliver: str = "clean") -> Plan:
@@ -153,10 +166,15 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
     reads = FrameRange(plate.first, plate.last)
     if handles >= 0:
         reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
-    direct = {role: _direct(role, asked, reads) for role in ROLES if role in asked.inputs}
+    reference = _reference(asked, reads, problems)
+    if problems:
+        raise RefusedError(problems)
+    wanted = {role: reference if role == "reference" else tuple(reads) for role in ROLES if role in asked.inputs}
+    direct = {role: _direct(role, asked, sent) for role, sent in wanted.items()}
     return Plan(
         frames=frames,
         reads=reads,
+        reference=reference,
         views=views,
         several_views=len(asked.views) > 1,
         direct={role: files for role, files in direct.items() if files},
@@ -235,8 +253,16 @@ def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: l
             f"This script works in '{asked.colour.working}', which names no colour space that VOID knows{why}. "
             "Write the space into colorspace, as acescg or lin_rec709."
         )
+    known = {field.name for field in dataclasses.fields(ShotSettings)}
+    more: dict[str, Any] = {}
+    for name, usual in ON_OFFER.items():
+        if name in known:
+            more[name] = str(knobs[name])
+        elif knobs[name] != usual:
+            problems.append(f"This VOID has no {name} {knobs[name]}. Set it to {usual}, or update void-server here.")
     try:
         return ShotSettings(
+            **more,
             frames=frames,
             handles=None if handles < 0 else handles,
             engine=str(knobs["engine"]),
@@ -253,7 +279,32 @@ def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: l
         return None
 
 
-def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
+def _reference(asked: Asked, reads: FrameRange, problems: list[str]) -> tuple[int, ...]:
+    """The frames at which the reference is trusted; none where nothing is connected."""
+    source = asked.inputs.get("reference")
+    if source is None:
+        return ()
+    found: set[int] = set()
+    for part in str(asked.knobs["reference_frames"]).replace(",", " ").split():
+        try:
+            found.update(FrameRange.parse(part))
+        except SettingsError as error:
+            problems.append(f"reference frames: {error.message} {error.hint}")
+            return ()
+    if not found and source.read is None:
+        problems.append(
+            "The reference says not at which frames it shows the scene without the object. "
+            "Go to such a frame and press add this frame."
+        )
+    if not found and source.read is not None:
+        found.update(range(source.read.first, source.read.last + 1))
+    outside = sorted(frame for frame in found if frame not in reads)
+    if outside and len(outside) == len(found):
+        problems.append(f"Reference frame {outside[0]} lies outside the frames that are sent, {reads}.")
+    return tuple(sorted(found - set(outside)))
+
+
+def _direct(role: str, asked: Asked, frames: tuple[int, ...]) -> dict[int, str]:
     """The files of a role that may be sent as they are; empty where it must be rendered.
 
     Only a Read whose pixels reach the node unchanged: EXR, values as they lie in the file, no retime, one view, every
@@ -262,14 +313,14 @@ def _direct(role: str, asked: Asked, reads: FrameRange) -> dict[int, str]:
     read = asked.inputs[role].read
     if read is None or read.retimed or len(asked.views) > 1:
         return {}
-    if read.first > reads.first or read.last < reads.last:
+    if not frames or read.first > frames[0] or read.last < frames[-1]:
         return {}  # beyond its ends a Read holds, loops or goes black, and only Nuke knows what that looks like
-    if role == "plate":
+    if role in PICTURES:
         if not read.raw and not asked.colour.keeps(read.colorspace):
             return {}
     elif not read.has_alpha or asked.knobs[f"{role}_channel"] not in ("rgba.alpha", "alpha"):
         return {}
-    files = {frame: read.path_at(frame) for frame in reads}
+    files = {frame: read.path_at(frame) for frame in frames}
     if any(not path.lower().endswith(".exr") for path in files.values()) or len(set(files.values())) != len(files):
         return {}
     return files

@@ -15,8 +15,14 @@ import nuke
 
 import void_server
 from void_nuke import results
-from void_nuke.nodes import channel_like, inner, text
+from void_nuke.nodes import channel_like, has_channel, inner, text
 from void_nuke.results import Record
+
+COPIES = {
+    "aov": ("ChangeAsAlpha", "Layers", "LayerPhysics", "LayerSuspected"),
+    "affected": ("FoundAsAlpha",),
+}
+"""Nodes inside that take channels from the Read of a file, by the file's name."""
 
 
 def identify(node: nuke.Group) -> str:
@@ -49,9 +55,10 @@ def apply(node: nuke.Group, record: Record) -> None:
                 read[knob].setValue(frame)
                 read[f"orig{knob}"].setValue(frame)
             cast("nuke.Script_Knob", read["reload"]).execute()
-            if part != "clean":
-                copy = inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha")
-                copy["from0"].setValue(channel_like(read, text(copy, "from0")))
+            for copy in COPIES.get(part, ()):
+                _take(inner(node, copy), read)
+            if part == "aov":
+                node["has_suspected"].setValue(has_channel(read, "suspected"))
         if not text(node, "job_folder"):
             node["job_folder"].setValue(name)
             node["void_id"].setValue(name.rpartition("_")[2])
@@ -67,6 +74,14 @@ def apply(node: nuke.Group, record: Record) -> None:
         else:
             node["has_preview"].setValue(True)
             node["show"].setValue("affected")
+
+
+def _take(copy: nuke.Node, read: nuke.Node) -> None:
+    """Let a Copy take the channels it takes from whatever layer this Nuke has put them into."""
+    for index in range(4):
+        knob = copy.knob(f"from{index}")
+        if knob is not None and "." in str(knob.value()):
+            knob.setValue(channel_like(read, str(knob.value())))
 
 
 @contextlib.contextmanager
