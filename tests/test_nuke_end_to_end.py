@@ -162,6 +162,34 @@ def test_preview_affected_shows_what_the_object_did_and_removes_nothing(tmp_path
         assert picture(node, 1003).shape == (64, 96, 3)
 
 
+def test_one_frame_is_previewed_and_a_range_made_anew_by_the_daemon(tmp_path, server):
+    with started() as session:
+        node, _ = comp(tmp_path, server)
+        session.session.frame = 1003
+        session.press(node, "preview_frame")
+        session.wait()
+        assert node["show"].value() == "frame" and status(node) == "no result", status(node)
+        (folder,) = (tmp_path / "void").glob("*/frame_v001")
+        assert [path.name for path in folder.glob("clean.*")] == ["clean.1003.exr"]
+        previewed = picture(node, 1003)
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)
+        hole = tiny_shot.square(2)
+        assert np.abs(previewed[hole] - picture(node, 1003)[hole]).mean() < 0.02, "all its neighbours were within reach"
+        for knob in ("redo_first", "redo_last"):
+            node[knob].setValue(1005)
+        session.press(node, "redo_range")
+        session.wait()
+        assert status(node).startswith("READY: v002"), status(node)
+        one, two = results(tmp_path)
+        shared = [f for f in tiny_shot.FRAMES if (one / f"clean.{f}.exr").samefile(two / f"clean.{f}.exr")]
+        assert shared == [f for f in tiny_shot.FRAMES if f != 1005]
+        session.press(node, "refresh")
+        nuke._pump(lambda: len(node["versions"].values()) == 2)
+        assert all("propagate" in line and "recovered" in line for line in node["versions"].values())
+
+
 def test_cancel_on_the_node_or_in_the_progress_bar_stops_the_job_at_the_daemon(tmp_path, running):
     process, server = running
     with started() as session:

@@ -14,7 +14,7 @@ from void_server.commands import install
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "plugins/nuke/README.md").read_text(encoding="utf-8")
 GROUP = parse((ROOT / "gizmos/VoidInpaint.gizmo").read_text(encoding="utf-8")).children[0]
-INPUTS = {"": [0], "A": [1], "BA": [0, 1], "0": [0], "1": [1], "2": [2], "3": [3]}
+INPUTS = {"": [0], "A": [1], "BA": [0, 1], "0": [0], "1": [1], "2": [2], "3": [3], "4": [4]}
 
 
 def drawn() -> set[tuple[str, int, str]]:

@@ -76,6 +76,8 @@ class Graph:
                 sibling = node.parent.child(other)
                 assert knob in sibling.knobs, f"{name} is left to its default"
                 return self.number(sibling, knob, 0)
+            if name == "cx":  # the reference guide's Expression: -1 at the left edge, 1 at the right
+                return np.linspace(-1, 1, self.size[1], dtype=np.float32)[None]
             prefix, channel = (name[0], name[1:]) if len(name) == 2 else ("", name)
             return pictures[prefix].get(SHORT[channel], np.zeros(self.size, np.float32))
 

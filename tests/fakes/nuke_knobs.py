@@ -106,6 +106,18 @@ class Int_Knob(Double_Knob):
 
 
 class Enumeration_Knob(Knob):
+    def values(self) -> list[str]:
+        state.main_only()
+        return list(self._user.menu) if self._user else []
+
+    def setValues(self, items: list[str], /) -> None:
+        """Source: the developer guide's Enumeration_Knob; a user's menu is replaced, its value stays if it is in it."""
+        state.main_only()
+        assert self._user is not None
+        self._user.menu = tuple(items)
+        if self._raw not in items:
+            self._node._data.knobs[self._name] = items[0]
+
     def _read(self) -> str:
         menu = self._user.menu if self._user else ()
         return self._raw or (menu[0] if menu else "")

@@ -25,7 +25,8 @@ from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
 from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
-from void_nuke.states import Facts, State, judge, spoken
+from void_nuke.states import Facts, State, judge, noted, spoken
+from void_server.wire.shot import FrameRange
 
 _live: dict[str, Live] = {}
 """Work under way in this session, by `_key`."""
@@ -63,25 +64,50 @@ def press(node: nuke.Node, button: str) -> None:
         _tell(f"VOID can't use its folder beside the script: {error}. Check that you may write there.")
 
 
-def remove(node: nuke.Group, deliver: str = "clean") -> None:
+def remove(node: nuke.Group) -> None:
     """Check, render what must be, send. Returns once the thread runs; without a window, once the result is there."""
+    _run(node, "clean")
+
+
+def preview_frame(node: nuke.Group) -> None:
+    """Remove at the current frame alone, from a few frames around it."""
+    _run(node, "frame", FrameRange(nuke.frame(), nuke.frame()))
+
+
+def redo_range(node: nuke.Group) -> None:
+    """Make some frames of the shown version anew, as a new version. It stays as stale as the frames it takes over."""
+    first, last = int(value(node, "redo_first")), int(value(node, "redo_last"))
+    have = int(value(node, "result_first")), int(value(node, "result_last"))
+    if not value(node, "has_result"):
+        raise request.RefusedError(["There is no result to redo a part of. Press Remove first."])
+    if not have[0] <= first <= last <= have[1]:
+        said = f"Frames {first}-{last} are to be made anew; the shown version has {have[0]}-{have[1]}."
+        raise request.RefusedError([f"{said} Choose among them."])
+    _run(node, "clean", FrameRange(first, last), text(node, "result_at"))
+
+
+def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: str = "") -> None:  # noqa: UP045
+    """kind: one of `results.STEMS`. only: frames to make, else what the node says. base: where others come from."""
     asked = look(node)
-    plan = request.plan(asked, deliver)
+    plan = request.plan(asked, kind, only)
     name = show.identify(node)
     folder = Path(asked.base) / name
-    version = results.claim_version(folder, deliver)
+    version = results.claim_version(folder, kind)
+    marks = text(node, "input_fingerprint") if base else request.fingerprint(asked.knobs, _mark_inputs(node))
+    first, last = plan.frames.first, plan.frames.last
+    if base:
+        first, last = int(value(node, "result_first")), int(value(node, "result_last"))
     records = []
-    marks = request.fingerprint(asked.knobs, _mark_inputs(node))
     for view in plan.views:
-        place = results.version_folder(folder, deliver, version) / (view if plan.several_views else "")
+        place = results.version_folder(folder, kind, version) / (view if plan.several_views else "")
         files = dict(plan.direct)
         try:
             for role in plan.bake:
-                _say(node, spoken(Facts(live=State.BAKING), role))
+                _say(node, Facts(live=State.BAKING), role)
                 files[role] = bake(node, role, view, plan, place / "sent")
         except (RuntimeError, nuke.CancelledError) as error:
             state = State.CANCELLED if "cancel" in str(error).lower() else State.FAILED
-            results.discard(results.version_folder(folder, deliver, version))
+            results.discard(results.version_folder(folder, kind, version))
             _finish(node, "", work.Outcome(state, (), f"Nuke could not render {role}: {error}"))
             return
         record = Record(
@@ -89,13 +115,14 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
             request=results.new_request(),
             server=plan.server,
             node=node.name(),
-            deliver=deliver,
+            deliver=kind,
             view=view,
             settings=plan.settings.to_wire(),
             files=files,
-            first=plan.frames.first,
-            last=plan.frames.last,
+            first=first,
+            last=last,
             fingerprint=marks,
+            base=str(Path(base) / (view if plan.several_views else "")) if base else "",
         )
         record.save()
         records.append(record)
@@ -104,7 +131,7 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
 
 def preview_affected(node: nuke.Group) -> None:
     """Only find what the object did to the scene, and show it."""
-    remove(node, "affected")
+    _run(node, "affected")
 
 
 def cancel_job(node: nuke.Group) -> None:
@@ -129,14 +156,19 @@ def refresh(node: nuke.Group) -> None:
     version, shown = int(node["version"].value()), text(node, "result_at")
 
     def look_at_disk() -> None:
-        found, wanted = results.find(base, name, node_name, version, shown)
+        found, wanted, lines = results.find(base, name, node_name, version, shown)
         other = wanted is not None and results.run_of(wanted).as_posix() != shown
-        _in_main(_looked, node, found, wanted if other else None)
+        _in_main(_looked, node, found, wanted if other else None, lines)
 
+    _look(look_at_disk)
+
+
+def _look(at_disk: Callable[[], None]) -> None:
+    """Read folders in a thread; without a window, here and now."""
     if nuke.GUI:
-        threading.Thread(target=look_at_disk, name="VOID look", daemon=True).start()
+        threading.Thread(target=at_disk, name="VOID look", daemon=True).start()
     else:
-        look_at_disk()
+        at_disk()
 
 
 def reveal(node: nuke.Group) -> None:
@@ -155,6 +187,8 @@ def add_reference(node: nuke.Group) -> None:
 BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
     "remove": remove,
     "preview_affected": preview_affected,
+    "preview_frame": preview_frame,
+    "redo_range": redo_range,
     "cancel_job": cancel_job,
     "reattach": reattach,
     "refresh": refresh,
@@ -172,8 +206,27 @@ def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
     elif knob.name() == "inputChange":
         _mark_inputs(group)
         _show(group)
+    elif knob.name() == "versions":
+        chosen = results.version_in(text(group, "versions"))
+        if chosen and chosen != int(value(group, "version")):
+            group["version"].setValue(chosen)
+            refresh(group)
+    elif knob.name() == "compare":
+        _compare(group)
     elif knob.name() in request.SENT:
         _show(group)
+
+
+def _compare(node: nuke.Group) -> None:
+    """Show the version that `compare with` names, beside the other."""
+    chosen, shown = results.version_in(text(node, "compare")), text(node, "result_at")
+
+    def look_at_disk() -> None:
+        found = results.records(Path(shown).parent) if chosen and shown else iter(())
+        mine = (r for r in found if r.deliver == "clean" and r.state == "done" and results.version_of(r)[1] == chosen)
+        _in_main(show.compare, node, next(mine, None))
+
+    _look(look_at_disk)
 
 
 # What a node looks like ----------------------------------------------------------------------------------------------
@@ -278,17 +331,17 @@ def _show(node: nuke.Group, detail: str = "") -> None:
         version=int(value(node, "version")),
         changed=request.changed(text(node, "input_fingerprint"), settings(node), _inputs.get(_key(node), "")),
     )
-    _say(node, spoken(facts, detail if judge(facts) is not State.FAILED else ""))
+    _say(node, facts, detail if judge(facts) is not State.FAILED else "")
 
 
 def _show_live(node: nuke.Group, state: State, detail: str = "") -> None:
     live = _live.get(_key(node))
     if live is not None:
         live.state = State.CANCELLING if live.cancelled.is_set() else state
-        _say(node, spoken(Facts(live=live.state), detail))
+        _say(node, Facts(live=live.state), detail)
 
 
-def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  # noqa: UP045
+def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record], lines: list[str]) -> None:  # noqa: UP045
     _found[_key(node)] = found
     if wanted is not None:
         show.apply(node, wanted)
@@ -296,12 +349,15 @@ def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  
     if value(node, "files_missing") != lost:
         with show.no_undo():
             node["files_missing"].setValue(lost)
+    show.offer(node, lines)
     _show(node)
 
 
-def _say(node: nuke.Group, line: str) -> None:
+def _say(node: nuke.Group, facts: Facts, detail: str = "") -> None:
+    """Write the panel's line, and the note under the node's name in the graph."""
     with show.no_undo():
-        node["status"].setValue(line)
+        node["status"].setValue(spoken(facts, detail))
+        node["note"].setValue(noted(facts, detail))
 
 
 def _tell(lines: str) -> None:

@@ -25,6 +25,8 @@ PICTURES = ("plate", "reference")
 """Roles of light; the others are mattes, of one channel."""
 ON_OFFER = {"quality": "release", "effects": "sure"}
 """Settings that not every VOID has, and what one without them does."""
+PREVIEW_HANDLES = 8
+"""Frames on either side that a preview of one frame is made from: seconds, where a shot takes minutes."""
 MOST_FRAMES = 2000
 """Longest shot of all roles together that the protocol's 10 000 files hold."""
 
@@ -36,8 +38,8 @@ UI_KNOBS = (
 """Knobs that change how a node looks and never what it renders."""
 
 NOT_SENT = (
-    "show", "result_mix", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames", "layers",
-    "server",
+    "show", "result_mix", "wipe", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames",
+    "layers", "server",
 )  # fmt: skip
 """Knobs of ours that act live, or say only where: they make no result stale."""
 
@@ -131,8 +133,11 @@ class Plan:
         return self.reference if role == "reference" else tuple(self.reads)
 
 
-def plan(asked: Asked, deliver: str = "clean") -> Plan:
-    """Decide what is sent. deliver: "clean" or "affected". Raises RefusedError that lists every problem."""
+def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> Plan:
+    """Decide what is sent. kind: one of `results.STEMS`. only: frames to deliver, instead of those that the node says.
+
+    Raises RefusedError that lists every problem.
+    """
     problems: list[str] = []
     if asked.busy:
         problems.append("A job of this node is under way. Wait for it, or press Cancel.")
@@ -153,16 +158,18 @@ def plan(asked: Asked, deliver: str = "clean") -> Plan:
             f"The picture depends on the script's variables ({asked.varies}), and a node holds one result. "
             "Put a VoidInpaint for each shot above what switches between them."
         )
-    frames = _frames(asked, problems)
+    frames = _frames(asked, only, problems)
     views = _views(asked, problems)
     address = str(asked.knobs["server"]).strip() or os.environ.get("VOID_SERVER", "") or "tcp://127.0.0.1:5790"
     if not re.fullmatch(r"(tcp|ipc)://\S+|deadline10(:.*)?", address):
         problems.append(f"'{address}' is no address. Write tcp://host:5790 for a daemon, deadline10 for the farm.")
-    settings = _settings(asked, frames, deliver, problems)
+    handles = int(asked.knobs["handles"])
+    if kind == "frame":
+        handles = PREVIEW_HANDLES if handles < 0 else min(handles, PREVIEW_HANDLES)
+    settings = _settings(asked, frames, handles, "affected" if kind == "affected" else "clean", problems)
     if problems or frames is None or settings is None:
         raise RefusedError(problems)
     plate = asked.inputs["plate"]
-    handles = int(asked.knobs["handles"])
     reads = FrameRange(plate.first, plate.last)
     if handles >= 0:
         reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
@@ -192,11 +199,13 @@ def _writable(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
-def _frames(asked: Asked, problems: list[str]) -> FrameRange | None:
+def _frames(asked: Asked, only: FrameRange | None, problems: list[str]) -> FrameRange | None:
     """The frames to deliver, checked against the plate's; None once something is wrong with them."""
     plate = asked.inputs.get("plate")
     mode = asked.knobs["range_mode"]
-    if mode == "custom":
+    if only is not None:
+        first, last = float(only.first), float(only.last)
+    elif mode == "custom":
         first, last = asked.knobs["first"], asked.knobs["last"]
     elif mode == "global":
         first, last = asked.root_first, asked.root_last
@@ -225,7 +234,7 @@ def _frames(asked: Asked, problems: list[str]) -> FrameRange | None:
     if found.first < plate.first or found.last > plate.last:
         problems.append(
             f"Frames {found} are asked for; the plate has {plate.first}-{plate.last}. "
-            "Set frames to input, or to a range inside it."
+            + ("Choose others." if only is not None else "Set frames to input, or to a range inside it.")
         )
     return found
 
@@ -243,9 +252,10 @@ def _views(asked: Asked, problems: list[str]) -> tuple[str, ...]:
     return wanted
 
 
-def _settings(asked: Asked, frames: FrameRange | None, deliver: str, problems: list[str]) -> ShotSettings | None:
+def _settings(
+    asked: Asked, frames: FrameRange | None, handles: int, deliver: str, problems: list[str]
+) -> ShotSettings | None:
     knobs = asked.knobs
-    handles = int(knobs["handles"])
     space = str(knobs["colorspace"]).strip() or asked.colour.space(asked.colour.working)
     if not space and asked.colour.managed:
         why = "" if asked.colour.config is not None else ", and its OCIO configuration was not found"

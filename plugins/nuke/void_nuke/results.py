@@ -2,7 +2,7 @@
 
 What comes in: paths. What goes out: records, paths, and `Facts` for `states`. It knows neither Nuke nor the wire.
 
-    BASE/NAME_ID/v001/                            one Remove, or one Preview affected (affected_v001)
+    BASE/NAME_ID/v001/                            one Remove; a preview is affected_v001 or frame_v001
         job.json                                  the record: enough to take the job up again after a crash
         sent/plate.%04d.exr ...                   what was rendered to be sent; gone once the job is over
         clean.%04d.exr aov.%04d.exr sheet.png manifest.json
@@ -23,6 +23,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,7 @@ class Record:
     server: str
     node: str
     deliver: str
+    """What it is for: one of `STEMS`."""
     view: str
     settings: Mapping[str, Any]
     files: Mapping[str, Mapping[int, str]]
@@ -63,6 +65,8 @@ class Record:
     error: str = ""
     warnings: tuple[str, ...] = ()
     """What the daemon wants the artist to know about the result."""
+    base: str = ""
+    """Folder of the version that all frames but those of this job come from; empty where it makes them all."""
     shown: bool = False
     """Whether a node has taken the result; one that was fetched while its script was closed waits for Reattach."""
 
@@ -168,8 +172,12 @@ def from_script(script: str, folder: Path) -> str:
         return ""
 
 
+STEMS = {"clean": "v", "affected": "affected_v", "frame": "frame_v"}
+"""What a run is for, and how its versions' folders begin."""
+
+
 def stem(deliver: str) -> str:
-    return "v" if deliver == "clean" else "affected_v"
+    return STEMS[deliver]
 
 
 def claim_version(folder: Path, deliver: str) -> int:
@@ -221,7 +229,7 @@ def preview_in_script(folder: Path, part: str, several_views: bool) -> str:
 def records(folder: Path) -> Iterator[Record]:
     """Every record under a node's folder, newest version first."""
     found = []
-    for deliver in ("clean", "affected"):
+    for deliver in STEMS:
         for version in versions(folder, deliver):
             top = version_folder(folder, deliver, version)
             with contextlib.suppress(OSError):
@@ -256,7 +264,7 @@ def unfinished(base: Path, name: str, node: str) -> list[Record]:
 
 
 def _is_version(folder: Path) -> bool:
-    return bool(re.fullmatch(r"(affected_)?v\d{3,}", folder.name))
+    return bool(re.fullmatch(r"(affected_|frame_)?v\d{3,}", folder.name))
 
 
 def run_of(record: Record) -> Path:
@@ -276,13 +284,60 @@ def missing(record: Record) -> int:
         names = set(os.listdir(record.folder))  # noqa: PTH208 - one call to a network disk, not one a file
     except OSError:
         names = set()
-    parts = ("clean", "aov") if record.deliver == "clean" else ("affected",)
+    parts = ("affected",) if record.deliver == "affected" else ("clean", "aov")
     wanted = {f"{part}.{frame:04d}.exr" for part in parts for frame in range(record.first, record.last + 1)}
     return len((wanted | {"manifest.json"}) - names)
 
 
-def find(base: Path, name: str, node: str, version: int, shown: str) -> tuple[Facts, Record | None]:
-    """What the disk says about a node, and the finished record of `version`. Reads folders: not for the main thread.
+def fill(record: Record) -> None:
+    """Give a version the frames that its job did not make, from the one it is based on. Raises OSError.
+
+    Frames that were made are never touched. Linked where the disk can, else copied.
+    """
+    for frame in range(record.first, record.last + 1):
+        for part in ("clean", "aov"):
+            name = f"{part}.{frame:04d}.exr"
+            if not (record.folder / name).exists():
+                try:
+                    os.link(Path(record.base) / name, record.folder / name)
+                except OSError:
+                    shutil.copy2(Path(record.base) / name, record.folder / name)
+
+
+def listed(folder: Path) -> list[str]:
+    """A line for every finished version under a node's folder, newest first: its day, engine, what was recovered."""
+    lines = []
+    done = [record for record in records(folder) if record.deliver == "clean" and record.state == "done"]
+    for version, record in sorted({version_of(r)[1]: r for r in done}.items(), reverse=True):
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(_written(record.folder / RECORD) / 1e9))
+        lines.append("  ".join((f"v{version:03d}", day, *_figures(record.folder))))
+    return lines
+
+
+def _figures(folder: Path) -> list[str]:
+    """What a result's manifest says of it, in a few words; nothing where it says nothing."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        words = [str(manifest["engine"]["name"])]
+        if isinstance(manifest.get("coverage"), (int, float)):
+            words.append(f"{manifest['coverage']:.0%} recovered")
+        return words
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def version_in(line: str) -> int:
+    """The version that a line of `listed` names; 0 for any other.
+
+    >>> version_in("v012  2026-11-30 16:12  propagate"), version_in("off")
+    (12, 0)
+    """
+    found = re.match(r"v(\d{3,})\b", line)
+    return int(found[1]) if found else 0
+
+
+def find(base: Path, name: str, node: str, version: int, shown: str) -> tuple[Facts, Record | None, list[str]]:
+    """What the disk says about a node, the finished record of `version`, and `listed`. Not for the main thread.
 
     shown: the folder of the version that the node shows; where `base` has none of this node, it is looked at instead,
     as for a script that was saved elsewhere.
@@ -297,7 +352,8 @@ def find(base: Path, name: str, node: str, version: int, shown: str) -> tuple[Fa
     newest = every[0] if every else None
     state = "unfinished" if left else (newest.state if newest is not None and newest.state != "done" else "")
     error = newest.error if newest is not None else ""
-    return Facts(record=state, error=error, missing_frames=lost), mine[0] if mine else None
+    lines = listed(folder) if name else []
+    return Facts(record=state, error=error, missing_frames=lost), mine[0] if mine else None, lines
 
 
 def reveal(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Optional, cast
 
 import nuke
 
@@ -17,6 +17,13 @@ import void_server
 from void_nuke import results
 from void_nuke.nodes import channel_like, has_channel, inner, text
 from void_nuke.results import Record
+
+READERS = {
+    "clean": {"ReadClean": "clean", "ReadAov": "aov"},
+    "affected": {"ReadAffected": "affected"},
+    "frame": {"ReadFrame": "clean"},
+}
+"""Reads inside the node by what a run is for, and the file that each reads."""
 
 COPIES = {
     "aov": ("ChangeAsAlpha", "Layers", "LayerPhysics", "LayerSuspected"),
@@ -38,23 +45,19 @@ def identify(node: nuke.Group) -> str:
 
 
 def apply(node: nuke.Group, record: Record) -> None:
-    """Show a finished result: one undo step, no other node touched."""
+    """Show a finished result or preview: one undo step, no other node touched."""
     name, version = results.version_of(record)
     folder, several = results.run_of(record), len(nuke.views()) > 1
-    parts = {"ReadClean": "clean", "ReadAov": "aov"} if record.deliver == "clean" else {"ReadAffected": "affected"}
     with nuke.Undo(f"VOID: {results.stem(record.deliver)}{version:03d}"):
         if record.deliver == "clean":
             node["result_at"].setValue(folder.as_posix())
             node["result_rel"].setValue(results.from_script(script(), folder))
-        for reader, part in parts.items():
-            read = inner(node, reader)
-            shown = record.deliver == "clean"
-            named = results.in_script(part, several) if shown else results.preview_in_script(folder, part, several)
-            read["file"].setValue(named)
-            for knob, frame in (("first", record.first), ("last", record.last)):
-                read[knob].setValue(frame)
-                read[f"orig{knob}"].setValue(frame)
-            cast("nuke.Script_Knob", read["reload"]).execute()
+        for reader, part in READERS[record.deliver].items():
+            if record.deliver == "clean":
+                named = results.in_script(part, several)
+            else:
+                named = results.preview_in_script(folder, part, several)
+            read = _point(node, reader, named, record)
             for copy in COPIES.get(part, ()):
                 _take(inner(node, copy), read)
             if part == "aov":
@@ -71,9 +74,44 @@ def apply(node: nuke.Group, record: Record) -> None:
             node["tool_version"].setValue(void_server.__version__)
             node["files_missing"].setValue(False)
             node["show"].setValue("result")
-        else:
+        elif record.deliver == "affected":
             node["has_preview"].setValue(True)
             node["show"].setValue("affected")
+        else:
+            node["has_frame"].setValue(True)
+            node["frame_at"].setValue(record.first)
+            node["show"].setValue("frame")
+
+
+def compare(node: nuke.Group, record: Optional[Record]) -> None:  # noqa: UP045
+    """Lay another version beside the shown one, in the viewer; None takes it away. It leaves no undo step."""
+    with no_undo():
+        if record is not None:
+            named = results.preview_in_script(results.run_of(record), "clean", len(nuke.views()) > 1)
+            _point(node, "ReadCompare", named, record)
+            node["compare_first"].setValue(record.first)
+            node["compare_last"].setValue(record.last)
+        node["comparing"].setValue(record is not None)
+
+
+def offer(node: nuke.Group, lines: list[str]) -> None:
+    """Fill the menus of versions."""
+    with no_undo():
+        for knob, entries in (("versions", lines or [""]), ("compare", ["off", *lines])):
+            menu = cast("nuke.Enumeration_Knob", node[knob])
+            if list(menu.values()) != entries:
+                menu.setValues(entries)
+
+
+def _point(node: nuke.Group, reader: str, named: str, record: Record) -> nuke.Node:
+    """Let a Read inside the node read a sequence."""
+    read = inner(node, reader)
+    read["file"].setValue(named)
+    for knob, frame in (("first", record.first), ("last", record.last)):
+        read[knob].setValue(frame)
+        read[f"orig{knob}"].setValue(frame)
+    cast("nuke.Script_Knob", read["reload"]).execute()
+    return read
 
 
 def _take(copy: nuke.Node, read: nuke.Node) -> None:

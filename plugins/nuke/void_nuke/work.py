@@ -109,6 +109,8 @@ def _one(
         if status.error is not None:
             raise status.error
         client.fetch(record.job, record.folder, on_event=on_event, cancelled=cancelled)
+    if record.base:
+        results.fill(record)
     results.share(record.folder)
     record = record.with_(state="done", error="", warnings=status.warnings)
     record.tidy()
