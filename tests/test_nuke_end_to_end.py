@@ -168,7 +168,7 @@ def test_one_frame_is_previewed_and_a_range_made_anew_by_the_daemon(tmp_path, se
         session.session.frame = 1003
         session.press(node, "preview_frame")
         session.wait()
-        assert node["show"].value() == "frame" and status(node) == "no result", status(node)
+        assert node["show"].value() == "frame" and status(node).startswith("no result"), status(node)
         (folder,) = (tmp_path / "void").glob("*/frame_v001")
         assert [path.name for path in folder.glob("clean.*")] == ["clean.1003.exr"]
         previewed = picture(node, 1003)

@@ -49,7 +49,7 @@ def test_a_window_gets_a_menu_and_a_farm_machine_gets_gizmos_only():
         assert [Path(p).name for p in session.session.plugin_path] == ["gizmos"]
     with started() as session:
         commands = session.session.menus["Nodes"]._menus["VOID"]._commands
-        assert set(commands) == {"VoidInpaint", "VoidQuadmask"}
+        assert set(commands) == {"VoidInpaint", "VoidQuadmask", "Update nodes of this script"}
         exec(commands["VoidInpaint"])
         session.session.plugin_path.clear()
         exec(commands["VoidQuadmask"])

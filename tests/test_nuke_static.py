@@ -135,9 +135,9 @@ def runtime_imports(path: Path) -> set[str]:
     return found
 
 
-def test_four_modules_import_nuke_and_none_more_than_wire_and_farm():
+def test_five_modules_import_nuke_and_none_more_than_wire_and_farm():
     touching = [path.stem for path in MODULES if "nuke" in runtime_imports(path)]
-    assert touching == ["bake", "guard", "host", "show"]
+    assert touching == ["bake", "guard", "host", "show", "update"]
     for path in (*MODULES, *ENTRIES):
         foreign = runtime_imports(path) - set(sys.stdlib_module_names) - {"nuke", "void_nuke", "void_server"}
         if path.stem == "colour":
@@ -202,7 +202,7 @@ for module in (void_nuke.states, void_nuke.results, void_nuke.colour):
     assert tried and not failed
 import types
 nuke = sys.modules["nuke"] = types.ModuleType("nuke")
-nuke.TO_SCRIPT, nuke.WRITE_NON_DEFAULT_ONLY = 1, 2
+nuke.TO_SCRIPT, nuke.WRITE_NON_DEFAULT_ONLY, nuke.INPUTS, nuke.HIDDEN_INPUTS = 1, 2, 1, 2
 import typing, void_nuke.host, void_nuke.guard
 assert void_nuke.work.client_problem().startswith("The VOID client is not installed for Python"), "says what lacks"
 print("imported")

@@ -16,10 +16,30 @@ from typing import Any
 from tests.fakes import nuke_graph, nuke_knobs, nuke_script
 from tests.fakes import nuke_state as state
 from tests.fakes.nuke_knobs import File_Knob, Knob, Script_Knob
-from tests.fakes.nuke_nodes import TO_SCRIPT, WRITE_NON_DEFAULT_ONLY, Group, Node, _free_name, _make, _wrap
+from tests.fakes.nuke_nodes import (
+    HIDDEN_INPUTS,
+    INPUTS,
+    TO_SCRIPT,
+    WRITE_NON_DEFAULT_ONLY,
+    Group,
+    Node,
+    _free_name,
+    _make,
+    _wrap,
+)
 from tests.fakes.nuke_script import ScriptNode
 
-__all__ = ["TO_SCRIPT", "WRITE_NON_DEFAULT_ONLY", "File_Knob", "Group", "Knob", "Node", "Script_Knob"]
+__all__ = [
+    "HIDDEN_INPUTS",
+    "INPUTS",
+    "TO_SCRIPT",
+    "WRITE_NON_DEFAULT_ONLY",
+    "File_Knob",
+    "Group",
+    "Knob",
+    "Node",
+    "Script_Knob",
+]
 
 GUI = True
 
@@ -68,7 +88,8 @@ def _size(node: ScriptNode, frame: int) -> tuple[int, int]:
     while node.inputs or node.cls == "Input":
         source = node.parent.inputs[int(node.knobs.get("number", "0"))] if node.cls == "Input" and node.parent else None
         node = source or node.inputs[0]
-    path = nuke_graph.evaluated(node.knobs["file"], frame, "main", state.session.root.knobs["name"])
+    inside = min(max(frame, int(node.knobs["first"])), int(node.knobs["last"]))
+    path = nuke_graph.evaluated(node.knobs["file"], inside, "main", state.session.root.knobs["name"])
     return next(iter(nuke_graph.read_exr(Path(path)).values())).shape
 
 
@@ -114,7 +135,9 @@ def createNode(typ: str) -> Node:
     if path is None:
         raise RuntimeError(f"{typ}: Unknown command")
     state.session.changed(f"new {typ}")
-    node = nodePaste(str(path))
+    node, before = nodePaste(str(path)), selectedNodes()
+    if before and before[0]._data is not node._data:
+        node.setInput(0, before[0])  # as Nuke wires what is made behind what is selected
     state.session.selected = {id(node._data)}
     return node
 
@@ -122,9 +145,10 @@ def createNode(typ: str) -> Node:
 def nodePaste(s: str) -> Node:
     state.main_only()
     data = nuke_script.parse(Path(s).read_text(encoding="utf-8")).children[0]
-    data.knobs["name"] = _free_name(state.session.root, data.name)
-    data.parent = state.session.root
-    state.session.root.children.append(data)
+    group = state.session.context[-1]
+    data.knobs["name"] = _free_name(group, data.name)
+    data.parent = group
+    group.children.append(data)
     return _wrap(data)
 
 

@@ -10,6 +10,7 @@ from tests.fakes import nuke_state as state
 from tests.fakes.nuke_knobs import Knob
 from tests.fakes.nuke_script import ScriptNode
 
+INPUTS, HIDDEN_INPUTS = 1, 2
 TO_SCRIPT = 1
 WRITE_NON_DEFAULT_ONLY = 2
 
@@ -121,6 +122,30 @@ class Node:
         assert flags == TO_SCRIPT | WRITE_NON_DEFAULT_ONLY
         state.session.serialised += 1
         return "\n".join(f"{name} {value}" for name, value in self._data.knobs.items())
+
+    def dependent(self, mask: int) -> list[Node]:
+        self._alive()
+        assert mask == INPUTS | HIDDEN_INPUTS
+        group = self._data.parent
+        return [_wrap(node) for node in (group.children if group else ()) if self._data in node.inputs]
+
+    def setName(self, name: str) -> None:
+        self._alive()
+        group = self._data.parent
+        assert group is None or all(node is self._data or node.name != name for node in group.children), "taken"
+        self._data.knobs["name"] = name
+
+    def xpos(self) -> int:
+        self._alive()
+        return int(self._data.knobs.get("xpos", "0"))
+
+    def ypos(self) -> int:
+        self._alive()
+        return int(self._data.knobs.get("ypos", "0"))
+
+    def setXYpos(self, x: int, y: int) -> None:
+        self._alive()
+        self._data.knobs.update(xpos=str(x), ypos=str(y))
 
     def setSelected(self, selected: bool) -> None:
         self._alive()

@@ -1,8 +1,9 @@
-"""VOID inside Nuke. The first four import nuke; every other module is plain Python 3.9 and runs anywhere.
+"""VOID inside Nuke. The first five import nuke; every other module is plain Python 3.9 and runs anywhere.
 
     host      what the buttons do: threads, messages, states              (main thread, but for its worker's callbacks)
     bake      renders inputs to files                                     (main thread)
     show      puts a result onto a node                                   (main thread)
+    update    puts a node of today in the place of an older one           (main thread)
     guard     what is checked before a render                             (main thread)
     nodes     what is read off nodes
     tree      the nodes above a node

@@ -19,7 +19,7 @@ from typing import Any, Optional, cast
 
 import nuke
 
-from void_nuke import find_wire, request, results, show, work
+from void_nuke import request, results, show, update, work
 from void_nuke.bake import bake
 from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
@@ -43,20 +43,28 @@ def install() -> None:
     menu = nuke.menu("Nodes").addMenu("VOID")
     for name in ("VoidInpaint", "VoidQuadmask"):
         menu.addCommand(name, f"from void_nuke import host; host.create({name!r})")
+    menu.addCommand("Update nodes of this script", "from void_nuke import host; host.update_nodes()")
 
 
 def create(name: str) -> None:
     """Put a node into the script, as any other is made: behind the selected one, with its panel open."""
-    try:
-        nuke.createNode(name)
-    except RuntimeError:  # where this Nuke finds no node of that name, the file is pasted: it holds a Group
-        nuke.nodePaste(str(find_wire.gizmo(name)))
+    update.fresh(name)
+
+
+def update_nodes() -> None:
+    """Bring nodes that an older version made up to date, and say which."""
+    names = update.update_all()
+    _tell(f"Updated: {', '.join(names)}." if names else "Every VoidInpaint of this script is up to date.")
 
 
 def press(node: nuke.Node, button: str) -> None:
     """What every button of VoidInpaint calls. Errors of ours end in a message, never in a traceback for the artist."""
     group = cast("nuke.Group", node)
     try:
+        if update.outdated(group):
+            raise request.RefusedError(
+                [f"An older version made {group.name()}. In the menu Nodes, VOID, choose Update nodes of this script."]
+            )
         BUTTONS[button](group)
     except request.RefusedError as refused:
         _tell("VOID can't start yet:\n\n" + "\n".join(f"- {problem}" for problem in refused.problems))
@@ -201,6 +209,8 @@ def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
     """Keep the state line true while the panel is open. No network; the disk only from a thread; what lies above the
     node is only looked at when its panel opens or a wire is moved."""
     group = cast("nuke.Group", node)
+    if update.outdated(group):
+        return  # its own script calls this one; its buttons say what to do
     if knob.name() == "showPanel":
         refresh(group)
     elif knob.name() == "inputChange":
