@@ -19,7 +19,7 @@ INPUTS = {"": [0], "A": [1], "BA": [0, 1], "0": [0], "1": [1], "2": [2], "3": [3
 
 def drawn() -> set[tuple[str, int, str]]:
     """(from, input, to) of every wire in the README's drawing."""
-    block = README.split("```text\n")[1].split("```")[0]
+    block = README.split("## What is inside the node")[1].split("```text\n")[1].split("```")[0]
     wires = set()
     for line in block.splitlines():
         words = re.split(r"\s+──(\w*)(?:──)?>\s+", line)

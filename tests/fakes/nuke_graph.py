@@ -130,6 +130,12 @@ class Graph:
     def do_TimeOffset(self, node: ScriptNode) -> Picture:
         return dataclasses.replace(self, frame=self.frame - int(self.number(node, "time_offset", 0))).source(node, 0)
 
+    def do_Merge2(self, node: ScriptNode) -> Picture:
+        """Source: the reference guide's Merge operations: multiply is A times B; output says into which channels."""
+        assert node.knobs["operation"] == "multiply" and node.knobs["output"] == "rgb"
+        out, other = dict(self.source(node, 0)), self.source(node, 1)
+        return {**out, **{name: out[name] * other[name] for name in list(SHORT.values())[:3]}}
+
     def do_Grade(self, node: ScriptNode) -> Picture:
         gain = np.float32(self.number(node, "white", 1.0))
         return {name: p * gain if name != "rgba.alpha" else p for name, p in self.source(node, 0).items()}
