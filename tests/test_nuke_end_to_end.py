@@ -190,6 +190,33 @@ def test_one_frame_is_previewed_and_a_range_made_anew_by_the_daemon(tmp_path, se
         assert all("propagate" in line and "recovered" in line for line in node["versions"].values())
 
 
+def test_only_a_region_is_sent_and_all_outside_it_is_the_plate(tmp_path, server):
+    with started() as session:
+        node, shot = comp(tmp_path, server)
+        node["use_region"].setValue(True)
+        session.press(node, "remove")
+        assert "The region is 0 by 0 pixels" in session.session.messages.pop()
+        for put, number in ((node["region"].setX, 0), (node["region"].setY, 20), (node["region"].setT, 50)):
+            put(number)
+        node["region"].setR(60)
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)
+        (result,) = results(tmp_path)
+        with OpenEXR.File(str(result / "clean.1003.exr")) as file:
+            window = [list(map(int, corner)) for corner in file.header()["dataWindow"]]
+        assert window == [[0, 14], [59, 43]], "Nuke's y goes up, EXR's down"
+        inside = [child.cls for child in node._data.children]
+        assert "Crop" not in inside and "Write" not in inside
+        clean, plate = picture(node, 1003), tiny_shot.read_rgb(tmp_path / "plates/plate/plate.1003.exr")
+        hole = tiny_shot.square(2)
+        assert np.abs(clean[hole] - shot.truth.astype(np.float32)[hole]).mean() < 0.1
+        far = np.ones(clean.shape[:2], bool)
+        far[14:44, :60] = False
+        assert np.array_equal(clean[far], plate[far].astype(np.float32))
+        assert np.array_equal(picture(node, 1003, gui=False), clean)
+
+
 def test_cancel_on_the_node_or_in_the_progress_bar_stops_the_job_at_the_daemon(tmp_path, running):
     process, server = running
     with started() as session:

@@ -219,7 +219,10 @@ def execute(nameOrNode: Node, start: int, end: int, incr: int = 1, views: list[s
         graph = nuke_graph.Graph({}, frame, GUI, state.session.root.knobs["name"], view, _size(data, frame))
         path = Path(nuke_graph.evaluated(data.knobs["file"], frame, view, state.session.root.knobs["name"]))
         wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[data.knobs["channels"]]
-        nuke_graph.write_exr(path, graph.render(data.inputs[0]), wanted, data.knobs["datatype"] == "16 bit half")
+        source = data.inputs[0]
+        box = source.knobs["box"] if source is not None and source.cls == "Crop" else ""
+        half = data.knobs["datatype"] == "16 bit half"
+        nuke_graph.write_exr(path, graph.render(source), wanted, half, box)
     state.session.render_knobs.append({**nuke_knobs.BUILT_IN["Write"], **data.knobs})
     state.session.rendered.append((data.name, data.knobs["file"], start, end, view, data.knobs["datatype"]))
 

@@ -20,6 +20,7 @@ KNOBS: dict[str, set[str]] = {
     "Switch": {"which"},
     "Grade": {"white", "whitepoint", "black", "blackpoint", "multiply", "add", "gamma", "channels"} | _MASKED,
     "Merge2": {"operation", "output", "Achannels", "Bchannels", "bbox", "also_merge", "metainput"} | _MASKED,
+    "Crop": {"box", "crop", "intersect", "preset", "reformat", "reset", "softness"},
     "StickyNote": set(),
     "Viewer": {"frame_range", "frame_range_lock"},
     "Assert": {"expression", "message"},

@@ -130,6 +130,16 @@ class Graph:
     def do_TimeOffset(self, node: ScriptNode) -> Picture:
         return dataclasses.replace(self, frame=self.frame - int(self.number(node, "time_offset", 0))).source(node, 0)
 
+    def do_Crop(self, node: ScriptNode) -> Picture:
+        """Source: the reference guide's Crop: black outside the box; with reformat off, the format stays."""
+        assert node.knobs["reformat"] == "false" and node.knobs["crop"] == "true"
+        rows, columns = _rows_and_columns(node.knobs["box"], self.size)
+        out = {}
+        for name, picture in self.source(node, 0).items():
+            out[name] = np.zeros_like(picture)
+            out[name][rows, columns] = picture[rows, columns]
+        return out
+
     def do_Merge2(self, node: ScriptNode) -> Picture:
         """Source: the reference guide's Merge operations: multiply is A times B; output says into which channels."""
         assert node.knobs["operation"] == "multiply" and node.knobs["output"] == "rgb"
@@ -267,17 +277,42 @@ def evaluated(text: str, frame: int, view: str, script: str, node: ScriptNode | 
     return re.sub(r"#+", lambda m: f"{frame:0{len(m[0])}d}", text)
 
 
+def _rows_and_columns(box: str, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Slices of a box of Nuke's, whose y goes up, in a picture whose rows go down."""
+    x, y, right, top = (round(float(word)) for word in box.strip("{}").split())
+    return slice(max(0, size[0] - top), size[0] - max(0, y)), slice(max(0, x), min(size[1], right))
+
+
 def read_exr(path: Path) -> Picture:
-    """Channels under the names Nuke gives them: R is rgba.red; one without a layer lands in `other`."""
+    """Channels under the names Nuke gives them: R is rgba.red; one without a layer lands in `other`.
+
+    A data window inside the display window is laid onto black; one that overscans is taken as it is.
+    """
     with OpenEXR.File(str(path), separate_channels=True) as file:
         pixels = {name: np.array(c.pixels, np.float32) for name, c in file.channels().items()}
+        (x0, y0), (x1, y1) = (np.array(corner, int) for corner in file.header()["dataWindow"])
+        (left, upper), (right, lower) = (np.array(corner, int) for corner in file.header()["displayWindow"])
+    if x0 >= left and y0 >= upper and x1 <= right and y1 <= lower:
+        whole = {name: np.zeros((lower - upper + 1, right - left + 1), np.float32) for name in pixels}
+        for name, picture in pixels.items():
+            whole[name][y0 - upper : y1 - upper + 1, x0 - left : x1 - left + 1] = picture
+        pixels = whole
     return {LONG.get(n, n if "." in n else f"other.{n}"): p for n, p in pixels.items()}
 
 
-def write_exr(path: Path, picture: Picture, channels: str, half: bool) -> None:
-    """rgba or one channel, as a Write does. Alpha alone is written as A."""
+def write_exr(path: Path, picture: Picture, channels: str, half: bool, box: str = "") -> None:
+    """rgba or one channel, as a Write does. Alpha alone is written as A. box: what a Crop leaves of the data window."""
     short = {v: k for k, v in LONG.items()}
     names = list(LONG.values()) if channels == "rgba" else [channels]
     kind = np.float16 if half else np.float32
-    held = {short.get(n, n): np.ascontiguousarray(picture[n].astype(kind)) for n in names if n in picture}
-    OpenEXR.File({"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}, held).write(str(path))
+    size = next(iter(picture.values())).shape
+    rows, columns = _rows_and_columns(box, size) if box else (slice(0, size[0]), slice(0, size[1]))
+    held = {
+        short.get(n, n): np.ascontiguousarray(picture[n][rows, columns].astype(kind)) for n in names if n in picture
+    }
+    header = {"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}
+    if box:
+        low, high = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+        header["dataWindow"] = (np.array(low, np.int32), np.array(high, np.int32))
+        header["displayWindow"] = (np.array((0, 0), np.int32), np.array((size[1] - 1, size[0] - 1), np.int32))
+    OpenEXR.File(header, held).write(str(path))

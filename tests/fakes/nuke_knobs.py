@@ -100,6 +100,44 @@ class Double_Knob(Knob):
         return str(val)
 
 
+class BBox_Knob(Knob):
+    """Four numbers, x y r t, from the lower left."""
+
+    def _four(self) -> list[float]:
+        state.main_only()
+        return [float(word) for word in (self._raw.strip("{}") or "0 0 0 0").split()]
+
+    def _put(self, index: int, number: float) -> None:
+        four = self._four()
+        four[index] = number
+        self._node._data.knobs[self._name] = "{" + " ".join(f"{n:g}" for n in four) + "}"
+        state.session.changed(f"{self._node._data.name}.{self._name}")
+
+    def x(self) -> float:
+        return self._four()[0]
+
+    def y(self) -> float:
+        return self._four()[1]
+
+    def r(self) -> float:
+        return self._four()[2]
+
+    def t(self) -> float:
+        return self._four()[3]
+
+    def setX(self, x: float, /) -> None:
+        self._put(0, x)
+
+    def setY(self, y: float, /) -> None:
+        self._put(1, y)
+
+    def setR(self, r: float, /) -> None:
+        self._put(2, r)
+
+    def setT(self, t: float, /) -> None:
+        self._put(3, t)
+
+
 class Int_Knob(Double_Knob):
     def _read(self) -> int:
         return int(float(self._raw or 0))
@@ -141,6 +179,7 @@ TYPES: dict[str, type[Knob]] = {
     "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
     "customOCIOConfigPath": File_Knob,
     "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
+    "Crop.box": BBox_Knob, "reformat": Boolean_Knob, "intersect": Boolean_Knob, "crop": Boolean_Knob,
     "proxy": Boolean_Knob, "Write.proxy": File_Knob, "use_limit": Boolean_Knob, "autocrop": Boolean_Knob,
     "create_directories": Boolean_Knob, "premultiplied": Boolean_Knob, "reading": Boolean_Knob,
     "checkHashOnRead": Boolean_Knob,
@@ -164,5 +203,6 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "TimeOffset": {"time_offset": "0"},
     "Grade": {"white": "1", "disable": "false"},
     "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
+    "Crop": {"box": "", "reformat": "false", "intersect": "false", "crop": "true"},
     "VariableSwitch": {}, "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
 }  # fmt: skip

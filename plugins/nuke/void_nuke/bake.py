@@ -38,11 +38,14 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
     was_proxy = proxy.value()
     with no_undo(), node:
         write = nuke.nodes.Write()
+        made = [write]
         try:
             proxy.setValue(False)
             picture = role in request.PICTURES
-            source = role if picture else f"{role.title().replace('_', '')}AsAlpha"
-            write.setInput(0, inner(node, source))
+            source = inner(node, role if picture else f"{role.title().replace('_', '')}AsAlpha")
+            if plan.region is not None:
+                made.append(_cropped(source, plan.region))
+            write.setInput(0, made[-1] if plan.region is not None else source)
             for knob, setting in (
                 ("file_type", "exr"),
                 ("file", (folder / f"{role}.%04d.exr").as_posix()),
@@ -59,9 +62,22 @@ def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Pat
             for first, last in runs(plan.frames_of(role)):
                 nuke.execute(write, first, last, 1, [view])
         finally:
-            nuke.delete(write)
+            for temporary in made:
+                nuke.delete(temporary)
             proxy.setValue(was_proxy)
     return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.frames_of(role)}
+
+
+def _cropped(source: nuke.Node, region: tuple[float, float, float, float]) -> nuke.Node:
+    """A Crop that leaves the format as it is, so that files keep the display window and shrink their data window."""
+    crop = nuke.nodes.Crop()
+    crop.setInput(0, source)
+    box: Any = crop["box"]
+    for put, number in zip((box.setX, box.setY, box.setR, box.setT), region):
+        put(number)
+    for knob, setting in (("reformat", False), ("intersect", True), ("crop", True)):
+        crop[knob].setValue(setting)
+    return crop
 
 
 def runs(frames: Sequence[int]) -> Iterator[tuple[int, int]]:

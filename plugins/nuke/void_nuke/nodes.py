@@ -54,7 +54,7 @@ def depends_on_variables(node: nuke.Group) -> str:
     groups with variables of their own.
     """
     holder: Optional[nuke.Node] = node.parent()  # noqa: UP045
-    while holder is not None:
+    while holder is not None and holder.Class() != "Root":
         if holder.Class() == "VariableGroup":
             return holder.name()
         holder = holder.parent()
@@ -84,7 +84,9 @@ def upstream(node: nuke.Group, flags: int) -> dict[str, str]:
 
 def settings(node: nuke.Node) -> dict[str, Any]:
     """The knobs of ours that a shot depends on; frames by getValue, since an Int_Knob's value cuts 1001.5 off."""
-    found = {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)}
+    found = {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT) if name != "region"}
+    box: Any = node["region"]
+    found["region"] = (box.x(), box.y(), box.r(), box.t())
     return {**found, "first": node["first"].getValue(), "last": node["last"].getValue()}
 
 

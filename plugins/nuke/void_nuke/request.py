@@ -27,6 +27,8 @@ ON_OFFER = {"quality": "release", "effects": "sure"}
 """Settings that not every VOID has, and what one without them does."""
 PREVIEW_HANDLES = 8
 """Frames on either side that a preview of one frame is made from: seconds, where a shot takes minutes."""
+LEAST_REGION = 16
+"""Least side of a region, in pixels."""
 MOST_FRAMES = 2000
 """Longest shot of all roles together that the protocol's 10 000 files hold."""
 
@@ -46,7 +48,7 @@ NOT_SENT = (
 SENT = (
     "prompt", "engine", "physics_prior", "range_mode", "first", "last", "handles", "matte_channel", "affected_channel",
     "keep_channel", "affected_add_channel", "affected_sub_channel", "reference_frames", "quality", "effects",
-    "matte_grow", "matte_feather", "colorspace", "shot_views", "seed", "bake_depth",
+    "matte_grow", "matte_feather", "colorspace", "shot_views", "seed", "bake_depth", "use_region", "region",
 )  # fmt: skip
 """Knobs of ours that a result depends on."""
 
@@ -126,6 +128,8 @@ class Plan:
     bake: tuple[str, ...]
     """Roles that must be rendered first."""
     half: bool
+    region: Optional[tuple[float, float, float, float]]  # noqa: UP045
+    """Part of the picture to send: x, y, right, top, in pixels from the lower left as Nuke counts; None is all."""
     settings: ShotSettings
     server: str
 
@@ -174,10 +178,13 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
     if handles >= 0:
         reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
     reference = _reference(asked, reads, problems)
+    region = _region(asked, problems)
     if problems:
         raise RefusedError(problems)
     wanted = {role: reference if role == "reference" else tuple(reads) for role in ROLES if role in asked.inputs}
     direct = {role: _direct(role, asked, sent) for role, sent in wanted.items()}
+    if region is not None:
+        direct = {role: {} if role in PICTURES else files for role, files in direct.items()}
     return Plan(
         frames=frames,
         reads=reads,
@@ -186,6 +193,7 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
         several_views=len(asked.views) > 1,
         direct={role: files for role, files in direct.items() if files},
         bake=tuple(role for role, files in direct.items() if not files),
+        region=region,
         half=asked.knobs["bake_depth"] == "16 bit half",
         settings=settings,
         server=address,
@@ -287,6 +295,15 @@ def _settings(
     except SettingsError as error:
         problems.append(f"{error.message} {error.hint}")
         return None
+
+
+def _region(asked: Asked, problems: list[str]) -> Optional[tuple[float, float, float, float]]:  # noqa: UP045
+    if not asked.knobs["use_region"]:
+        return None
+    x, y, right, top = (float(number) for number in asked.knobs["region"])
+    if right - x < LEAST_REGION or top - y < LEAST_REGION:
+        problems.append(f"The region is {right - x:g} by {top - y:g} pixels. Draw it around object and effect.")
+    return x, y, right, top
 
 
 def _reference(asked: Asked, reads: FrameRange, problems: list[str]) -> tuple[int, ...]:
