@@ -196,7 +196,7 @@ class FarmClient:
         while True:
             status = self.cancel(job) if cancelled is not None and cancelled() else self.status(job)
             if not status.final:
-                status = farm.judged(status, self._trouble())
+                status = farm.judged(status, self._trouble)
             now = (status.state, status.stage, status.done)
             if on_event is not None and now != said:
                 said = now
@@ -284,8 +284,8 @@ class _Farm:
         self._odd = 0
         self._said = ""
 
-    def judged(self, status: JobStatus, trouble: str) -> JobStatus:
-        """A job's status from its folder, with Deadline's word on it. trouble: what the last task that failed said."""
+    def judged(self, status: JobStatus, trouble: Callable[[], str]) -> JobStatus:
+        """A job's status from its folder, with Deadline's word on it. trouble: reads what the last failed task said."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + ASK_S
             try:
@@ -314,8 +314,12 @@ class _Farm:
             return dataclasses.replace(status, stage=self._said)
         return status
 
-    def _failed(self, status: JobStatus, job: str, trouble: str) -> JobStatus:
-        reason = trouble or "no task left a reason"
+    def _failed(self, status: JobStatus, job: str, trouble: Callable[[], str]) -> JobStatus:
+        # Read now: the task may have failed since the folder was looked at. A network disk may be a look behind.
+        reason = trouble()
+        if not reason:
+            threading.Event().wait(LOOK_S)
+            reason = trouble() or "no task left a reason"
         report = ""
         with contextlib.suppress(UnreachableError):
             report = deadline10.error_report(job, self._command)
