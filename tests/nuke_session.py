@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests import tiny_shot
 from tests.fakes import nuke, nuke_state
 
@@ -82,6 +84,48 @@ def comp(folder: Path, server: str = "tcp://127.0.0.1:9", save: bool = True) -> 
     if save:
         nuke._save(folder / "sh010_comp_v002.nk")
     return node, shot
+
+
+def finish(session: Started) -> None:
+    """Let Remove come back at once with a result: the plate with its hole filled with .5, and where."""
+
+    results = session.host.results
+
+    def run(records, _hear, _cancelled):
+        done = []
+        for record in records:
+            for frame in range(record.first, record.last + 1):
+                light = tiny_shot.read_rgb(Path(record.files["plate"][frame])).astype(np.float32)
+                change = np.zeros(light.shape[:2], np.float32)
+                change[tiny_shot.square(frame - tiny_shot.FIRST)] = 1
+                light[change > 0] = 0.5
+                tiny_shot.write_exr(record.folder / f"clean.{frame}.exr", tiny_shot.rgb(light))
+                aovs = ("change", "affected", "physics", "coverage", "confidence")
+                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
+            (record.folder / "manifest.json").write_text("{}")
+            results.share(record.folder)  # as after a fetch
+            done.append(record.with_(state="done"))
+            record.tidy()
+        return session.host.work.Outcome(session.host.State.READY, tuple(done), "")
+
+    session.host.work.run = run
+
+
+def graded(node: nuke.Node) -> nuke.Node:
+    """Put a Grade before the plate, so that it must be rendered."""
+    grade = nuke.nodes.Grade(white="2")
+    grade.setInput(0, node.input(0))
+    node.setInput(0, grade)
+    return grade
+
+
+def removed(session: Started, folder: Path) -> nuke.Node:
+    node, _ = comp(folder)
+    finish(session)
+    session.press(node, "remove")
+    session.wait()
+    nuke._save(folder / "sh010_comp_v002.nk")
+    return node
 
 
 @contextlib.contextmanager

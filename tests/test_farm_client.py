@@ -46,6 +46,7 @@ def test_a_job_is_submitted_watched_and_found_where_it_was_asked_for(files, farm
         watching.join(60)
     assert (last[0].state, last[0].done) == ("done", 8)
     assert heard[-2] == {"event": "state", "state": "done", "job": status.job}
+    assert heard[1]["event"] == "progress", "a stage is told from the first look on"
     # Another host, later: the folder is all that it needs.
     again = FarmClient(ADDRESS, out)
     assert again.status(status.job).state == "done"
@@ -83,6 +84,80 @@ def test_a_failure_on_the_farm_is_told_and_a_retry_clears_it(files, farm, tmp_pa
     farm.run(jobs(status)[0])
     assert client.status(status.job).state == "done"
     assert not (tmp_path / "out/failed.json").exists()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Deadline is asked with every look, and looks follow each other at once."""
+    monkeypatch.setattr("void_server.farm.client.ASK_S", 0.0)
+    monkeypatch.setattr("void_server.farm.client.LOOK_S", 0.01)
+
+
+@pytest.mark.parametrize("key", ["JobStatus", "Status"])
+@pytest.mark.parametrize("more", ["", ";chunk=4;overlap=1"])
+def test_a_job_that_failed_for_good_ends_as_failed_with_its_reason(
+    files, farm, tmp_path, monkeypatch, at_once, key, more
+):
+    bad = tmp_path / "bad"
+    bad.write_text("1001")
+    monkeypatch.setenv("FARM_ENGINE_BAD", str(bad))
+    monkeypatch.setenv("FAKE_DEADLINE_STATUS_KEY", key)
+    client, heard = FarmClient(f"{ADDRESS};retries=0{more}", tmp_path / "out"), []
+    submitted = client.submit(files, SETTINGS, request="r1")
+    farm.run(jobs(submitted)[0])
+    status = client.watch(submitted.job, heard.append)
+    assert status.state == "failed" and status.final
+    assert status.error.code == "job"
+    assert status.error.message.startswith(f"Job {jobs(submitted)[0]} failed on the farm: Frame 1001 burnt.")
+    assert "_0.bz2. Requeue it there, or submit again." in status.error.hint
+    assert heard[-1]["event"] == "progress" and heard[-1]["stage"] == "on the farm: Frame 1001 burnt."
+
+
+def test_a_task_that_never_started_says_so_in_deadlines_words(files, farm, tmp_path, at_once):
+    """As where the plug-in finds no void-server: nothing of ours ever ran, and nothing lies in the folder."""
+    farm._config["VoidExecutable"] = "/nowhere/void-server"
+    client = FarmClient(f"{ADDRESS};retries=0", tmp_path / "out")
+    submitted = client.submit(files, SETTINGS, request="r1")
+    farm.run(jobs(submitted)[0])
+    status = client.watch(submitted.job)
+    assert status.state == "failed" and "no task left a reason" in status.error.message
+    assert f"{jobs(submitted)[0]}_0.bz2" in status.error.hint
+
+
+def test_a_deleted_job_ends_as_failed_and_one_unanswered_look_does_not(files, farm, tmp_path, at_once):
+    client = FarmClient(ADDRESS, tmp_path / "out")
+    submitted = client.submit(files, SETTINGS, request="r1")
+    (job,) = jobs(submitted)
+    (tmp_path / "repository" / f"{job}.json").unlink()
+    status = client.watch(submitted.job)
+    assert (status.state, status.error.message) == ("failed", f"Deadline no longer knows job {job}.")
+
+
+def test_a_job_whose_result_lies_on_another_disk_ends_as_failed(files, farm, tmp_path, at_once):
+    client = FarmClient(ADDRESS, tmp_path / "out")
+    submitted = client.submit(files, SETTINGS, request="r1")
+    farm.run(jobs(submitted)[0])
+    (tmp_path / "out/manifest.json").unlink()
+    status = client.watch(submitted.job)
+    assert status.state == "failed" and "the same disk" in status.error.hint
+
+
+@pytest.mark.parametrize("what", ["suspended", "no deadlinecommand"])
+def test_a_job_that_waits_says_for_what_and_goes_on_waiting(files, farm, tmp_path, monkeypatch, at_once, what):
+    client, heard = FarmClient(ADDRESS, tmp_path / "out"), []
+    submitted = client.submit(files, SETTINGS, request="r1")
+    if what == "suspended":
+        path = tmp_path / "repository" / f"{jobs(submitted)[0]}.json"
+        record = json.loads(path.read_text())
+        record["job"]["InitialStatus"] = "Suspended"
+        path.write_text(json.dumps(record))
+    else:
+        (tmp_path / "deadlinecommand").unlink()
+    looks = iter([False] * 5)
+    status = client.watch(submitted.job, heard.append, lambda: next(looks, True))
+    assert status.state == "cancelled"
+    stages = [event["stage"] for event in heard if event["event"] == "progress"]
+    assert any("suspended in the Monitor" in s or "deadlinecommand was not found" in s for s in stages), stages
 
 
 def test_what_cant_be_sent_is_refused_before_anything_is_submitted(files, farm, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,6 +70,41 @@ def test_the_farms_frames_are_a_local_runs_frames(shot, farm, tmp_path):
     assert any("frame 1004" in line for line in task["said"])
     farm_floor.void_server("run", *farm_floor.shot_words(shot, tmp_path / "local"))
     farm_floor.same_frames(tmp_path / "local", tmp_path / "out")
+
+
+def test_deadlines_own_libraries_are_kept_from_the_command_and_the_studios_stay(shot, farm, tmp_path, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/Thinkbox/Deadline10/lib:/studio/lib::/home/x/Deadline10/bin")
+    monkeypatch.setenv("DYLD_LIBRARY_PATH", "/Applications/Thinkbox/Deadline10/Resources")
+    done = deadline10.submit_shot(farm_shot(shot, tmp_path / "out"), JobOptions(), deadline10.Placement())
+    (task,) = farm().run(done.job)
+    assert task["status"] == "Completed", task
+    assert (task["environment"]["LD_LIBRARY_PATH"], task["environment"]["DYLD_LIBRARY_PATH"]) == ("/studio/lib", "")
+
+
+def test_from_a_host_on_windows_the_command_gets_all_three_handles_and_no_console(shot, farm, tmp_path, monkeypatch):
+    """The names are those of Python's subprocess on Windows; the command itself runs here."""
+    seen = {}
+
+    class StartupInfo:
+        dwFlags, wShowWindow = 0, 5
+
+    def run(words, **named):
+        seen.update(named)
+        return real(words, **{k: v for k, v in named.items() if k not in ("startupinfo", "creationflags")})
+
+    real = subprocess.run
+    monkeypatch.setattr(deadline10.os, "name", "nt")
+    windows = {"STARTUPINFO": StartupInfo, "STARTF_USESHOWWINDOW": 1, "SW_HIDE": 0, "CREATE_NO_WINDOW": 0x08000000}
+    for name, value in windows.items():
+        monkeypatch.setattr(subprocess, name, value, raising=False)
+    monkeypatch.setattr(subprocess, "run", run)
+    done = deadline10.call([str(tmp_path / "client/deadlinecommand"), "-GetJob", "0" * 24, "True"], 60)
+    assert b"Error" in done.stdout
+    assert {seen[name] for name in ("stdin", "stdout", "stderr")} == {subprocess.DEVNULL, subprocess.PIPE}
+    assert seen["creationflags"] == 0x08000000 and (seen["startupinfo"].dwFlags, seen["startupinfo"].wShowWindow) == (
+        1,
+        0,
+    )
 
 
 def test_chunks_run_on_two_gpus_and_are_assembled_by_a_second_job(shot, farm, tmp_path):

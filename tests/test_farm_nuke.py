@@ -66,3 +66,30 @@ def test_a_script_opened_again_after_a_crash_takes_the_farms_result_up(farm, tmp
         session.press(node, "reattach")
         session.wait()
         assert status(node).startswith("READY: v001"), status(node)
+
+
+def test_a_job_that_failed_on_the_farm_says_so_on_the_node_and_its_late_result_can_be_taken_up(
+    farm, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("void_server.farm.client.ASK_S", 0.0)
+    with started() as session:
+        node, _ = comp(tmp_path, ADDRESS)
+        torn = tmp_path / "plates/plate/plate.1005.exr"
+        whole = torn.read_bytes()
+        torn.write_bytes(whole[:300])
+        session.press(node, "remove")
+        session.wait_for(node, "QUEUED")
+        (job,) = submitted(tmp_path)
+        (task,) = farm.run(job)
+        assert task["status"] == "Failed"
+        session.wait()
+        assert status(node).startswith(f"FAILED: Job {job} failed on the farm: ") and "1005" in status(node)
+        torn.write_bytes(whole)
+        farm.requeue(job)
+        (task,) = farm.run(job)
+        assert task["status"] == "Completed", task
+        session.press(node, "refresh")
+        session.wait_for(node, "DETACHED")
+        session.press(node, "reattach")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def test_remove_brings_the_clean_plate_into_the_node_and_disturbs_nothing(tmp_pa
         assert np.array_equal(picture(node, frame, gui=False), clean), "a farm renders the same"
         nuke._save(tmp_path / "sh010_comp_v003.nk")
         text = (tmp_path / "sh010_comp_v003.nk").read_text()
-        assert text.count("value root.name") == 2 and str(result) not in text
+        assert text.count("value root.name") == 2 and f"result_at {result.as_posix()}" in text
+        assert node["result_rel"].value() == result.relative_to(tmp_path).as_posix()
 
 
 def test_a_second_remove_makes_a_new_version_and_refresh_goes_back_to_the_old_one(tmp_path, server):
@@ -112,11 +114,15 @@ def test_a_second_remove_makes_a_new_version_and_refresh_goes_back_to_the_old_on
         node["version"].setValue(1)
         session.press(node, "refresh")
         nuke._pump(lambda: "v001" in status(node))
-        assert "/v001/clean." in nuke.allNodes("Read", recurseGroups=True)[-1]["file"].value()
+        assert node["result_at"].value().endswith("/v001")
         assert status(node).startswith("STALE: v001")
         moved = tmp_path / "elsewhere"
         moved.mkdir()
         nuke._save(moved / "sh010.nk")
+        node["status"].setValue("")
+        session.press(node, "refresh")
+        session.wait_for(node, "STALE: v001")  # a script saved elsewhere keeps its result
+        shutil.rmtree(tmp_path / "void")
         session.press(node, "refresh")
         session.wait_for(node, "MISSING")
 
@@ -154,6 +160,61 @@ def test_preview_affected_shows_what_the_object_did_and_removes_nothing(tmp_path
         (folder,) = (tmp_path / "void").glob("*/affected_v001")
         assert len(list(folder.glob("affected.*.exr"))) == 8 and not list(folder.glob("clean.*"))
         assert picture(node, 1003).shape == (64, 96, 3)
+
+
+def test_one_frame_is_previewed_and_a_range_made_anew_by_the_daemon(tmp_path, server):
+    with started() as session:
+        node, _ = comp(tmp_path, server)
+        session.session.frame = 1003
+        session.press(node, "preview_frame")
+        session.wait()
+        assert node["show"].value() == "frame" and status(node).startswith("no result"), status(node)
+        (folder,) = (tmp_path / "void").glob("*/frame_v001")
+        assert [path.name for path in folder.glob("clean.*")] == ["clean.1003.exr"]
+        previewed = picture(node, 1003)
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)
+        hole = tiny_shot.square(2)
+        assert np.abs(previewed[hole] - picture(node, 1003)[hole]).mean() < 0.02, "all its neighbours were within reach"
+        for knob in ("redo_first", "redo_last"):
+            node[knob].setValue(1005)
+        session.press(node, "redo_range")
+        session.wait()
+        assert status(node).startswith("READY: v002"), status(node)
+        one, two = results(tmp_path)
+        shared = [f for f in tiny_shot.FRAMES if (one / f"clean.{f}.exr").samefile(two / f"clean.{f}.exr")]
+        assert shared == [f for f in tiny_shot.FRAMES if f != 1005]
+        session.press(node, "refresh")
+        nuke._pump(lambda: len(node["versions"].values()) == 2)
+        assert all("propagate" in line and "recovered" in line for line in node["versions"].values())
+
+
+def test_only_a_region_is_sent_and_all_outside_it_is_the_plate(tmp_path, server):
+    with started() as session:
+        node, shot = comp(tmp_path, server)
+        node["use_region"].setValue(True)
+        session.press(node, "remove")
+        assert "The region is 0 by 0 pixels" in session.session.messages.pop()
+        for put, number in ((node["region"].setX, 0), (node["region"].setY, 20), (node["region"].setT, 50)):
+            put(number)
+        node["region"].setR(60)
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY: v001"), status(node)
+        (result,) = results(tmp_path)
+        with OpenEXR.File(str(result / "clean.1003.exr")) as file:
+            window = [list(map(int, corner)) for corner in file.header()["dataWindow"]]
+        assert window == [[0, 14], [59, 43]], "Nuke's y goes up, EXR's down"
+        inside = [child.cls for child in node._data.children]
+        assert "Crop" not in inside and "Write" not in inside
+        clean, plate = picture(node, 1003), tiny_shot.read_rgb(tmp_path / "plates/plate/plate.1003.exr")
+        hole = tiny_shot.square(2)
+        assert np.abs(clean[hole] - shot.truth.astype(np.float32)[hole]).mean() < 0.1
+        far = np.ones(clean.shape[:2], bool)
+        far[14:44, :60] = False
+        assert np.array_equal(clean[far], plate[far].astype(np.float32))
+        assert np.array_equal(picture(node, 1003, gui=False), clean)
 
 
 def test_cancel_on_the_node_or_in_the_progress_bar_stops_the_job_at_the_daemon(tmp_path, running):

@@ -16,7 +16,18 @@ from void_server.effects.quadmask import quadmask
 
 ROOT = Path(__file__).resolve().parent.parent
 GIZMOS = sorted((ROOT / "gizmos").glob("*.gizmo"))
-UI_KNOBS = {"name", "xpos", "ypos", "label", "help", "tile_color", "note_font_color", "knobChanged", "disable"}
+UI_KNOBS = {
+    "postage_stamp",
+    "name",
+    "xpos",
+    "ypos",
+    "label",
+    "help",
+    "tile_color",
+    "note_font_color",
+    "knobChanged",
+    "disable",
+}
 
 THIRD_PARTY_MANNERS = r"""#! /Applications/Nuke6.3v4/Nuke6.3v4.app/Contents/MacOS/Nuke6.3v4 -nx
 version 6.3
@@ -164,8 +175,20 @@ def test_every_visible_knob_says_what_it_does_and_every_link_and_expression_find
     for node in group.children:
         for value in node.knobs.values():
             for name in re.findall(r"parent\.(\w+)", value):
-                assert name in group.user, f"{node.name} asks for parent.{name}"
+                assert name in (*group.user, "name"), f"{node.name} asks for parent.{name}"
     assert not set(re.findall(r"https?://|tcp://\d|/home/|/Users/", path.read_text(encoding="utf-8")))
+
+
+def test_reads_inside_leave_nothing_to_a_studios_defaults_and_make_no_stamps_or_local_copies():
+    reads = [node for node in gizmo("VoidInpaint").children if node.cls == "Read"]
+    assert len(reads) >= 3
+    said = {
+        "raw": "true", "on_error": "error", "before": "hold", "after": "hold", "auto_alpha": "false",
+        "premultiplied": "false", "localizationPolicy": "off", "postage_stamp": "false", "origset": "true",
+    }  # fmt: skip
+    for node in reads:
+        assert {name: node.knobs.get(name) for name in said} == said, node.name
+        assert node.knobs["file"] == "", "a file that never is would trip collectors of assets"
 
 
 # What the graph does to pixels ---------------------------------------------------------------------------------------
@@ -248,7 +271,7 @@ def test_without_a_result_the_viewer_shows_the_plate_and_a_render_fails(tmp_path
     group = gizmo("VoidInpaint")
     rgb = np.random.default_rng(1).random((64, 96, 3), np.float32)
     assert same_bits(seen(group, rgb), rgb)
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
     group.knobs["missing_result"] = "plate"
     assert same_bits(seen(group, rgb, gui=False), rgb)
@@ -257,12 +280,12 @@ def test_without_a_result_the_viewer_shows_the_plate_and_a_render_fails(tmp_path
 def test_a_render_fails_outside_the_range_for_a_deleted_frame_and_for_a_result_switched_off(tmp_path):
     group, _, rgb, _ = with_result(tmp_path)
     assert seen(group, rgb, gui=False)[30, 10, 0] == 40
-    for outside in (1000, 1002):
-        with pytest.raises(RenderError, match="has-no-result"):
+    for outside in (1001 - 6, 1001 + 6):
+        with pytest.raises(RenderError, match=f"VoidInpaint has no result for frame {outside}, so the object"):
             seen(group, rgb, frame=outside, gui=False)
         assert same_bits(seen(group, rgb, frame=outside), rgb)
     group.knobs["show"] = "plate"
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
     group.knobs["show"] = "result"
     (tmp_path / "result/clean.1001.exr").unlink()
@@ -271,8 +294,32 @@ def test_a_render_fails_outside_the_range_for_a_deleted_frame_and_for_a_result_s
         seen(group, rgb, gui=False)
     group.knobs["files_missing"] = "true"
     assert same_bits(seen(group, rgb), rgb), "once the plug-in has looked, a viewer shows the plate"
-    with pytest.raises(RenderError, match="has-no-result"):
+    with pytest.raises(RenderError, match="has no result for frame"):
         seen(group, rgb, gui=False)
+
+
+@pytest.mark.parametrize("gui", [True, False])
+def test_beyond_its_ends_a_result_is_held_for_nodes_below_that_look_at_neighbours(tmp_path, gui):
+    group, _, rgb, _ = with_result(tmp_path)
+    inside = seen(group, rgb, gui=gui)
+    for frame in (1001 - 5, 1000, 1002, 1001 + 5):
+        assert same_bits(seen(group, rgb, frame=frame, gui=gui), inside)
+    group.knobs["hold_frames"] = "0"
+    if gui:
+        assert same_bits(seen(group, rgb, frame=1002), rgb)
+    else:
+        with pytest.raises(RenderError, match="has no result for frame 1002"):
+            seen(group, rgb, frame=1002, gui=False)
+
+
+def test_outside_its_result_the_node_passes_the_plate_or_fails_as_it_is_told(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    group.knobs["outside_result"] = "plate"
+    assert same_bits(seen(group, rgb, frame=1000, gui=False), rgb)
+    assert seen(group, rgb, gui=False)[30, 10, 0] == 40
+    group.knobs["outside_result"] = "error"
+    with pytest.raises(RenderError, match="has no result for frame 1000"):
+        seen(group, rgb, frame=1000, gui=False)
 
 
 def test_the_affected_area_is_shown_in_red_in_the_viewer_and_never_rendered(tmp_path):
@@ -282,6 +329,26 @@ def test_the_affected_area_is_shown_in_red_in_the_viewer_and_never_rendered(tmp_
     red = seen(group, rgb)
     assert red[30, 10, 0] > rgb[30, 10, 0] + 0.7 and same_bits(red[50:], rgb[50:])
     assert same_bits(seen(group, rgb, gui=False), plain)
+
+
+def test_layers_come_beside_rgba_on_request_and_only_where_the_result_is_shown(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    rng = np.random.default_rng(4)
+    aovs = {
+        name: rng.random(rgb.shape[:2], np.float32)
+        for name in ("change", "affected", "coverage", "confidence", "physics", "suspected")
+    }
+    tiny_shot.write_exr(tmp_path / "result/aov.1001.exr", aovs)
+    group.knobs["layers"] = "true"
+    plate = {f"rgba.{c}": rgb[..., i] for i, c in enumerate(("red", "green", "blue"))}
+    shown = Graph({"plate": plate}, 1001).render(group)
+    assert set(shown) == {*plate, *(f"void.{name}" for name in aovs if name != "suspected")}, "it is not in every file"
+    group.knobs["has_suspected"] = "true"
+    shown = Graph({"plate": plate}, 1001).render(group)
+    for name, picture in aovs.items():
+        assert same_bits(shown[f"void.{name}"], picture), name
+    group.knobs["show"] = "plate"
+    assert set(Graph({"plate": plate}, 1001).render(group)) == set(plate)
 
 
 def test_the_quadmask_gizmo_builds_the_labels_that_the_model_reads():

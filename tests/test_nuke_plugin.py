@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import nuke
-from tests.nuke_session import PLUGIN, comp, started, status
+from tests.fakes import nuke, nuke_script
+from tests.nuke_session import PLUGIN, comp, graded, started, status
 from void_server.wire.errors import JobCancelledError, UnreachableError
 
 
@@ -45,11 +45,11 @@ def test_starting_nuke_and_opening_a_script_use_no_network(tmp_path, monkeypatch
 
 def test_a_window_gets_a_menu_and_a_farm_machine_gets_gizmos_only():
     with started(gui=False) as session:
-        assert not session.session.menus and not session.session.before_render
+        assert not session.session.menus and len(session.session.before_render) == 1, "renders are guarded there too"
         assert [Path(p).name for p in session.session.plugin_path] == ["gizmos"]
     with started() as session:
         commands = session.session.menus["Nodes"]._menus["VOID"]._commands
-        assert set(commands) == {"VoidInpaint", "VoidQuadmask"}
+        assert set(commands) == {"VoidInpaint", "VoidQuadmask", "Update nodes of this script"}
         exec(commands["VoidInpaint"])
         session.session.plugin_path.clear()
         exec(commands["VoidQuadmask"])
@@ -80,7 +80,60 @@ def test_each_view_is_a_job_of_its_own_rendered_under_its_name(tmp_path, session
     session.wait()
     folders = {Path(file).parent.parent.name for _, file, *_ in session.session.rendered}
     assert folders == {"left", "right"} and {v for *_, v, _ in session.session.rendered} == {"left", "right"}
-    assert node.node("ReadClean")["file"].value().endswith("/v001/%V/clean.%04d.exr")
+    assert node.node("ReadClean")["file"].value().endswith("]/%V/clean.%04d.exr")
+    assert node["result_at"].value().endswith("/v001")
+
+
+def test_in_a_script_with_several_views_all_are_removed_in_or_none(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.session.views[:] = ["left", "right"]
+    node["shot_views"].setValue("left")
+    session.press(node, "remove")
+    assert "the object would stay in right. Leave views blank for all" in session.session.messages.pop()
+    node["shot_views"].setValue("")
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    session.wait()
+    assert {v for *_, v, _ in session.session.rendered} == {"left", "right"}
+
+
+def test_a_studios_defaults_for_writes_do_not_reach_what_is_rendered_to_be_sent(tmp_path, session):
+    node, _ = comp(tmp_path)
+    graded(node)
+    session.session.knob_defaults = {
+        "Write.autocrop": "true", "Write.use_limit": "true", "Write.first": "1", "Write.last": "2",
+        "Write.create_directories": "true", "Write.beforeRender": "studio.check()", "Write.channels": "all",
+        "Write.disable": "true", "Write.compression": "DWAA", "Write.premultiplied": "true", "Write.views": "left",
+        "Write.frame_mode": "offset", "Write.frame": "100", "Write.datatype": "16 bit half", "Write.raw": "false",
+    }  # fmt: skip
+    session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
+    session.press(node, "remove")
+    session.wait()
+    (knobs,) = session.session.render_knobs
+    wanted = {
+        "autocrop": "false", "use_limit": "false", "create_directories": "false", "beforeRender": "",
+        "disable": "false", "channels": "rgb", "compression": "Zip (1 scanline)", "premultiplied": "false",
+        "views": "main", "raw": "true",
+        "frame_mode": "expression", "frame": "", "datatype": "32 bit float",
+    }  # fmt: skip
+    assert {name: knobs[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("how", ["switch above", "variable in a path", "inside a group of variables"])
+def test_a_picture_that_depends_on_the_scripts_variables_is_refused(tmp_path, session, how):
+    node, _ = comp(tmp_path)
+    if how == "switch above":
+        switch = nuke.nodes.VariableSwitch()
+        switch.setInput(0, node.input(0))
+        node.setInput(0, switch)
+    elif how == "variable in a path":
+        node.input(0)._data.knobs["file"] = "/shots/%{shot}/plate.%04d.exr"
+    else:
+        holder = nuke_script.ScriptNode("VariableGroup", {"name": "VariableGroup1"}, parent=session.session.root)
+        node._data.parent = holder
+    session.press(node, "remove")
+    (said,) = session.session.messages
+    assert "depends on the script's variables" in said and "above what switches" in said
 
 
 def outcome(session, records, name: str = "READY"):
@@ -170,21 +223,6 @@ def test_a_grade_or_a_setting_makes_a_result_stale_and_moving_or_viewing_does_no
     node.input(0)._data.knobs["raw"] = "false"
     session.host.knob_changed(node, nuke.Knob(node, "inputChange", None))
     assert status(node).startswith("STALE")
-
-
-def test_a_render_from_this_window_is_stopped_where_the_object_would_slip_back_in(tmp_path, session):
-    node, _ = comp(tmp_path)
-    write = nuke.nodes.Write()
-    write.setInput(0, node)
-    with pytest.raises(RuntimeError, match="has no result"):
-        nuke.execute(write, 1001, 1001)
-    node["has_result"].setValue(True)
-    node["show"].setValue("plate")
-    with pytest.raises(RuntimeError, match="shows the plate"):
-        nuke.execute(write, 1001, 1001)
-    node["missing_result"].setValue("plate")
-    session.session.this = write
-    session.host.before_render()
 
 
 def test_progress_only_grows_and_says_what_it_counts(session):

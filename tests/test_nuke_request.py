@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
+from tests import tiny_shot
 from tests.fakes import nuke
-from tests.nuke_session import comp, read, started
+from tests.nuke_session import comp, graded, read, started
+from void_server.wire.shot import ShotSettings
 
 
 @pytest.fixture
@@ -74,6 +79,14 @@ def test_a_plate_in_steps_and_too_long_a_shot_are_refused(tmp_path, session, req
     assert "steps of 2" in str(refused.value) and "Split the shot" in str(refused.value)
 
 
+def test_nuke_non_commercial_is_told_that_its_python_sees_too_little(tmp_path, session, request_):
+    node, _ = comp(tmp_path)
+    session.session.env["nc"] = True
+    session.press(node, "remove")
+    (said,) = session.session.messages
+    assert "Non-commercial, which shows Python ten nodes" in said and not list((tmp_path).glob("void"))
+
+
 # Sending files or rendering them -------------------------------------------------------------------------------------
 
 
@@ -115,16 +128,6 @@ def test_a_plate_is_sent_as_it_lies_only_if_nuke_would_not_change_a_sample(tmp_p
     assert ("plate" in direct(session, node)) is sent
 
 
-def test_a_read_in_the_working_space_is_sent_and_the_space_is_named(tmp_path, session):
-    node, _ = comp(tmp_path)
-    nuke.root()["workingSpaceLUT"].setValue("ACES - ACEScg")
-    node.input(0)._data.knobs.update(raw="false", colorspace="ACES - ACEScg")
-    plan = session.host.request.plan(asked(session, node))
-    assert "plate" in plan.direct and plan.settings.colorspace == "acescg"
-    node.input(0)._data.knobs.update(colorspace="linear")
-    assert "plate" not in session.host.request.plan(asked(session, node)).direct, "Nuke would convert it"
-
-
 def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tmp_path, session):
     node, shot = comp(tmp_path)
     node.setInput(1, read(shot.plate, "NoAlpha"))
@@ -135,6 +138,84 @@ def test_a_matte_without_alpha_or_in_another_channel_or_too_short_is_rendered(tm
     assert direct(session, node) == {"plate", "matte"}
     node.node("MatteAsAlpha")["from0"].setValue("mask.a")
     assert direct(session, node) == {"plate"}
+
+
+def painted(shot, role: str, frames) -> str:
+    """A sequence of a role with a few frames."""
+    for frame in frames:
+        if role == "reference":
+            tiny_shot.write_exr(shot.folder / f"{role}/{role}.{frame}.exr", tiny_shot.rgb(shot.truth))
+        else:
+            spot = np.zeros((64, 96), np.float16)
+            spot[40:44, 10:20] = 1
+            tiny_shot.write_exr(shot.folder / f"{role}/{role}.{frame}.exr", {"A": spot})
+    return str(shot.folder / f"{role}/{role}.####.exr")
+
+
+def test_a_painted_frame_is_a_reference_at_its_frame_and_nowhere_else(tmp_path, session, request_):
+    node, shot = comp(tmp_path)
+    node.setInput(4, read(painted(shot, "reference", (1003,)), "Painted", 1003, 1003))
+    plan = request_.plan(asked(session, node))
+    assert plan.reference == (1003,) and list(plan.direct["reference"]) == [1003]
+    paint = nuke.nodes.Grade()
+    paint.setInput(0, node.input(0))
+    node.setInput(4, paint)
+    with pytest.raises(request_.RefusedError, match="press add this frame"):
+        request_.plan(asked(session, node))
+    for frame in (1006, 1002, 1006):
+        session.session.frame = frame
+        session.press(node, "add_reference")
+    assert node["reference_frames"].value() == "1006 1002"
+    plan = request_.plan(asked(session, node))
+    assert plan.reference == (1002, 1006) and "reference" in plan.bake
+    node["reference_frames"].setValue("1003-1005, 990")
+    assert request_.plan(asked(session, node)).reference == (1003, 1004, 1005)
+    for wrong, said in (("10x", "no steps"), ("990", "Reference frame 990 lies outside")):
+        node["reference_frames"].setValue(wrong)
+        with pytest.raises(request_.RefusedError, match=said):
+            request_.plan(asked(session, node))
+
+
+def test_corrections_and_reference_are_sent_beside_the_rest(tmp_path, session):
+    node, shot = comp(tmp_path)
+    for index, role in ((5, "affected_add"), (6, "affected_sub")):
+        node.setInput(index, read(painted(shot, role, range(1001, 1009)), role))
+    node.setInput(4, graded(node))
+    node.setInput(0, node.input(4).input(0))
+    node["reference_frames"].setValue("1002 1005-1006")
+    seen = []
+
+    def keep(records, _hear, _cancelled):
+        seen.extend(records)
+        return session.host.work.Outcome(session.host.State.CANCELLED, tuple(records))
+
+    session.host.work.run = keep
+    session.press(node, "remove")
+    session.wait()
+    (record,) = seen
+    assert {role: len(files) for role, files in record.files.items()} == {
+        "plate": 8, "matte": 8, "affected_add": 8, "affected_sub": 8, "reference": 3,
+    }  # fmt: skip
+    assert [(first, last) for _, _, first, last, _, _ in session.session.rendered] == [(1002, 1002), (1005, 1006)]
+
+
+@pytest.mark.parametrize(("knob", "value"), [("quality", "draft"), ("effects", "bold")])
+def test_a_setting_that_this_void_has_not_is_refused_and_one_it_has_is_sent(
+    tmp_path, session, request_, monkeypatch, knob, value
+):
+    node, _ = comp(tmp_path)
+    node[knob].setValue(value)
+    names = {field.name for field in dataclasses.fields(ShotSettings)}
+    if knob in names:
+        assert getattr(request_.plan(asked(session, node)).settings, knob) == value
+    else:
+        with pytest.raises(request_.RefusedError, match=f"This VOID has no {knob} {value}. Set it to "):
+            request_.plan(asked(session, node))
+    newer = dataclasses.make_dataclass(
+        "Newer", [("quality", str, "release"), ("effects", str, "sure")], bases=(ShotSettings,), frozen=True
+    )
+    monkeypatch.setattr(request_, "ShotSettings", newer)
+    assert getattr(request_.plan(asked(session, node)).settings, knob) == value
 
 
 def test_handles_and_range_decide_what_is_read_and_what_is_delivered(tmp_path, session):

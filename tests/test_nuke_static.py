@@ -135,22 +135,31 @@ def runtime_imports(path: Path) -> set[str]:
     return found
 
 
-def test_one_module_imports_nuke_and_none_more_than_wire_and_farm():
-    assert [path.name for path in MODULES if "nuke" in runtime_imports(path)] == ["host.py"]
+def test_five_modules_import_nuke_and_none_more_than_wire_and_farm():
+    touching = [path.stem for path in MODULES if "nuke" in runtime_imports(path)]
+    assert touching == ["bake", "guard", "host", "show", "update"]
     for path in (*MODULES, *ENTRIES):
         foreign = runtime_imports(path) - set(sys.stdlib_module_names) - {"nuke", "void_nuke", "void_server"}
+        if path.stem == "colour":
+            foreign.discard("PyOpenColorIO")  # which Nuke ships
         assert not foreign, f"{path.name} imports {foreign}"
         for name in re.findall(r"void_server\.(\w+)", path.read_text(encoding="utf-8")):
             assert name in ("wire", "farm", "__version__"), (
                 f"{path.name} reaches past wire and farm: void_server.{name}"
             )
         assert len(path.read_text(encoding="utf-8").splitlines()) < 400
-    assert runtime_imports(PLUGIN / "init.py") == {"pathlib", "nuke"}, "init.py runs on every farm machine"
+    assert runtime_imports(PLUGIN / "init.py") == {"pathlib", "sys", "nuke", "void_nuke"}
+    light = {"__future__", "os", "sys", "typing", "collections", "pathlib", "nuke", "void_nuke"}
+    for name in ("guard", "tree"):
+        assert runtime_imports(PLUGIN / f"void_nuke/{name}.py") <= light, "on every farm machine"
 
 
 def test_every_knob_named_in_python_is_in_the_gizmo():
     group = parse((ROOT / "gizmos/VoidInpaint.gizmo").read_text(encoding="utf-8")).children[0]
-    text = "".join((PLUGIN / f"void_nuke/{name}.py").read_text(encoding="utf-8") for name in ("host", "nodes"))
+    text = "".join(
+        (PLUGIN / f"void_nuke/{name}.py").read_text(encoding="utf-8")
+        for name in ("host", "nodes", "guard", "show", "bake")
+    )
     named = set(re.findall(r'node\["(\w+)"\]|(?:value|text)\(node, "(\w+)"\)', text))
     knobs = {a or b for a, b in named}
     on_reads_and_root = {"first", "last", "raw", "frame", "auto_alpha", "disable", "colorspace", "file", "number"}
@@ -184,17 +193,17 @@ socket.socket = refuse
 root, plugin = sys.argv[1:]
 sys.path[:0] = [plugin, root]
 sys.dont_write_bytecode = True
-for name in ("states", "results", "request", "live", "work", "nodes", "find_wire"):
+for name in ("states", "results", "request", "live", "work", "nodes", "tree", "colour", "find_wire"):
     __import__("void_nuke." + name)
 assert "zmq" not in sys.modules and "nuke" not in sys.modules
-import doctest, void_nuke.states, void_nuke.results, void_nuke.request
-for module in (void_nuke.states, void_nuke.results, void_nuke.request):
+import doctest, void_nuke.states, void_nuke.results, void_nuke.colour
+for module in (void_nuke.states, void_nuke.results, void_nuke.colour):
     failed, tried = doctest.testmod(module)
     assert tried and not failed
 import types
 nuke = sys.modules["nuke"] = types.ModuleType("nuke")
-nuke.TO_SCRIPT, nuke.WRITE_NON_DEFAULT_ONLY = 1, 2
-import typing, void_nuke.host
+nuke.TO_SCRIPT, nuke.WRITE_NON_DEFAULT_ONLY, nuke.INPUTS, nuke.HIDDEN_INPUTS = 1, 2, 1, 2
+import typing, void_nuke.host, void_nuke.guard
 assert void_nuke.work.client_problem().startswith("The VOID client is not installed for Python"), "says what lacks"
 print("imported")
 """

@@ -1,4 +1,4 @@
-"""Read by Nuke with a window: the menu and the guard for renders. Whatever goes wrong here, Nuke starts."""
+"""Read by Nuke with a window: the menu. Whatever goes wrong here, Nuke starts."""
 
 try:
     from void_nuke import host

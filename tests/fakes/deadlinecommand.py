@@ -137,7 +137,41 @@ def submit(words: list[str], repository: Path) -> str:
     return identity
 
 
+def standing(repository: Path, identity: str) -> str:
+    """A job's status: the words of the scripting reference (Active, Suspended, Completed, Failed, Pending)."""
+    record = json.loads((repository / f"{identity}.json").read_text())
+    states = [task["status"] for task in record["tasks"]]
+    if "Failed" in states:
+        return "Failed"
+    if set(states) == {"Completed"}:
+        return "Completed"
+    if record["job"].get("InitialStatus") == "Suspended":
+        return "Suspended"
+    before = filter(None, record["job"].get("JobDependencies", "").split(","))
+    return "Pending" if any(standing(repository, job) != "Completed" for job in before) else "Active"
+
+
+def answer(words: list[str], repository: Path) -> str:
+    """What is asked about a job. Sources: public programs that call `-GetJob ID True` and read its Key=Value lines
+    (JobStatus or Status), and `-GetJobErrorReportFilenames ID`, a name a line."""
+    if words[0] == "-GetJob" and len(words) == 3 and words[2] in ("True", "False"):
+        key = os.environ.get("FAKE_DEADLINE_STATUS_KEY", "JobStatus")
+        return f"JobId={words[1]}\r\n{key}={standing(repository, words[1])}\r\nPriority=50\r\n"
+    if words[0] == "-GetJobErrorReportFilenames" and len(words) == 2:
+        tasks = json.loads((repository / f"{words[1]}.json").read_text())["tasks"]
+        count = sum(len(task["errors"]) for task in tasks)
+        return "".join(f"{repository}/reports/{words[1]}_{index}.bz2\r\n" for index in range(count))
+    raise Refused(f"unknown command {words}")
+
+
 def main() -> int:
+    repository = Path(os.environ["FAKE_DEADLINE_REPOSITORY"])
+    if sys.argv[1:2] and sys.argv[1].startswith("-Get"):
+        try:
+            sys.stdout.write(answer(sys.argv[1:], repository))
+        except (Refused, OSError) as error:
+            sys.stdout.write(f"Error: {error}\n")
+        return 0
     try:
         identity = submit(sys.argv[1:], Path(os.environ["FAKE_DEADLINE_REPOSITORY"]))
     except (Refused, OSError, UnicodeDecodeError) as error:

@@ -9,16 +9,37 @@ an underscore belong to the tests. `tests/test_nuke_fake.py` holds every public 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from tests.fakes import nuke_graph, nuke_knobs, nuke_script
 from tests.fakes import nuke_state as state
 from tests.fakes.nuke_knobs import File_Knob, Knob, Script_Knob
-from tests.fakes.nuke_nodes import TO_SCRIPT, WRITE_NON_DEFAULT_ONLY, Group, Node, _free_name, _make, _wrap
+from tests.fakes.nuke_nodes import (
+    HIDDEN_INPUTS,
+    INPUTS,
+    TO_SCRIPT,
+    WRITE_NON_DEFAULT_ONLY,
+    Group,
+    Node,
+    _free_name,
+    _make,
+    _wrap,
+)
 from tests.fakes.nuke_script import ScriptNode
 
-__all__ = ["TO_SCRIPT", "WRITE_NON_DEFAULT_ONLY", "File_Knob", "Group", "Knob", "Node", "Script_Knob"]
+__all__ = [
+    "HIDDEN_INPUTS",
+    "INPUTS",
+    "TO_SCRIPT",
+    "WRITE_NON_DEFAULT_ONLY",
+    "File_Knob",
+    "Group",
+    "Knob",
+    "Node",
+    "Script_Knob",
+]
 
 GUI = True
 
@@ -67,8 +88,20 @@ def _size(node: ScriptNode, frame: int) -> tuple[int, int]:
     while node.inputs or node.cls == "Input":
         source = node.parent.inputs[int(node.knobs.get("number", "0"))] if node.cls == "Input" and node.parent else None
         node = source or node.inputs[0]
-    path = nuke_graph.evaluated(node.knobs["file"], frame, "main", state.session.root.knobs["name"])
+    inside = min(max(frame, int(node.knobs["first"])), int(node.knobs["last"]))
+    path = nuke_graph.evaluated(node.knobs["file"], inside, "main", state.session.root.knobs["name"])
     return next(iter(nuke_graph.read_exr(Path(path)).values())).shape
+
+
+class GlobalsEnvironment:
+    def get(self, key: str, default: Any = None) -> Any:
+        return state.session.env.get(key, default)
+
+    def __getitem__(self, index: str) -> Any:
+        return state.session.env[index]
+
+
+env = GlobalsEnvironment()
 
 
 class NodeConstructor:
@@ -102,7 +135,9 @@ def createNode(typ: str) -> Node:
     if path is None:
         raise RuntimeError(f"{typ}: Unknown command")
     state.session.changed(f"new {typ}")
-    node = nodePaste(str(path))
+    node, before = nodePaste(str(path)), selectedNodes()
+    if before and before[0]._data is not node._data:
+        node.setInput(0, before[0])  # as Nuke wires what is made behind what is selected
     state.session.selected = {id(node._data)}
     return node
 
@@ -110,9 +145,10 @@ def createNode(typ: str) -> Node:
 def nodePaste(s: str) -> Node:
     state.main_only()
     data = nuke_script.parse(Path(s).read_text(encoding="utf-8")).children[0]
-    data.knobs["name"] = _free_name(state.session.root, data.name)
-    data.parent = state.session.root
-    state.session.root.children.append(data)
+    group = state.session.context[-1]
+    data.knobs["name"] = _free_name(group, data.name)
+    data.parent = group
+    group.children.append(data)
     return _wrap(data)
 
 
@@ -124,13 +160,13 @@ def delete(n: Node) -> None:
     state.session.selected.discard(id(n._data))
 
 
-def allNodes(filter: str = "", recurseGroups: bool = False) -> list[Node]:
+def allNodes(filter: str = "", group: Node | None = None, recurseGroups: bool = False) -> list[Node]:
     state.main_only()
-    found, queue_ = [], list(state.session.context[-1].children)
-    while queue_:
-        data = queue_.pop(0)
+    found, waiting = [], deque((group._data if group else state.session.context[-1]).children)
+    while waiting:
+        data = waiting.popleft()
         if recurseGroups:
-            queue_ += data.children
+            waiting += data.children
         if not filter or data.cls == filter:
             found.append(_wrap(data))
     return found
@@ -177,11 +213,40 @@ def execute(nameOrNode: Node, start: int, end: int, incr: int = 1, views: list[s
     assert state.session.root.knobs["proxy"] == "false", "a proxy would be rendered"
     view = (views or state.session.views)[0]
     for frame in range(start, end + 1):
+        state.session.frame, state.session.this = frame, nameOrNode
+        for callback in state.session.before_frame:
+            callback()
         graph = nuke_graph.Graph({}, frame, GUI, state.session.root.knobs["name"], view, _size(data, frame))
         path = Path(nuke_graph.evaluated(data.knobs["file"], frame, view, state.session.root.knobs["name"]))
         wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[data.knobs["channels"]]
-        nuke_graph.write_exr(path, graph.render(data.inputs[0]), wanted, data.knobs["datatype"] == "16 bit half")
+        source = data.inputs[0]
+        box = source.knobs["box"] if source is not None and source.cls == "Crop" else ""
+        half = data.knobs["datatype"] == "16 bit half"
+        nuke_graph.write_exr(path, graph.render(source), wanted, half, box)
+    state.session.render_knobs.append({**nuke_knobs.BUILT_IN["Write"], **data.knobs})
     state.session.rendered.append((data.name, data.knobs["file"], start, end, view, data.knobs["datatype"]))
+
+
+def frame() -> int:
+    """The current frame; inside a render's callbacks, the one that is rendered."""
+    state.main_only()
+    return state.session.frame
+
+
+def toNode(s: str) -> Node | None:
+    state.main_only()
+    data = state.session.root
+    for part in s.split("."):
+        found = [child for child in data.children if child.name == part]
+        if not found:
+            return None
+        data = found[0]
+    return _wrap(data)
+
+
+def addBeforeFrameRender(call: Any) -> None:
+    state.main_only()
+    state.session.before_frame.append(call)
 
 
 def addBeforeRender(call: Any) -> None:
@@ -261,6 +326,10 @@ def message(prompt: str) -> None:
 
 def tprint(*args: Any) -> None:
     state.session.messages.append(" ".join(map(str, args)))
+
+
+def pluginPath() -> list[str]:
+    return list(state.session.plugin_path)
 
 
 def pluginAddPath(args: str) -> None:

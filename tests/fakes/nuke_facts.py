@@ -18,6 +18,13 @@ KNOBS: dict[str, set[str]] = {
     "Dilate": {"channels", "size"} | _MASKED,
     "Blur": {"channels", "size", "filter", "quality", "crop"} | _MASKED,
     "Switch": {"which"},
+    "Grade": {"white", "whitepoint", "black", "blackpoint", "multiply", "add", "gamma", "channels"} | _MASKED,
+    "Merge2": {"operation", "output", "Achannels", "Bchannels", "bbox", "also_merge", "metainput"} | _MASKED,
+    "Crop": {"box", "crop", "intersect", "preset", "reformat", "reset", "softness"},
+    "StickyNote": set(),
+    "Viewer": {"frame_range", "frame_range_lock"},
+    "Assert": {"expression", "message"},
+    "TimeWarp": {"lookup", "filter", "length", "time"},
     "Read": {
         "file", "file_type", "first", "last", "origfirst", "origlast", "origset", "before", "after", "frame",
         "frame_mode", "on_error", "raw", "colorspace", "premultiplied", "auto_alpha", "proxy", "reload",
@@ -31,5 +38,6 @@ KNOBS: dict[str, set[str]] = {
 
 INPUTS = {
     "Input": 0, "Read": 0, "Output": 1, "Copy": 3, "Expression": 2, "MergeExpression": 3, "Dilate": 2, "Blur": 2,
-    "Switch": 10000,
+    "Switch": 10000, "Assert": 1, "TimeWarp": 1, "Grade": 2, "Merge2": 101, "Viewer": 10000,
+    "StickyNote": 0,
 }  # fmt: skip

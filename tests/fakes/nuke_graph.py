@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import OpenEXR
 
+from tests.fakes import tcl
 from tests.fakes.nuke_script import ScriptNode
 
 Picture = dict[str, np.ndarray]
@@ -69,6 +70,14 @@ class Graph:
             if name.startswith("parent."):
                 assert node.parent is not None
                 return self.knob_of(node.parent, name[7:])
+            if "." in name:
+                assert node.parent is not None
+                other, _, knob = name.partition(".")
+                sibling = node.parent.child(other)
+                assert knob in sibling.knobs, f"{name} is left to its default"
+                return self.number(sibling, knob, 0)
+            if name == "cx":  # the reference guide's Expression: -1 at the left edge, 1 at the right
+                return np.linspace(-1, 1, self.size[1], dtype=np.float32)[None]
             prefix, channel = (name[0], name[1:]) if len(name) == 2 else ("", name)
             return pictures[prefix].get(SHORT[channel], np.zeros(self.size, np.float32))
 
@@ -96,7 +105,7 @@ class Graph:
         first, last = (int(self.number(node, k, 1)) for k in ("first", "last"))
         if not first <= self.frame <= last and node.knobs.get("before") == "black":
             return {}
-        path = evaluated(node.knobs.get("file", ""), self.frame, self.view, self.script)
+        path = evaluated(node.knobs.get("file", ""), self.frame, self.view, self.script, node)
         if Path(path).is_file():
             return read_exr(Path(path))
         on_error = node.knobs.get("on_error", "error")
@@ -105,14 +114,48 @@ class Graph:
             raise RenderError(f"{node.name}: {path}: no such file")
         return {}
 
+    def do_Assert(self, node: ScriptNode) -> Picture:
+        """Source: Assert.cpp among the NDK's examples: an error with the message where the expression is false."""
+        if not self.number(node, "expression", 1):
+            raise RenderError(evaluated(node.knobs["message"], self.frame, self.view, self.script, node))
+        return self.source(node, 0)
+
+    def do_TimeWarp(self, node: ScriptNode) -> Picture:
+        """Source: the knob's own words, "First frame to return for this output frame"; filter none mixes nothing."""
+        assert node.knobs["filter"] == "none"
+        frame = self.number(node, "lookup", self.frame)
+        assert frame == int(frame)
+        return dataclasses.replace(self, frame=int(frame)).source(node, 0)
+
+    def do_TimeOffset(self, node: ScriptNode) -> Picture:
+        return dataclasses.replace(self, frame=self.frame - int(self.number(node, "time_offset", 0))).source(node, 0)
+
+    def do_Crop(self, node: ScriptNode) -> Picture:
+        """Source: the reference guide's Crop: black outside the box; with reformat off, the format stays."""
+        assert node.knobs["reformat"] == "false" and node.knobs["crop"] == "true"
+        rows, columns = _rows_and_columns(node.knobs["box"], self.size)
+        out = {}
+        for name, picture in self.source(node, 0).items():
+            out[name] = np.zeros_like(picture)
+            out[name][rows, columns] = picture[rows, columns]
+        return out
+
+    def do_Merge2(self, node: ScriptNode) -> Picture:
+        """Source: the reference guide's Merge operations: multiply is A times B; output says into which channels."""
+        assert node.knobs["operation"] == "multiply" and node.knobs["output"] == "rgb"
+        out, other = dict(self.source(node, 0)), self.source(node, 1)
+        return {**out, **{name: out[name] * other[name] for name in list(SHORT.values())[:3]}}
+
     def do_Grade(self, node: ScriptNode) -> Picture:
         gain = np.float32(self.number(node, "white", 1.0))
         return {name: p * gain if name != "rgba.alpha" else p for name, p in self.source(node, 0).items()}
 
     def do_Copy(self, node: ScriptNode) -> Picture:
         out, other = dict(self.source(node, 0)), self.source(node, 1)
-        source = other.get(node.knobs["from0"])
-        out[node.knobs["to0"]] = np.zeros(self.size, np.float32) if source is None else source
+        for index in range(4):
+            if f"from{index}" in node.knobs:
+                source = other.get(node.knobs[f"from{index}"])
+                out[node.knobs[f"to{index}"]] = np.zeros(self.size, np.float32) if source is None else source
         return out
 
     def do_Expression(self, node: ScriptNode) -> Picture:
@@ -215,27 +258,61 @@ class Expression:
         return ops[sign](a, b)
 
 
-def evaluated(text: str, frame: int, view: str, script: str) -> str:
-    """A file knob's text with Tcl, %04d and %V put in."""
-    folder = str(Path(script).parent) if script else ""
-    text = text.replace("[file dirname [value root.name]]", folder).replace("%V", view)
-    if "[" in text:
-        raise ValueError(f"Tcl that this evaluator does not know: {text}")
+def evaluated(text: str, frame: int, view: str, script: str, node: ScriptNode | None = None) -> str:
+    """A file knob's text with Tcl, %04d and %V put in. node: whose knob it is, for `[value parent.NAME]`."""
+
+    def value(name: str) -> str:
+        if name == "root.name":
+            return script
+        if name == "frame":
+            return str(frame)
+        if name.startswith("parent.") and node is not None and node.parent is not None:
+            group, knob = node.parent, name.removeprefix("parent.")
+            if knob == "name" or knob in group.user:
+                return group.knobs.get(knob, "")
+        raise ValueError(f"Tcl asks for {name}, which is not there")
+
+    text = tcl.substituted(text, value).replace("%V", view)
     text = re.sub(r"%0(\d)d", lambda m: f"{frame:0{m[1]}d}", text)
     return re.sub(r"#+", lambda m: f"{frame:0{len(m[0])}d}", text)
 
 
+def _rows_and_columns(box: str, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Slices of a box of Nuke's, whose y goes up, in a picture whose rows go down."""
+    x, y, right, top = (round(float(word)) for word in box.strip("{}").split())
+    return slice(max(0, size[0] - top), size[0] - max(0, y)), slice(max(0, x), min(size[1], right))
+
+
 def read_exr(path: Path) -> Picture:
-    """Channels under the names Nuke gives them: R is rgba.red; one without a layer lands in `other`."""
+    """Channels under the names Nuke gives them: R is rgba.red; one without a layer lands in `other`.
+
+    A data window inside the display window is laid onto black; one that overscans is taken as it is.
+    """
     with OpenEXR.File(str(path), separate_channels=True) as file:
         pixels = {name: np.array(c.pixels, np.float32) for name, c in file.channels().items()}
+        (x0, y0), (x1, y1) = (np.array(corner, int) for corner in file.header()["dataWindow"])
+        (left, upper), (right, lower) = (np.array(corner, int) for corner in file.header()["displayWindow"])
+    if x0 >= left and y0 >= upper and x1 <= right and y1 <= lower:
+        whole = {name: np.zeros((lower - upper + 1, right - left + 1), np.float32) for name in pixels}
+        for name, picture in pixels.items():
+            whole[name][y0 - upper : y1 - upper + 1, x0 - left : x1 - left + 1] = picture
+        pixels = whole
     return {LONG.get(n, n if "." in n else f"other.{n}"): p for n, p in pixels.items()}
 
 
-def write_exr(path: Path, picture: Picture, channels: str, half: bool) -> None:
-    """rgba or one channel, as a Write does. Alpha alone is written as A."""
+def write_exr(path: Path, picture: Picture, channels: str, half: bool, box: str = "") -> None:
+    """rgba or one channel, as a Write does. Alpha alone is written as A. box: what a Crop leaves of the data window."""
     short = {v: k for k, v in LONG.items()}
     names = list(LONG.values()) if channels == "rgba" else [channels]
     kind = np.float16 if half else np.float32
-    held = {short.get(n, n): np.ascontiguousarray(picture[n].astype(kind)) for n in names if n in picture}
-    OpenEXR.File({"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}, held).write(str(path))
+    size = next(iter(picture.values())).shape
+    rows, columns = _rows_and_columns(box, size) if box else (slice(0, size[0]), slice(0, size[1]))
+    held = {
+        short.get(n, n): np.ascontiguousarray(picture[n][rows, columns].astype(kind)) for n in names if n in picture
+    }
+    header = {"compression": OpenEXR.ZIPS_COMPRESSION, "type": OpenEXR.scanlineimage}
+    if box:
+        low, high = (columns.start, rows.start), (columns.stop - 1, rows.stop - 1)
+        header["dataWindow"] = (np.array(low, np.int32), np.array(high, np.int32))
+        header["displayWindow"] = (np.array((0, 0), np.int32), np.array((size[1] - 1, size[0] - 1), np.int32))
+    OpenEXR.File(header, held).write(str(path))

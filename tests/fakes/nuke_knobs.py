@@ -77,7 +77,7 @@ class File_Knob(String_Knob):
     def evaluate(self, frame: int) -> str:
         state.main_only()
         root = state.session.root.knobs["name"]
-        return nuke_graph.evaluated(self._raw, frame, state.session.views[0], root)
+        return nuke_graph.evaluated(self._raw, frame, state.session.views[0], root, self._node._data)
 
 
 class Boolean_Knob(Knob):
@@ -100,12 +100,62 @@ class Double_Knob(Knob):
         return str(val)
 
 
+class BBox_Knob(Knob):
+    """Four numbers, x y r t, from the lower left."""
+
+    def _four(self) -> list[float]:
+        state.main_only()
+        return [float(word) for word in (self._raw.strip("{}") or "0 0 0 0").split()]
+
+    def _put(self, index: int, number: float) -> None:
+        four = self._four()
+        four[index] = number
+        self._node._data.knobs[self._name] = "{" + " ".join(f"{n:g}" for n in four) + "}"
+        state.session.changed(f"{self._node._data.name}.{self._name}")
+
+    def x(self) -> float:
+        return self._four()[0]
+
+    def y(self) -> float:
+        return self._four()[1]
+
+    def r(self) -> float:
+        return self._four()[2]
+
+    def t(self) -> float:
+        return self._four()[3]
+
+    def setX(self, x: float, /) -> None:
+        self._put(0, x)
+
+    def setY(self, y: float, /) -> None:
+        self._put(1, y)
+
+    def setR(self, r: float, /) -> None:
+        self._put(2, r)
+
+    def setT(self, t: float, /) -> None:
+        self._put(3, t)
+
+
 class Int_Knob(Double_Knob):
     def _read(self) -> int:
         return int(float(self._raw or 0))
 
 
 class Enumeration_Knob(Knob):
+    def values(self) -> list[str]:
+        state.main_only()
+        return list(self._user.menu) if self._user else []
+
+    def setValues(self, items: list[str], /) -> None:
+        """Source: the developer guide's Enumeration_Knob; a user's menu is replaced, its value stays if it is in it."""
+        state.main_only()
+        assert self._user is not None
+        self._user.menu = tuple(items)
+        if self._raw not in items:
+            self._node._data.knobs[self._name] = items[0]
+
     def _read(self) -> str:
         menu = self._user.menu if self._user else ()
         return self._raw or (menu[0] if menu else "")
@@ -127,8 +177,14 @@ class Link_Knob(Knob):
 
 TYPES: dict[str, type[Knob]] = {
     "first": Int_Knob, "last": Int_Knob, "origfirst": Int_Knob, "origlast": Int_Knob, "file": File_Knob,
+    "customOCIOConfigPath": File_Knob,
     "raw": Boolean_Knob, "auto_alpha": Boolean_Knob, "origset": Boolean_Knob, "disable": Boolean_Knob,
-    "proxy": Boolean_Knob, "reload": Script_Knob, "from0": Channel_Knob, "channels": Channel_Knob,
+    "Crop.box": BBox_Knob, "reformat": Boolean_Knob, "intersect": Boolean_Knob, "crop": Boolean_Knob,
+    "proxy": Boolean_Knob, "Write.proxy": File_Knob, "use_limit": Boolean_Knob, "autocrop": Boolean_Knob,
+    "create_directories": Boolean_Knob, "premultiplied": Boolean_Knob, "reading": Boolean_Knob,
+    "checkHashOnRead": Boolean_Knob,
+    "reload": Script_Knob, "from0": Channel_Knob, "from1": Channel_Knob, "from2": Channel_Knob,
+    "from3": Channel_Knob, "channels": Channel_Knob,
     "number": Int_Knob, "first_frame": Double_Knob, "last_frame": Double_Knob, "white": Double_Knob,
 }  # fmt: skip
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -137,9 +193,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "colorspace": "default (linear)", "auto_alpha": "false", "reload": "", "on_error": "error",
     },
     "Write": {"file": "", "file_type": "", "channels": "rgb", "datatype": "16 bit half", "compression": "",
-        "raw": "false",
+        "raw": "false", "use_limit": "false", "first": "1", "last": "1",
+        "disable": "false", "autocrop": "false", "create_directories": "false", "premultiplied": "false",
+        "reading": "false", "checkHashOnRead": "false", "on_error": "error", "frame_mode": "expression", "frame": "",
+        "proxy": "", "views": "", "beforeRender": "", "afterRender": "", "beforeFrameRender": "",
+        "afterFrameRender": "",
+        "interleave": "channels, layers and views",
     },
+    "TimeOffset": {"time_offset": "0"},
     "Grade": {"white": "1", "disable": "false"},
     "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
-    "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
+    "Crop": {"box": "", "reformat": "false", "intersect": "false", "crop": "true"},
+    "VariableSwitch": {}, "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
 }  # fmt: skip

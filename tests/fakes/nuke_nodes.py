@@ -10,6 +10,7 @@ from tests.fakes import nuke_state as state
 from tests.fakes.nuke_knobs import Knob
 from tests.fakes.nuke_script import ScriptNode
 
+INPUTS, HIDDEN_INPUTS = 1, 2
 TO_SCRIPT = 1
 WRITE_NON_DEFAULT_ONLY = 2
 
@@ -38,6 +39,7 @@ class Node:
 
     def _alive(self) -> None:
         state.main_only()
+        state.session.touched += 1
         if self._dead:
             raise ValueError("A PythonObject is not attached to a node")
 
@@ -80,6 +82,13 @@ class Node:
         names = {**nuke_knobs.BUILT_IN.get(self._data.cls, {}), **self._data.knobs, **self._data.user}
         return {name: self[name] for name in names}
 
+    def knob(self, p: str) -> Knob | None:
+        """None for a knob that is not there; of a node's own ones only that is looked up, as Nuke does."""
+        self._alive()
+        data = self._data
+        there = p in data.user or p in data.knobs or p in nuke_knobs.BUILT_IN.get(data.cls, {})
+        return self[p] if there else None
+
     def __getitem__(self, name: str) -> Knob:
         self._alive()
         user = self._data.user.get(name)
@@ -88,7 +97,8 @@ class Node:
         built_in = nuke_knobs.BUILT_IN.get(self._data.cls, {})
         if name not in built_in and name not in self._data.knobs:
             raise NameError(f"knob {name} does not exist")
-        return nuke_knobs.TYPES.get(name, nuke_knobs.String_Knob)(self, name, None)
+        kind = nuke_knobs.TYPES.get(f"{self._data.cls}.{name}") or nuke_knobs.TYPES.get(name, nuke_knobs.String_Knob)
+        return kind(self, name, None)
 
     def frameRange(self) -> FrameRange:
         self._alive()
@@ -102,13 +112,40 @@ class Node:
     def channels(self) -> list[str]:
         self._alive()
         text, frame = self._data.knobs.get("file", ""), int(self._data.knobs.get("first", "1"))
-        path = Path(nuke_graph.evaluated(text, frame, state.session.views[0], state.session.root.knobs["name"]))
+        path = Path(
+            nuke_graph.evaluated(text, frame, state.session.views[0], state.session.root.knobs["name"], self._data)
+        )
         return list(nuke_graph.read_exr(path)) if path.is_file() else []
 
     def writeKnobs(self, flags: int) -> str:
         self._alive()
         assert flags == TO_SCRIPT | WRITE_NON_DEFAULT_ONLY
+        state.session.serialised += 1
         return "\n".join(f"{name} {value}" for name, value in self._data.knobs.items())
+
+    def dependent(self, mask: int) -> list[Node]:
+        self._alive()
+        assert mask == INPUTS | HIDDEN_INPUTS
+        group = self._data.parent
+        return [_wrap(node) for node in (group.children if group else ()) if self._data in node.inputs]
+
+    def setName(self, name: str) -> None:
+        self._alive()
+        group = self._data.parent
+        assert group is None or all(node is self._data or node.name != name for node in group.children), "taken"
+        self._data.knobs["name"] = name
+
+    def xpos(self) -> int:
+        self._alive()
+        return int(self._data.knobs.get("xpos", "0"))
+
+    def ypos(self) -> int:
+        self._alive()
+        return int(self._data.knobs.get("ypos", "0"))
+
+    def setXYpos(self, x: int, y: int) -> None:
+        self._alive()
+        self._data.knobs.update(xpos=str(x), ypos=str(y))
 
     def setSelected(self, selected: bool) -> None:
         self._alive()
@@ -148,7 +185,10 @@ def _wrap(data: ScriptNode) -> Node:
 
 def _make(cls: str, **knobs: str) -> Node:
     group = state.session.context[-1]
-    data = ScriptNode(cls, {"name": _free_name(group, cls), **knobs}, parent=group)
+    data = ScriptNode(cls, {"name": knobs.get("name") or _free_name(group, cls), **knobs}, parent=group)
+    for name, value in state.session.knob_defaults.items():
+        if name.startswith(f"{cls}."):
+            data.knobs.setdefault(name.partition(".")[2], value)
     group.children.append(data)
     state.session.changed(f"new {cls}")
     return _wrap(data)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 KINDS = {
     1: "String_Knob", 2: "File_Knob", 3: "Int_Knob", 4: "Enumeration_Knob", 6: "Boolean_Knob", 7: "Double_Knob",
-    20: "Tab_Knob", 22: "PyScript_Knob", 26: "Text_Knob", 41: "Link_Knob",
+    15: "BBox_Knob", 20: "Tab_Knob", 22: "PyScript_Knob", 26: "Text_Knob", 41: "Link_Knob",
 }  # fmt: skip
 """addUserKnob's numbers. Source: scripts saved by Nuke 12 to 16; the classes' names are those of types-nuke."""
 

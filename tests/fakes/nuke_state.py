@@ -15,7 +15,9 @@ class Session:
     def __init__(self) -> None:
         self.main = threading.current_thread()
         self.root = ScriptNode("Root", {"name": "", "first_frame": "1", "last_frame": "100", "proxy": "false"})
-        self.root.knobs["workingSpaceLUT"] = "linear"
+        self.root.knobs.update(colorManagement="Nuke", OCIO_config="nuke-default", workingSpaceLUT="linear")
+        self.root.knobs["customOCIOConfigPath"] = ""
+        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False}
         self.views = ["main"]
         self.selected: set[int] = set()
         self.wrappers: dict[int, Any] = {}
@@ -30,9 +32,19 @@ class Session:
         self.undo_off = 0
         self.undo_open: list[str] = []
         self.before_render: list[Any] = []
+        self.before_frame: list[Any] = []
+        self.frame = 1
         self.rendered: list[tuple[str, str, int, int, str, str]] = []
         self.fail_render: Exception | None = None
         self.menus: dict[str, Any] = {}
+        self.knob_defaults: dict[str, str] = {}
+        """What a studio's init.py says with nuke.knobDefault, as Class.knob."""
+        self.render_knobs: list[dict[str, str]] = []
+        """Knobs of each Write that rendered."""
+        self.touched = 0
+        """How often a node was asked anything."""
+        self.serialised = 0
+        """How many nodes were written as script text."""
 
     def changed(self, what: str) -> None:
         if not self.undo_off and not self.undo_open:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.bench import score
-from void_server.commands import demo_shot
+from void_server.commands import demo_nuke, demo_shot
 from void_server.image import exr
 from void_server.shot import check
 from void_server.wire.client import Client
@@ -44,7 +44,9 @@ def run(out: Path, on_event: Callable[[Event], None], cancelled: Callable[[], bo
         if final.error is not None:
             raise final.error
         client.fetch(job.job, clean, on_event=on_event, cancelled=cancelled)
-    return {"out": str(out), "clean": str(clean), "sheet": str(clean / "sheet.png"), **_score(shot, clean)}
+    script = demo_nuke.write(out)
+    places = {"out": str(out), "clean": str(clean), "sheet": str(clean / "sheet.png"), "nuke": str(script)}
+    return {**places, **_score(shot, clean)}
 
 
 def spoken(result: dict[str, Any]) -> str:
@@ -56,6 +58,7 @@ def spoken(result: dict[str, Any]) -> str:
     lines.append(f"{'keep':<16}{result['keep_samples_changed']:>17} samples changed")
     lines.append(f"frames in {result['clean']}")
     lines.append(f"look at   {result['sheet']}")
+    lines.append(f"in Nuke   {result['nuke']}")
     return "\n".join(lines)
 
 

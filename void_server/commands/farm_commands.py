@@ -277,7 +277,9 @@ def _task(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> i
     from void_server.farm_worker import farm_task
 
     files, settings = _mapped(args)
-    with farm_task.told_in(args.out):
+    # Each chunk tells of itself: one that succeeds must not take away why another failed.
+    place = args.out if args.chunk is None else chunks.folder(args.out, args.chunk)
+    with farm_task.told_in(place, args.out.name):
         report = Report(console.on_event, farm_task.unwanted(args.out, cancelled))
         if args.chunk is None:
             manifest = farm_task.run_shot(files, settings, args.out, report)
@@ -291,7 +293,7 @@ def _assemble(args: argparse.Namespace, console: Console, cancelled: Cancelled) 
     from void_server.farm_worker import assemble, farm_task
 
     files, settings = _mapped(args)
-    with farm_task.told_in(args.out):
+    with farm_task.told_in(args.out, args.out.name):
         report = Report(console.on_event, farm_task.unwanted(args.out, cancelled))
         manifest = assemble.assemble(files, settings, args.out, args.overlap, report)
     _say_done(console, args.out, manifest)

@@ -4,7 +4,8 @@ What comes in: the name of a host, its versions, a folder. What goes out: files,
 file, and `installed.json`, which lists them. It runs no host, and asks pip for wheels only, which it unpacks itself.
 
 A host is a row in `HOSTS`. Hosts get `void_server.wire`, and pyzmq and msgpack for their own Python: nothing of theirs
-is replaced, nothing is put into their Python.
+is replaced, nothing is put into their Python. Those two are compiled, so each version and system has a folder of its
+own, `python/3.11-linux-x64`: one folder on a share serves every machine of a studio, and any machine can lay it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +32,16 @@ from void_server.wire.errors import OutputError, SettingsError
 MANIFEST = "installed.json"
 REQUIREMENTS = ("pyzmq>=26,<28", "msgpack>=1.0.5,<2")
 """What `void_server.wire` needs; the same ranges as the package's own."""
+
+
+PLATFORMS = {
+    "linux-x64": ("manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    "windows-x64": ("win_amd64",),
+    "macos-arm64": ("macosx_11_0_arm64",),
+    "macos-x64": ("macosx_10_15_x86_64",),
+}
+"""Systems that Nuke runs on, and the tags of wheels for them. The oldest Linux decides: Nuke 14 runs on CentOS 7.
+Source: Foundry's system requirements, Nuke 14 to 17."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +89,8 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--wheels", type=Path, default=None, metavar="DIR",
                         help="take pyzmq and msgpack from the wheels in this folder, without any network")  # fmt: skip
+    parser.add_argument("--central", type=Path, default=None, metavar="DIR",
+                        help="nuke: for a whole studio: DIR itself, every system; name it in NUKE_PATH")  # fmt: skip
     parser.add_argument("--uninstall", action="store_true", help="remove exactly what was laid")
     install_blender.add_to(parser)
     for name, host in HOSTS.items():
@@ -86,32 +101,64 @@ def add_to(commands: Any) -> None:
 
 def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
     if args.host == "blender":  # Blender has an installer of its own
+        if args.central:
+            raise SettingsError("--central is Nuke's.", "Leave it out for blender.")
         return install_blender.run(args, console)
-    if args.zip or args.blender or args.platform:
-        raise SettingsError("--zip, --blender and --platform are Blender's.", f"Leave them out for {args.host}.")
+    if args.zip or args.blender:
+        raise SettingsError("--zip and --blender are Blender's.", f"Leave them out for {args.host}.")
+    if args.central and args.to:
+        raise SettingsError("--central and --to were both given.", "Give one of them.")
     host = HOSTS[args.host]
-    to = args.to or Path.home() / host.home
+    place = Place(args.central, None) if args.central else Place((args.to or Path.home() / host.home), host.folder)
     if args.uninstall:
-        kept = uninstall(host, to)
-        text = f"removed from {to / host.folder}"
+        kept = uninstall(host, place)
+        text = f"removed from {place.folder}"
         if kept:
             text += f"; changed since, so left there: {', '.join(kept)}"
-        console.result({"removed": str(to / host.folder), "kept": kept}, text)
+        console.result({"removed": str(place.folder), "kept": kept}, text)
         return 0
     versions = getattr(args, f"{args.host}_version") or list(host.pythons)
-    laid = install(host, to, versions, args.wheels)
-    console.result({"installed": str(laid), "versions": versions}, f"{args.host} plug-in in {laid}. {host.start_again}")
+    platforms = args.platform or (list(PLATFORMS) if args.central else [])
+    laid = install(host, place, versions, args.wheels, platforms)
+    text = f"{args.host} plug-in in {laid}, for {', '.join(platforms or [this_platform()])}. {host.start_again}"
+    if args.central:
+        text = f"{text}\nFor every machine: NUKE_PATH={laid.as_posix()}"
+    console.result({"installed": str(laid), "versions": versions, "platforms": platforms or [this_platform()]}, text)
     return 0
 
 
-def install(host: Host, to: Path, versions: Sequence[str], wheels: Path | None = None) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a plug-in goes: a folder of ours in one that the host reads, or a central one that is all ours."""
+
+    to: Path
+    name: str | None
+    """Name of our folder in `to`; None is `to` itself, which no start-up file names."""
+
+    @property
+    def folder(self) -> Path:
+        return self.to / self.name if self.name else self.to
+
+
+def this_platform() -> str:
+    """This machine, as `PLATFORMS` calls it; unlike any of them where Nuke does not run."""
+    machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64"}.get(
+        platform.machine().lower(), platform.machine().lower()
+    )
+    return {"win32": "windows", "darwin": "macos"}.get(sys.platform, "linux") + f"-{machine}"
+
+
+def install(
+    host: Host, place: Place, versions: Sequence[str], wheels: Path | None = None, platforms: Sequence[str] = ()
+) -> Path:
     """Lay everything and return the folder; an earlier installation there is taken away first.
 
-    Nothing is changed before all wheels are there. Raises SettingsError, OutputError.
+    platforms: names of `PLATFORMS`; none is this machine. Nothing is changed before all wheels are there. Raises
+    SettingsError, OutputError.
     """
     if wheels is not None and not wheels.is_dir():
         raise SettingsError(f"The folder of wheels {wheels} does not exist.", "Name an existing folder.")
-    folder = to / host.folder
+    folder = place.folder
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise OutputError(f"{folder} is there already and not ours.", "Move it away, or choose another --to.")
     with tempfile.TemporaryDirectory() as scratch:
@@ -119,17 +166,21 @@ def install(host: Host, to: Path, versions: Sequence[str], wheels: Path | None =
         for source, target in _sources(host):
             _copy(source, staged / target)
         for python in sorted({host.pythons[version] for version in versions}):
-            _unpack(_wheels(python, wheels, staged / "wheels"), staged / "python" / python)
-            shutil.rmtree(staged / "wheels")
+            for system in platforms or (this_platform(),):
+                tags = [f"--platform={tag}" for tag in PLATFORMS[system]] if platforms else []
+                found = _wheels(python, wheels, staged / "wheels", system, tags)
+                _unpack(found, staged / "python" / f"{python}-{system}")
+                shutil.rmtree(staged / "wheels")
         try:
             if (folder / MANIFEST).is_file():
-                uninstall(host, to)
+                uninstall(host, place)
             files = {path.relative_to(staged).as_posix(): path for path in sorted(staged.rglob("*")) if path.is_file()}
-            start = to / host.start_file
-            added = _added(start, host.start_line)
+            start = place.to / host.start_file
+            added = _added(start, host.start_line) if place.name else b""
             fields = {
                 "version": void_server.__version__,
                 "host_versions": list(versions),
+                "platforms": list(platforms or (this_platform(),)),
                 "added": added.decode(),
                 "files": {name: _sha256(path) for name, path in files.items()},
             }
@@ -141,15 +192,24 @@ def install(host: Host, to: Path, versions: Sequence[str], wheels: Path | None =
                 shutil.copyfile(path, folder / name)
             if added:
                 _write(start, (start.read_bytes() if start.is_file() else b"") + added)
+            if not place.name:
+                _readable(folder)
         except OSError as error:
             raise OutputError(f"{folder} can't be written: {error}.", "Choose another --to.") from error
     return folder
 
 
-def uninstall(host: Host, to: Path) -> list[str]:
+def _readable(folder: Path) -> None:
+    """Give everything below a central folder to whom the folder itself is given: an umask of 077 would hide it."""
+    mode = folder.parent.stat().st_mode & 0o777
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(mode | 0o700 if path.is_dir() else (mode & 0o666) | 0o600)
+
+
+def uninstall(host: Host, place: Place) -> list[str]:
     """Remove what `install` laid; returns the files left there because somebody changed them. Raises SettingsError,
     OutputError."""
-    folder = to / host.folder
+    folder = place.folder
     try:
         fields = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed, added = dict(fields["files"]), str(fields["added"]).encode()
@@ -166,7 +226,8 @@ def uninstall(host: Host, to: Path) -> list[str]:
             else:
                 kept.append(name)
         (folder / MANIFEST).unlink()
-        _remove_line(to / host.start_file, host.start_line, added)
+        if place.name:
+            _remove_line(place.to / host.start_file, host.start_line, added)
         for cache in sorted(folder.rglob("__pycache__")):  # made by the host's Python from what was laid
             shutil.rmtree(cache)
         for path in sorted(folder.rglob("*"), reverse=True):
@@ -200,13 +261,17 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
 
 
-def _wheels(python: str, folder: Path | None, into: Path) -> list[Path]:
-    """Wheels for that Python and this machine: from `folder` alone, or from the package index. Raises SettingsError."""
-    why = wheels.download(REQUIREMENTS, python, into, folder)
+def _wheels(python: str, folder: Path | None, into: Path, system: str, tags: Sequence[str]) -> list[Path]:
+    """Wheels for that Python and system: from `folder` alone, or from the package index. Raises SettingsError.
+
+    tags: what pip is told of the system; none is this machine as it is, perhaps newer than those that studios run.
+    """
+    why = wheels.download(REQUIREMENTS, python, into, folder, tags)
     if why:
+        named = " ".join(tags) + " " if tags else ""
         raise SettingsError(
-            f"pyzmq and msgpack for Python {python} can't be had {why}",
-            f"Download them elsewhere (pip download --no-deps --only-binary=:all: --python-version {python} "
+            f"pyzmq and msgpack for Python {python} on {system} can't be had {why}",
+            f"Download them elsewhere (pip download --no-deps --only-binary=:all: --python-version {python} {named}"
             f'"{REQUIREMENTS[0]}" "{REQUIREMENTS[1]}") and name their folder with --wheels.',
         )
     return sorted(into.glob("*.whl"))

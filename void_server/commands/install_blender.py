@@ -49,8 +49,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the flags that only Blender has to the command `install`."""
     parser.add_argument("--zip", type=Path, default=None, metavar="FILE",
                         help="blender: only build the extension, to be dropped onto a Blender window")  # fmt: skip
-    parser.add_argument("--platform", action="append", default=None, choices=list(PLATFORMS), metavar="P",
-                        help=f"blender: {', '.join(PLATFORMS)}; may be repeated; a zip has all")  # fmt: skip
+    # Nuke has its own row of systems and takes the same flag; `run` refuses those that Blender has not.
+    parser.add_argument("--platform", action="append", default=None, choices=[*PLATFORMS, "macos-x64"], metavar="P",
+                        help=f"{', '.join(PLATFORMS)}, for nuke macos-x64 as well; may be repeated; "
+                        "default: a zip and --central have all, else this machine")  # fmt: skip
     parser.add_argument("--blender", default=None, metavar="PROGRAM", help="blender: default is the one on PATH")
 
 
@@ -64,6 +66,8 @@ def run(args: argparse.Namespace, console: Any) -> int:
         console.result({"installed": EXTENSION}, said or "Installed. In the Video Sequencer's sidebar: tab VOID.")
         return 0
     platforms = tuple(args.platform or PLATFORMS)
+    if not set(platforms) <= set(PLATFORMS):
+        raise SettingsError("The add-on is not packed for macos-x64.", f"Name one of: {', '.join(PLATFORMS)}.")
     out = build_zip(args.zip, platforms, args.wheels)
     text = f"{out} for {', '.join(platforms)}. Drop it onto a Blender 4.5 or later, or Preferences, Add-ons, Install."
     console.result({"zip": str(out), "platforms": list(platforms)}, text)

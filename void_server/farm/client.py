@@ -2,7 +2,8 @@
 
 What comes in: an address that names a farm, a shot's files and settings, the folder that the result goes to. What goes
 out: the same `JobStatus`, events and errors as `wire.client.Client`. How a job stands is read from its folder, which
-the farm's tasks write into: no question is put to the farm, so a host may close, and any machine may ask again later.
+the farm's tasks write into, so a host may close, and any machine may ask again later. Where Deadline's client is
+installed, it is asked now and then as well: a job that failed, was deleted or never reached a worker writes nothing.
 
     deadline10                                    the farm's defaults
     deadline10:pool=gpu;chunk=24;handles=8        and with what `farm submit` calls --pool, --chunk, ...
@@ -10,6 +11,7 @@ the farm's tasks write into: no question is put to the farm, so a host may close
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -23,7 +25,14 @@ from void_server.farm import chunks, deadline10
 from void_server.farm.batch import FAILED
 from void_server.farm.bundle import JobOptions
 from void_server.farm.shot import FarmShot
-from void_server.wire.errors import JobCancelledError, JobNotFoundError, OutputError, SettingsError
+from void_server.wire.errors import (
+    JobCancelledError,
+    JobError,
+    JobNotFoundError,
+    OutputError,
+    SettingsError,
+    UnreachableError,
+)
 from void_server.wire.jobs import JobStatus
 from void_server.wire.report import Event
 from void_server.wire.shot import OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings, spoken_role
@@ -34,6 +43,11 @@ CANCELLED = "farm.cancelled"
 """Laid into the result's folder by a host that wants no result; tasks look for it between frames."""
 LOOK_S = 1.0
 """How often a folder is looked at; on a network disk a look is a round trip for each chunk."""
+
+ASK_S = 30.0
+"""How often Deadline itself is asked; each time it starts a runtime and talks to a database."""
+LOST_AFTER = 3
+"""Answers in a row that a job is unknown, or completed without a result here, before that is believed."""
 
 OnEvent = Optional[Callable[[Event], None]]
 Cancelled = Optional[Callable[[], bool]]
@@ -135,8 +149,8 @@ class FarmClient:
         shot = self._shot(files, settings, name)
         if cancelled is not None and cancelled():
             raise JobCancelledError("Cancelled.")
-        for stale in (CANCELLED, FAILED, "manifest.json"):
-            (self._out / stale).unlink(missing_ok=True)
+        for stale in (self._out / CANCELLED, self._out / "manifest.json", *self._failures()):
+            stale.unlink(missing_ok=True)
         target = self._target
         done = deadline10.submit_shot(shot, target.options, target.placement, target.chunk, target.overlap)
         job = f"deadline10:{done.job}" + (f"+{done.assemble_job}" if done.assemble_job else "")
@@ -156,13 +170,14 @@ class FarmClient:
             raise JobNotFoundError(f"{self._out} holds no job {job}.", "Look for it in the Monitor.")
         frames = FrameRange.parse(held["frames"])
         done = len({frame for frame in self._noted() if frame in frames})
-        state, stage = ("running" if done else "queued"), "frames"
+        state, stage = ("running", "frames") if done else ("queued", "queued")
         if (self._out / "manifest.json").is_file():
             state = "done"
         elif (self._out / CANCELLED).exists():
             state = "cancelled"
         else:
-            stage = self._trouble() or stage
+            trouble = self._trouble()
+            state, stage = ("running", f"on the farm: {trouble}") if trouble else (state, stage)
         warnings = self._warnings() if state == "done" else ()
         return JobStatus(job, held["name"], state, held["created"], stage, done, len(frames), done, warnings=warnings)
 
@@ -174,17 +189,20 @@ class FarmClient:
         return self.status(job)
 
     def watch(self, job: str, on_event: OnEvent = None, cancelled: Cancelled = None) -> JobStatus:
-        """Block until the job is done or cancelled. A task's failure is told as the stage: the farm may try again."""
+        """Block until the job is done, cancelled, or failed for good, which is when Deadline says so and not earlier:
+        a task that failed may be tried again, and its reason is told as the stage meanwhile."""
         said: tuple[Any, ...] = ()
+        farm = _Farm(job, self._target.placement.deadlinecommand)
         while True:
             status = self.cancel(job) if cancelled is not None and cancelled() else self.status(job)
+            if not status.final:
+                status = farm.judged(status, self._trouble)
             now = (status.state, status.stage, status.done)
             if on_event is not None and now != said:
                 said = now
                 on_event({"event": "state", "state": status.state, "job": job})
-                if status.state != "queued":
-                    progress = {"stage": status.stage, "done": status.done, "total": status.total, "frame": None}
-                    on_event({"event": "progress", **progress, "job": job})
+                progress = {"stage": status.stage, "done": status.done, "total": status.total, "frame": None}
+                on_event({"event": "progress", **progress, "job": job})
             if status.final:
                 return status
             threading.Event().wait(LOOK_S)
@@ -244,10 +262,80 @@ class FarmClient:
             return ()
 
     def _trouble(self) -> str:
-        try:
-            return f"on the farm: {json.loads((self._out / FAILED).read_text(encoding='utf-8'))['message']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+        """What the last task that failed said of it, or nothing."""
+        for path in self._failures():
+            try:
+                return str(json.loads(path.read_text(encoding="utf-8"))["message"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return ""
+
+    def _failures(self) -> list[Path]:
+        return [self._out / FAILED, *sorted(self._out.glob(f"{chunks.FOLDER}/*/{FAILED}"))]
+
+
+class _Farm:
+    """What Deadline itself says about a job, asked at most every ASK_S."""
+
+    def __init__(self, job: str, command: str) -> None:
+        self._jobs = job.removeprefix("deadline10:").split("+")
+        self._command = command
+        self._next = 0.0
+        self._odd = 0
+        self._said = ""
+
+    def judged(self, status: JobStatus, trouble: Callable[[], str]) -> JobStatus:
+        """A job's status from its folder, with Deadline's word on it. trouble: reads what the last failed task said."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + ASK_S
+            try:
+                job, self._said = self._unfinished()
+            except UnreachableError as error:
+                # Not every machine that looks at a folder has Deadline's client; frames tell of themselves.
+                self._said = "" if status.done else f"queued: {error.message}"
+                return self._with_stage(status)
+            if self._said == "failed":
+                return self._failed(status, job, trouble)
+            self._odd = self._odd + 1 if self._said in ("", "completed") else 0
+            if self._odd >= LOST_AFTER:
+                return self._lost(status, job)
+            waiting = {"suspended": "queued: suspended in the Monitor", "pending": "queued: waits for another job"}
+            self._said = waiting.get(self._said, "")
+        return self._with_stage(status)
+
+    def _unfinished(self) -> tuple[str, str]:
+        """(id, standing) of the job that failed, else of the first that is not completed."""
+        said = [(job, deadline10.standing(job, self._command)) for job in self._jobs]
+        failed = [found for found in said if found[1] == "failed"]
+        return next(iter(failed), next((found for found in said if found[1] != "completed"), said[-1]))
+
+    def _with_stage(self, status: JobStatus) -> JobStatus:
+        if self._said and status.state == "queued":
+            return dataclasses.replace(status, stage=self._said)
+        return status
+
+    def _failed(self, status: JobStatus, job: str, trouble: Callable[[], str]) -> JobStatus:
+        # Read now: the task may have failed since the folder was looked at. A network disk may be a look behind.
+        reason = trouble()
+        if not reason:
+            threading.Event().wait(LOOK_S)
+            reason = trouble() or "no task left a reason"
+        report = ""
+        with contextlib.suppress(UnreachableError):
+            report = deadline10.error_report(job, self._command)
+        hint = f"Its report: {report}." if report else "Its reports are in the Monitor."
+        error = JobError(f"Job {job} failed on the farm: {reason}", f"{hint} Requeue it there, or submit again.")
+        return dataclasses.replace(status, state="failed", error=error)
+
+    def _lost(self, status: JobStatus, job: str) -> JobStatus:
+        if self._said:
+            error = JobError(
+                f"Deadline says job {job} is completed, but its result is not in the folder it was to go to.",
+                "See that this machine and the workers mean the same disk by that path.",
+            )
+        else:
+            error = JobError(f"Deadline no longer knows job {job}.", "Somebody deleted it. Submit again.")
+        return dataclasses.replace(status, state="failed", error=error)
 
 
 def pattern(role: str, files: Mapping[int, Path]) -> str:

@@ -22,7 +22,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from void_server.farm import chunks
 from void_server.farm.bundle import JobOptions
@@ -33,6 +33,8 @@ from void_server.wire.shot import ShotSettings
 PLUGIN = "VoidInpaint"
 ANSWER_S = 120
 """Longest wait for deadlinecommand: it starts a runtime and talks to a database."""
+LOOK_ANSWER_S = 30
+"""The same for a look at a job, which comes again by itself."""
 
 Info = Mapping[str, str]
 
@@ -149,9 +151,7 @@ def submit(job: Info, plugin: Info, placement: Placement, auxiliary: Sequence[Pa
         for path, info in zip(files, (job, plugin)):
             path.write_bytes(file_text(info))
         try:
-            done = subprocess.run(
-                [command, *map(str, [*files, *auxiliary])], capture_output=True, timeout=ANSWER_S, check=False
-            )
+            done = call([command, *map(str, [*files, *auxiliary])], ANSWER_S)
         except subprocess.TimeoutExpired as error:
             raise UnreachableError(
                 f"{command} did not answer within {ANSWER_S} s.",
@@ -166,6 +166,52 @@ def submit(job: Info, plugin: Info, placement: Placement, auxiliary: Sequence[Pa
         said = " ".join(text.split())[-400:] or f"exit status {done.returncode}, no words"
         raise RefusedError(f"Deadline refused the job: {said}", "Check the plug-in, pools and rights in the Monitor.")
     return found[1]
+
+
+def standing(job: str, command: str = "") -> str:
+    """How Deadline says a job stands: active, suspended, completed, failed or pending; "" where it knows no such job.
+
+    command: whole path of deadlinecommand; empty looks where Deadline installs it. Blocks for seconds. Raises
+    UnreachableError where it can't be asked.
+    """
+    text = _asked(find_command(command), "-GetJob", job, "True")
+    # Public programs read either name; which of them a release writes is not documented.
+    found = re.search(r"^\s*(?:Job)?Status=(\w+)", text, re.M)
+    return found[1].lower() if found else ""
+
+
+def error_report(job: str, command: str = "") -> str:
+    """The file of a failed job's last error report, or nothing. Raises UnreachableError."""
+    lines = _asked(find_command(command), "-GetJobErrorReportFilenames", job).split("\n")
+    named = [line.strip() for line in lines if line.strip() and not line.startswith("Error")]
+    return named[-1] if named else ""
+
+
+def _asked(command: str, *words: str) -> str:
+    try:
+        done = call([command, *words], LOOK_ANSWER_S)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise UnreachableError(f"{command} did not answer: {error}.", "It is asked again.") from error
+    return done.stdout.decode("utf-8", "replace").replace("\r", "")
+
+
+def call(words: Sequence[str], timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    """Run deadlinecommand. Raises OSError, subprocess.TimeoutExpired.
+
+    A host with a window has no console and no standard handles on Windows: a program started from there must be given
+    all three, or it can't be started, and no console, or one flashes up. Source: Deadline's own submitter for Nuke.
+    """
+    more: dict[str, Any] = {}
+    if os.name == "nt":
+        info = subprocess.STARTUPINFO()  # type: ignore[attr-defined,unused-ignore]
+        info.dwFlags |= subprocess.STARTF_USESHOWWINDOW  # type: ignore[attr-defined,unused-ignore]
+        info.wShowWindow = subprocess.SW_HIDE  # type: ignore[attr-defined,unused-ignore]
+        more = {
+            "startupinfo": info,
+            "creationflags": subprocess.CREATE_NO_WINDOW,  # type: ignore[attr-defined,unused-ignore]
+        }
+    none, pipe = subprocess.DEVNULL, subprocess.PIPE
+    return subprocess.run(words, stdin=none, stdout=pipe, stderr=pipe, timeout=timeout_s, check=False, **more)
 
 
 def find_command(given: str = "") -> str:

@@ -69,14 +69,17 @@ def run_batch(rows: Sequence[Row], general: Sequence[str], report: Report) -> Ba
 
 
 @contextlib.contextmanager
-def told_in(out: Path) -> Iterator[None]:
-    """Leave a task's failure beside its frames, for hosts that wait there; take it away when it succeeds."""
+def told_in(out: Path, name: str) -> Iterator[None]:
+    """Leave a task's failure beside its frames, for hosts that wait there; take it away when it succeeds.
+
+    out: the folder of the task's own frames. name: what the shot is called.
+    """
     try:
         yield
     except JobCancelledError:
         raise
     except VoidError as error:
-        batch.write_failure(out, out.name, error)
+        batch.write_failure(out, name, error)
         raise
     (out / batch.FAILED).unlink(missing_ok=True)
 

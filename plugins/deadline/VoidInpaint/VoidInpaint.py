@@ -7,6 +7,7 @@ mapped here.
 """
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class VoidInpaint(DeadlinePlugin):
         self.StdoutHandling = True
         self.ProcessPriority = ProcessPriorityClass.BelowNormal
         self.SetProcessEnvironmentVariable("PYTHONUNBUFFERED", "1")
+        self.scrub_libraries()
         for pattern, handle in (
             (r"^VOID_PROGRESS ([0-9.]+)", self.HandleProgress),
             (r"^VOID_STATUS (.*)", self.HandleStatus),
@@ -75,6 +77,22 @@ class VoidInpaint(DeadlinePlugin):
                 gpu = gpus[self.GetThreadNumber() % len(gpus)]
                 self.SetProcessEnvironmentVariable("CUDA_VISIBLE_DEVICES", gpu)
                 self.LogInfo("CUDA_VISIBLE_DEVICES=" + gpu)
+
+    def scrub_libraries(self):
+        """Keep Deadline's own libraries from void-server: the Worker's loader path names them first, and its OpenSSL
+        and C++ runtime are not those that torch was built with. Deadline's plug-in for Nuke does the same."""
+        home = os.environ.get("DEADLINE_PATH", "")
+        for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):
+            held = os.environ.get(name)
+            if not held:
+                continue
+            paths = [path for path in held.split(":") if path]
+            kept = [
+                p for p in paths if not re.search("thinkbox|deadline", p, re.I) and not (home and p.startswith(home))
+            ]
+            if kept != paths:
+                self.SetProcessEnvironmentVariable(name, ":".join(kept))
+                self.LogInfo(name + " without Deadline's libraries: " + ":".join(kept))
 
     def RenderExecutable(self):  # noqa: N802
         listed = self.GetConfigEntry("VoidExecutable")

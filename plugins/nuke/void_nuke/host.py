@@ -1,4 +1,4 @@
-"""The only module that touches Nuke: what the buttons of VoidInpaint do to the node and the script.
+"""What the buttons of VoidInpaint do, and what the node says.
 
 What comes in: a node and the name of a button, from the main thread. What goes out: knobs, one undo step a result,
 messages. Work goes to a thread, which comes back by `executeInMainThread`. It decides nothing about shots (`request`),
@@ -13,47 +13,58 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, cast
 
 import nuke
 
-import void_server
-from void_nuke import find_wire, request, results, work
+from void_nuke import request, results, show, update, work
+from void_nuke.bake import bake
+from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
-from void_nuke.nodes import above, channel_like, inner, input_facts, settings, sources, text, upstream, value
+from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
-from void_nuke.states import Facts, State, judge, spoken
+from void_nuke.states import Facts, State, judge, noted, spoken
+from void_server.wire.shot import FrameRange
 
 _live: dict[str, Live] = {}
 """Work under way in this session, by `_key`."""
 _found: dict[str, Facts] = {}
 """What the last look at the disk found, by `_key`. Gone with the session, so nothing in it can stick."""
+_inputs: dict[str, str] = {}
+"""The mark of everything above a node when it was last asked for, by `_key`."""
 
 UPSTREAM = nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY
 
 
 def install() -> None:
-    """Make the menu, and guard renders. Called once, by menu.py."""
+    """Make the menu. Called once, by menu.py."""
     menu = nuke.menu("Nodes").addMenu("VOID")
     for name in ("VoidInpaint", "VoidQuadmask"):
         menu.addCommand(name, f"from void_nuke import host; host.create({name!r})")
-    nuke.addBeforeRender(before_render)
+    menu.addCommand("Update nodes of this script", "from void_nuke import host; host.update_nodes()")
 
 
 def create(name: str) -> None:
     """Put a node into the script, as any other is made: behind the selected one, with its panel open."""
-    try:
-        nuke.createNode(name)
-    except RuntimeError:  # where this Nuke finds no node of that name, the file is pasted: it holds a Group
-        nuke.nodePaste(str(find_wire.gizmo(name)))
+    update.fresh(name)
+
+
+def update_nodes() -> None:
+    """Bring nodes that an older version made up to date, and say which."""
+    names = update.update_all()
+    _tell(f"Updated: {', '.join(names)}." if names else "Every VoidInpaint of this script is up to date.")
 
 
 def press(node: nuke.Node, button: str) -> None:
     """What every button of VoidInpaint calls. Errors of ours end in a message, never in a traceback for the artist."""
     group = cast("nuke.Group", node)
     try:
+        if update.outdated(group):
+            raise request.RefusedError(
+                [f"An older version made {group.name()}. In the menu Nodes, VOID, choose Update nodes of this script."]
+            )
         BUTTONS[button](group)
     except request.RefusedError as refused:
         _tell("VOID can't start yet:\n\n" + "\n".join(f"- {problem}" for problem in refused.problems))
@@ -61,25 +72,50 @@ def press(node: nuke.Node, button: str) -> None:
         _tell(f"VOID can't use its folder beside the script: {error}. Check that you may write there.")
 
 
-def remove(node: nuke.Group, deliver: str = "clean") -> None:
+def remove(node: nuke.Group) -> None:
     """Check, render what must be, send. Returns once the thread runs; without a window, once the result is there."""
+    _run(node, "clean")
+
+
+def preview_frame(node: nuke.Group) -> None:
+    """Remove at the current frame alone, from a few frames around it."""
+    _run(node, "frame", FrameRange(nuke.frame(), nuke.frame()))
+
+
+def redo_range(node: nuke.Group) -> None:
+    """Make some frames of the shown version anew, as a new version. It stays as stale as the frames it takes over."""
+    first, last = int(value(node, "redo_first")), int(value(node, "redo_last"))
+    have = int(value(node, "result_first")), int(value(node, "result_last"))
+    if not value(node, "has_result"):
+        raise request.RefusedError(["There is no result to redo a part of. Press Remove first."])
+    if not have[0] <= first <= last <= have[1]:
+        said = f"Frames {first}-{last} are to be made anew; the shown version has {have[0]}-{have[1]}."
+        raise request.RefusedError([f"{said} Choose among them."])
+    _run(node, "clean", FrameRange(first, last), text(node, "result_at"))
+
+
+def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: str = "") -> None:  # noqa: UP045
+    """kind: one of `results.STEMS`. only: frames to make, else what the node says. base: where others come from."""
     asked = look(node)
-    plan = request.plan(asked, deliver)
-    name = _identify(node)
-    folder = results.folder_of(asked.script, name)
-    version = results.claim_version(folder, deliver)
+    plan = request.plan(asked, kind, only)
+    name = show.identify(node)
+    folder = Path(asked.base) / name
+    version = results.claim_version(folder, kind)
+    marks = text(node, "input_fingerprint") if base else request.fingerprint(asked.knobs, _mark_inputs(node))
+    first, last = plan.frames.first, plan.frames.last
+    if base:
+        first, last = int(value(node, "result_first")), int(value(node, "result_last"))
     records = []
-    marks = request.fingerprint(asked.knobs, upstream(node, UPSTREAM))
     for view in plan.views:
-        place = results.version_folder(folder, deliver, version) / (view if plan.several_views else "")
+        place = results.version_folder(folder, kind, version) / (view if plan.several_views else "")
         files = dict(plan.direct)
         try:
             for role in plan.bake:
-                _say(node, spoken(Facts(live=State.BAKING), role))
-                files[role] = _bake(node, role, view, plan, place / "sent")
+                _say(node, Facts(live=State.BAKING), role)
+                files[role] = bake(node, role, view, plan, place / "sent")
         except (RuntimeError, nuke.CancelledError) as error:
             state = State.CANCELLED if "cancel" in str(error).lower() else State.FAILED
-            results.discard(results.version_folder(folder, deliver, version))
+            results.discard(results.version_folder(folder, kind, version))
             _finish(node, "", work.Outcome(state, (), f"Nuke could not render {role}: {error}"))
             return
         record = Record(
@@ -87,13 +123,14 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
             request=results.new_request(),
             server=plan.server,
             node=node.name(),
-            deliver=deliver,
+            deliver=kind,
             view=view,
             settings=plan.settings.to_wire(),
             files=files,
-            first=plan.frames.first,
-            last=plan.frames.last,
+            first=first,
+            last=last,
             fingerprint=marks,
+            base=str(Path(base) / (view if plan.several_views else "")) if base else "",
         )
         record.save()
         records.append(record)
@@ -102,7 +139,7 @@ def remove(node: nuke.Group, deliver: str = "clean") -> None:
 
 def preview_affected(node: nuke.Group) -> None:
     """Only find what the object did to the scene, and show it."""
-    remove(node, "affected")
+    _run(node, "affected")
 
 
 def cancel_job(node: nuke.Group) -> None:
@@ -122,59 +159,84 @@ def reattach(node: nuke.Group) -> None:
 
 def refresh(node: nuke.Group) -> None:
     """Look at the disk and at the inputs again. If `version` names an older result, go back to it. No network."""
-    script, name, node_name = _script(), text(node, "job_folder"), node.name()
-    version = int(node["version"].value())
-    shown = results.in_script(name, "clean", version, "clean", len(nuke.views()) > 1)
-    wants_other = bool(name) and text(inner(node, "ReadClean"), "file") != shown
+    base, name, node_name = show.base(node), text(node, "job_folder"), node.name()
+    _mark_inputs(node)
+    version, shown = int(node["version"].value()), text(node, "result_at")
 
     def look_at_disk() -> None:
-        found, wanted = results.find(script, name, node_name, version)
-        _in_main(_looked, node, found, wanted if wants_other else None)
+        found, wanted, lines = results.find(base, name, node_name, version, shown)
+        other = wanted is not None and results.run_of(wanted).as_posix() != shown
+        _in_main(_looked, node, found, wanted if other else None, lines)
 
+    _look(look_at_disk)
+
+
+def _look(at_disk: Callable[[], None]) -> None:
+    """Read folders in a thread; without a window, here and now."""
     if nuke.GUI:
-        threading.Thread(target=look_at_disk, name="VOID look", daemon=True).start()
+        threading.Thread(target=at_disk, name="VOID look", daemon=True).start()
     else:
-        look_at_disk()
+        at_disk()
 
 
 def reveal(node: nuke.Group) -> None:
     """Open the folder of the result in the system's file browser."""
-    results.reveal(results.folder_of(_script(), text(node, "job_folder")))
+    shown = text(node, "result_at")
+    results.reveal(Path(shown) if shown else show.base(node) / text(node, "job_folder"))
+
+
+def add_reference(node: nuke.Group) -> None:
+    """The reference input shows the scene without the object at the current frame."""
+    told = text(node, "reference_frames").split()
+    if str(nuke.frame()) not in told:
+        node["reference_frames"].setValue(" ".join([*told, str(nuke.frame())]))
 
 
 BUTTONS: dict[str, Callable[[nuke.Group], None]] = {
     "remove": remove,
     "preview_affected": preview_affected,
+    "preview_frame": preview_frame,
+    "redo_range": redo_range,
     "cancel_job": cancel_job,
     "reattach": reattach,
     "refresh": refresh,
+    "add_reference": add_reference,
     "reveal": reveal,
 }
 
 
 def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
-    """Keep the state line true while the panel is open. No network; the disk only from a thread."""
+    """Keep the state line true while the panel is open. No network; the disk only from a thread; what lies above the
+    node is only looked at when its panel opens or a wire is moved."""
     group = cast("nuke.Group", node)
+    if update.outdated(group):
+        return  # its own script calls this one; its buttons say what to do
     if knob.name() == "showPanel":
         refresh(group)
-    elif knob.name() == "inputChange" or knob.name() in request.SENT:
+    elif knob.name() == "inputChange":
+        _mark_inputs(group)
+        _show(group)
+    elif knob.name() == "versions":
+        chosen = results.version_in(text(group, "versions"))
+        if chosen and chosen != int(value(group, "version")):
+            group["version"].setValue(chosen)
+            refresh(group)
+    elif knob.name() == "compare":
+        _compare(group)
+    elif knob.name() in request.SENT:
         _show(group)
 
 
-def before_render() -> None:
-    """Stop a render from this window that would let the object back in: `$gui` is 1 here, so the graph can't tell.
+def _compare(node: nuke.Group) -> None:
+    """Show the version that `compare with` names, beside the other."""
+    chosen, shown = results.version_in(text(node, "compare")), text(node, "result_at")
 
-    Raises RuntimeError, which ends the render with its text.
-    """
-    for node in above(nuke.thisNode(), set()):
-        if "void_id" not in node.knobs() or value(node, "missing_result") == "plate":
-            continue
-        if not value(node, "has_result"):
-            raise RuntimeError(f"{node.fullName()} has no result, so the object would be rendered. Press Remove first.")
-        if value(node, "show") == "plate":
-            raise RuntimeError(
-                f"{node.fullName()} shows the plate, so the object would be rendered. Set show to result."
-            )
+    def look_at_disk() -> None:
+        found = results.records(Path(shown).parent) if chosen and shown else iter(())
+        mine = (r for r in found if r.deliver == "clean" and r.state == "done" and results.version_of(r)[1] == chosen)
+        _in_main(show.compare, node, next(mine, None))
+
+    _look(look_at_disk)
 
 
 # What a node looks like ----------------------------------------------------------------------------------------------
@@ -185,61 +247,30 @@ def look(node: nuke.Group) -> request.Asked:
     root = nuke.root()
     return request.Asked(
         node=node.name(),
-        script=_script(),
+        script=show.script(),
+        base=str(show.base(node)),
         inputs={role: input_facts(source) for role, source in sources(node)},
         knobs=settings(node),
         root_first=float(root["first_frame"].value()),
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
-        view=nuke.thisView() or nuke.views()[0],
-        working_space=str(root["workingSpaceLUT"].value()) if "workingSpaceLUT" in root.knobs() else "",
+        colour=_colour(root),
         busy=_key(node) in _live,
+        non_commercial=bool(nuke.env.get("nc")),
+        varies=depends_on_variables(node),
         client_problem=work.client_problem(),
     )
 
 
-def _identify(node: nuke.Group) -> str:
-    """The name of this node's folder; a new one for a node that has none, or shares its own with a copy."""
-    mine = text(node, "void_id")
-    others = [n for n in nuke.allNodes("Group", recurseGroups=True) if n.fullName() != node.fullName()]
-    if not mine or any("void_id" in n.knobs() and text(n, "void_id") == mine for n in others):
-        name = results.new_name(node.name())
-        with _no_undo():
-            node["job_folder"].setValue(name)
-            node["void_id"].setValue(name.rpartition("_")[2])
-    return text(node, "job_folder")
-
-
-def _bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
-    """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
-
-    The Write stands inside the node for as long as it takes, and `nuke.nodes` neither selects nor wires what it makes,
-    so nothing outside changes.
-    Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    proxy = nuke.root()["proxy"]
-    was_proxy = proxy.value()
-    with _no_undo(), node:
-        write = nuke.nodes.Write()
-        try:
-            proxy.setValue(False)
-            source = "plate" if role == "plate" else f"{role.capitalize()}AsAlpha"
-            write.setInput(0, inner(node, source))
-            for knob, setting in (
-                ("file_type", "exr"),
-                ("file", (folder / f"{role}.%04d.exr").as_posix()),
-                ("channels", "rgb" if role == "plate" else "alpha"),
-                ("datatype", "16 bit half" if plan.half else "32 bit float"),
-                ("compression", "Zip (1 scanline)"),
-                ("raw", True),
-            ):
-                write[knob].setValue(setting)
-            nuke.execute(write, plan.reads.first, plan.reads.last, 1, [view])
-        finally:
-            nuke.delete(write)
-            proxy.setValue(was_proxy)
-    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.reads}
+def _colour(root: nuke.Node) -> Colour:
+    """How this script manages colour. Reads an OCIO configuration from disk, as Nuke did when it opened the script."""
+    managed, name, working = (text(root, knob) for knob in ("colorManagement", "OCIO_config", "workingSpaceLUT"))
+    if managed != "OCIO":
+        return Colour(False, working)
+    custom = str(cast("nuke.File_Knob", root["customOCIOConfigPath"]).evaluate(1) or "")
+    shipped = Path(str(nuke.env["ExecutablePath"])).parent / "plugins"
+    paths = candidates(name, custom, [*nuke.pluginPath(), str(shipped)])
+    return Colour(True, working, load(paths, name))
 
 
 # Work in a thread ----------------------------------------------------------------------------------------------------
@@ -263,8 +294,8 @@ def _start(node: nuke.Group, records: Callable[[], Sequence[Record]], act: Calla
 
 
 def _left_behind(node: nuke.Group) -> Callable[[], Sequence[Record]]:
-    script, name, node_name = _script(), text(node, "job_folder"), node.name()
-    return lambda: results.unfinished(script, name, node_name)
+    base, name, node_name = show.base(node), text(node, "job_folder"), node.name()
+    return lambda: results.unfinished(base, name, node_name)
 
 
 def _in_main(call: Callable[..., None], *args: Any) -> None:
@@ -288,45 +319,12 @@ def _finish(node: nuke.Group, key: str, outcome: work.Outcome) -> None:
     _live.pop(key, None)
     state = {State.DETACHED: "unfinished", State.FAILED: "failed", State.CANCELLED: "cancelled"}.get(outcome.state, "")
     if outcome.state is State.READY:
-        apply(node, outcome.records[0])
+        show.apply(node, outcome.records[0])
         for record in outcome.records:
             with contextlib.suppress(OSError):
                 record.with_(shown=True)
     _found[_key(node)] = Facts(record=state, error=outcome.error)
     _show(node, outcome.error)
-
-
-def apply(node: nuke.Group, record: Record) -> None:
-    """Show a finished result: one undo step, paths relative to the script, no other node touched."""
-    name, version = results.version_of(record)
-    several = len(nuke.views()) > 1
-    parts = {"ReadClean": "clean", "ReadAov": "aov"} if record.deliver == "clean" else {"ReadAffected": "affected"}
-    with nuke.Undo(f"VOID: {results.stem(record.deliver)}{version:03d}"):
-        for reader, part in parts.items():
-            read = inner(node, reader)
-            read["file"].setValue(results.in_script(name, record.deliver, version, part, several))
-            for knob, frame in (("first", record.first), ("last", record.last)):
-                read[knob].setValue(frame)
-                read[f"orig{knob}"].setValue(frame)
-            cast("nuke.Script_Knob", read["reload"]).execute()
-            if part != "clean":
-                copy = inner(node, "ChangeAsAlpha" if part == "aov" else "FoundAsAlpha")
-                copy["from0"].setValue(channel_like(read, text(copy, "from0")))
-        if not text(node, "job_folder"):
-            node["job_folder"].setValue(name)
-            node["void_id"].setValue(name.rpartition("_")[2])
-        if record.deliver == "clean":
-            node["has_result"].setValue(True)
-            node["version"].setValue(version)
-            node["result_first"].setValue(record.first)
-            node["result_last"].setValue(record.last)
-            node["input_fingerprint"].setValue(record.fingerprint)
-            node["tool_version"].setValue(void_server.__version__)
-            node["files_missing"].setValue(False)
-            node["show"].setValue("result")
-        else:
-            node["has_preview"].setValue(True)
-            node["show"].setValue("affected")
 
 
 # What the node says --------------------------------------------------------------------------------------------------
@@ -341,32 +339,35 @@ def _show(node: nuke.Group, detail: str = "") -> None:
         live=live.state if live else None,
         has_result=bool(value(node, "has_result")),
         version=int(value(node, "version")),
-        changed=text(node, "input_fingerprint") != request.fingerprint(settings(node), upstream(node, UPSTREAM)),
+        changed=request.changed(text(node, "input_fingerprint"), settings(node), _inputs.get(_key(node), "")),
     )
-    _say(node, spoken(facts, detail if judge(facts) is not State.FAILED else ""))
+    _say(node, facts, detail if judge(facts) is not State.FAILED else "")
 
 
 def _show_live(node: nuke.Group, state: State, detail: str = "") -> None:
     live = _live.get(_key(node))
     if live is not None:
         live.state = State.CANCELLING if live.cancelled.is_set() else state
-        _say(node, spoken(Facts(live=live.state), detail))
+        _say(node, Facts(live=live.state), detail)
 
 
-def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record]) -> None:  # noqa: UP045
+def _looked(node: nuke.Group, found: Facts, wanted: Optional[Record], lines: list[str]) -> None:  # noqa: UP045
     _found[_key(node)] = found
     if wanted is not None:
-        apply(node, wanted)
+        show.apply(node, wanted)
     lost = bool(found.missing_frames)
     if value(node, "files_missing") != lost:
-        with _no_undo():
+        with show.no_undo():
             node["files_missing"].setValue(lost)
+    show.offer(node, lines)
     _show(node)
 
 
-def _say(node: nuke.Group, line: str) -> None:
-    with _no_undo():
-        node["status"].setValue(line)
+def _say(node: nuke.Group, facts: Facts, detail: str = "") -> None:
+    """Write the panel's line, and the note under the node's name in the graph."""
+    with show.no_undo():
+        node["status"].setValue(spoken(facts, detail))
+        node["note"].setValue(noted(facts, detail))
 
 
 def _tell(lines: str) -> None:
@@ -376,23 +377,12 @@ def _tell(lines: str) -> None:
         nuke.tprint(lines)
 
 
-@contextlib.contextmanager
-def _no_undo() -> Iterator[None]:
-    """Changes inside leave no undo step; where undo is off already, it stays off."""
-    was_off = nuke.Undo.disabled()
-    nuke.Undo.disable()
-    try:
-        yield
-    finally:
-        if not was_off:
-            nuke.Undo.enable()
+def _mark_inputs(node: nuke.Group) -> str:
+    """The mark of everything above a node, taken anew: Nuke writes out every node of it."""
+    mark = _inputs[_key(node)] = request.inputs_mark(upstream(node, UPSTREAM))
+    return mark
 
 
 def _key(node: nuke.Node) -> str:
     """What tells a node from all others of this session; two scripts may each have a VoidInpaint1."""
     return text(node, "void_id") or f"{nuke.root().name()}:{node.fullName()}"
-
-
-def _script() -> str:
-    name = str(nuke.root().name())
-    return name if Path(name).is_absolute() else ""

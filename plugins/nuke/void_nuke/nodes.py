@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from void_nuke import request
+from void_nuke.tree import above
 
 if TYPE_CHECKING:
     import nuke
@@ -46,6 +47,26 @@ def _read(source: nuke.Node) -> Optional[request.ReadFacts]:  # noqa: UP045
     )
 
 
+def depends_on_variables(node: nuke.Group) -> str:
+    """Name of the node that makes the inputs depend on the script's variables (Nuke 16 and later), or nothing.
+
+    Source: "Graph Scope Variables / Multi-shot Set-up" in the developer guide: `%{name}` in a file, VariableSwitch, and
+    groups with variables of their own.
+    """
+    holder: Optional[nuke.Node] = node.parent()  # noqa: UP045
+    while holder is not None and holder.Class() != "Root":
+        if holder.Class() == "VariableGroup":
+            return holder.name()
+        holder = holder.parent()
+    for _, source in sources(node):
+        for found in (source, *above(source)):
+            if found.Class() in ("VariableSwitch", "VariableGroup"):
+                return found.name()
+            if found.Class() == "Read" and "%{" in text(found, "file"):
+                return found.name()
+    return ""
+
+
 def _off(node: nuke.Node) -> bool:
     return "disable" in node.knobs() and bool(value(node, "disable"))
 
@@ -57,28 +78,15 @@ def upstream(node: nuke.Group, flags: int) -> dict[str, str]:
     """
     found = {}
     for role, source in sources(node):
-        tree = [source, *above(source, {source.fullName()})]
-        found[role] = "\n".join(f"{n.Class()}\n{n.writeKnobs(flags)}" for n in tree)
+        found[role] = "\n".join(f"{n.Class()}\n{n.writeKnobs(flags)}" for n in (source, *above(source)))
     return found
-
-
-def above(node: nuke.Node, met: set[str]) -> Iterator[nuke.Node]:
-    """Every node upstream, each once, into groups and out of them. met: full names that are left out, and grows."""
-    found = [node.input(index) for index in range(node.inputs())]
-    if node.Class() == "Input" and node.parent() is not None:
-        found.append(node.parent().input(int(value(node, "number"))))
-    if hasattr(node, "nodes"):
-        found += cast("nuke.Group", node).nodes()
-    for source in found:
-        if source is not None and source.fullName() not in met:
-            met.add(source.fullName())
-            yield source
-            yield from above(source, met)
 
 
 def settings(node: nuke.Node) -> dict[str, Any]:
     """The knobs of ours that a shot depends on; frames by getValue, since an Int_Knob's value cuts 1001.5 off."""
-    found = {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT)}
+    found = {name: value(node, name) for name in (*request.SENT, *request.NOT_SENT) if name != "region"}
+    box: Any = node["region"]
+    found["region"] = (box.x(), box.y(), box.r(), box.t())
     return {**found, "first": node["first"].getValue(), "last": node["last"].getValue()}
 
 
@@ -86,6 +94,11 @@ def channel_like(read: nuke.Node, wanted: str) -> str:
     """The channel of a Read that has the last part of this name, in whatever layer this Nuke put it: EXR gives none."""
     last = wanted.rpartition(".")[2]
     return next((name for name in read.channels() if name.rpartition(".")[2] == last), wanted)
+
+
+def has_channel(read: nuke.Node, wanted: str) -> bool:
+    """Whether a Read's file has a channel of that name, in whatever layer."""
+    return any(name.rpartition(".")[2] == wanted for name in read.channels())
 
 
 def inner(node: nuke.Group, name: str) -> nuke.Node:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import time
+from collections.abc import Callable
 from typing import ClassVar, Optional
 
 from void_server.wire.report import share_of_job
@@ -34,6 +36,9 @@ class State(enum.Enum):
     CANCELLED = "cancelled"
     DETACHED = "a job was left behind"
 
+
+ETA_FROM = 10
+"""Percent from which on the rest is foretold; earlier, an engine's first steps say little of its last."""
 
 LIVE = (State.BAKING, State.SENDING, State.QUEUED, State.RUNNING, State.FETCHING, State.CANCELLING)
 """States in which work of this session is under way; Remove is refused in them."""
@@ -96,6 +101,21 @@ def spoken(facts: Facts, detail: str = "") -> str:
     return f"{text} ({detail})" if detail else text
 
 
+def noted(facts: Facts, detail: str = "") -> str:
+    """What stands under the node's name in the graph: nothing where all is well, else the state at a glance.
+
+    >>> noted(Facts(has_result=True)), noted(Facts(record="failed")), noted(Facts(live=State.RUNNING), "frames 3/8")
+    ('', 'FAILED', 'RUNNING frames 3/8')
+    """
+    state = judge(facts)
+    if state in (State.READY, State.IDLE):
+        return ""
+    return f"{state.name} {detail}".strip()[:NOTE_CHARS] if state in LIVE else state.name
+
+
+NOTE_CHARS = 48
+
+
 class Progress:
     """Turns events into a percentage that only grows, and a line: sending 20, computing 70, fetching 10 of a hundred.
 
@@ -104,15 +124,18 @@ class Progress:
 
     SPAN: ClassVar = {State.SENDING: (0, 20), State.RUNNING: (20, 90), State.FETCHING: (90, 100)}
 
-    def __init__(self, parts: int = 1) -> None:
+    def __init__(self, parts: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
         self.parts = parts
+        self._clock = clock
+        self._started = clock()
         self.part = 0
         self.percent = 0
         self.state = State.SENDING
         self.line = ""
 
     def hear(self, stage: str, done: int, total: int) -> None:
-        self.state = STAGES.get(stage, State.RUNNING)
+        named, _, more = stage.partition(": ")  # "queued: suspended in the Monitor"
+        self.state = STAGES.get(named, State.RUNNING)
         share = done / total if total > 0 else 0.0
         if self.state is State.RUNNING:
             share = share_of_job(stage, done, total)
@@ -122,5 +145,14 @@ class Progress:
             self.percent = max(self.percent, min(100, int((self.part * 100 + inside) / self.parts)))
         unit = 1 << 20 if stage in ("upload", "fetch") else 1
         amount = f" {done // unit}/{-(-total // unit)}{' MiB' if unit > 1 else ''}" if total > 0 else ""
-        named = self.state.value if stage in STAGES else stage
-        self.line = f"{named}{amount}" + (f", view {self.part + 1} of {self.parts}" if self.parts > 1 else "")
+        said = f"{self.state.value}{f': {more}' if more else ''}" if named in STAGES else stage
+        self.line = f"{said}{amount}" + (f", view {self.part + 1} of {self.parts}" if self.parts > 1 else "")
+        self.line += self._left()
+
+    def _left(self) -> str:
+        """How long it will take, once that can be told from what is behind."""
+        if not ETA_FROM <= self.percent < 100:
+            return ""
+        left_s = round((self._clock() - self._started) * (100 - self.percent) / self.percent)
+        hours, minutes = divmod(left_s // 60, 60)
+        return f", ETA {hours}:{minutes:02d}:{left_s % 60:02d}" if hours else f", ETA {minutes}:{left_s % 60:02d}"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from void_nuke import results
 from void_nuke.results import Record
 from void_nuke.states import Progress, State
 from void_server.wire.errors import JobCancelledError, JobNotFoundError, OutputError, VoidError, WireError
@@ -108,6 +109,9 @@ def _one(
         if status.error is not None:
             raise status.error
         client.fetch(record.job, record.folder, on_event=on_event, cancelled=cancelled)
+    if record.base:
+        results.fill(record)
+    results.share(record.folder)
     record = record.with_(state="done", error="", warnings=status.warnings)
     record.tidy()
     return record
