@@ -165,6 +165,13 @@ class Desk:
             bpy.ops.render.render(write_still=True)
         return read(path)
 
+    def forget(self):
+        """Empty what Blender remembers of strips' pictures; on 5.x that decides what a retimed strip shows."""
+        area = bpy.context.window.screen.areas[0]
+        area.type = "SEQUENCE_EDITOR"
+        with bpy.context.temp_override(area=area, region=area.regions[-1]):
+            assert bpy.ops.sequencer.refresh_all() == {"FINISHED"}
+
     def remove(self, **more):
         """Press Remove Object on the active strip, as a script does; the strip of the result."""
         before = {s.name for s in self.strips}

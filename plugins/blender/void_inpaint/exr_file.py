@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +21,8 @@ MAGIC = 20000630
 ROWS = 16
 """Scanlines in a block of ZIP compression."""
 HALF, FLOAT, ZIP = 1, 2, 3
+LONGEST = 1 << 24
+"""Longest attribute of a header that is read."""
 Box = tuple[int, int, int, int]
 """EXR's own box: x0, y0, x1, y1, all inclusive, y down."""
 
@@ -56,22 +59,53 @@ def write(path: Path, channels: Mapping[str, np.ndarray], data: Box | None = Non
 def windows(path: Path) -> tuple[Box, Box]:
     """(data window, display window) of an EXR file's first part. Raises OSError, and ValueError for what is no EXR."""
     with path.open("rb") as file:
-        if file.read(4) != struct.pack("<i", MAGIC):
-            raise ValueError(f"{path} is no EXR file")
-        file.read(4)
-        found: dict[bytes, Box] = {}
-        while len(found) < 2 and (name := _word(file)):
-            _word(file)
-            (size,) = struct.unpack("<i", file.read(4))
-            value = file.read(size)
-            if name in (b"dataWindow", b"displayWindow"):
-                found[name] = struct.unpack("<4i", value)
-    if len(found) < 2:
+        found = _attributes(file, path)
+    if b"dataWindow" not in found or b"displayWindow" not in found:
         raise ValueError(f"{path} says no windows")
-    return found[b"dataWindow"], found[b"displayWindow"]
+    return struct.unpack("<4i", found[b"dataWindow"]), struct.unpack("<4i", found[b"displayWindow"])
 
 
-def _word(file: object) -> bytes:
+def channels(path: Path) -> list[str]:
+    """Names of the channels of an EXR file's first part. Raises OSError, and ValueError for what is no EXR."""
+    with path.open("rb") as file:
+        return [name for name, _ in _channels(_attributes(file, path))]
+
+
+def size(box: Box) -> tuple[int, int]:
+    """Width and height of a box.
+
+    >>> size((0, 0, 639, 359))
+    (640, 360)
+    """
+    return box[2] - box[0] + 1, box[3] - box[1] + 1
+
+
+def _attributes(file: BinaryIO, path: Path) -> dict[bytes, bytes]:
+    """The header of the first part: values by name."""
+    if file.read(4) != struct.pack("<i", MAGIC):
+        raise ValueError(f"{path} is no EXR file")
+    file.read(4)
+    found: dict[bytes, bytes] = {}
+    while name := _word(file):
+        _word(file)
+        (length,) = struct.unpack("<i", file.read(4))
+        if not 0 <= length <= LONGEST:
+            raise ValueError(f"{path} has a damaged header")
+        found[name] = file.read(length)
+    return found
+
+
+def _channels(found: Mapping[bytes, bytes]) -> list[tuple[str, int]]:
+    """Name and kind (HALF, FLOAT, or 0 for whole numbers) of every channel, in the order of the file."""
+    value, place, listed = found.get(b"channels", b"\0"), 0, []
+    while value[place : place + 1] not in (b"\0", b""):
+        end = value.index(b"\0", place)
+        listed.append((value[place:end].decode(errors="replace"), value[end + 1]))
+        place = end + 17
+    return listed
+
+
+def _word(file: BinaryIO) -> bytes:
     """Text up to a zero byte; empty at the end of a header."""
     letters = bytearray()
     while (letter := file.read(1)) not in (b"\0", b""):

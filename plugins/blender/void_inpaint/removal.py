@@ -20,7 +20,7 @@ import bpy
 from void_server.wire.errors import OutputError, VoidError
 
 from . import result_strip, results, timeline
-from .pictures import Stage, finish_matte, write_patch
+from .pictures import Stage, finish_matte, place_plate, write_patch
 from .results import Record
 from .sources import Plan, Rendering
 from .states import OVER, Progress, State
@@ -41,7 +41,7 @@ class Removal:
         self.plan = plan
         self.progress = Progress()
         self.error = ""
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(plan.notes) if plan is not None else []
         self._work: Work | None = None
         self._stages: list[Stage] = []
         self._cancelled = False
@@ -147,7 +147,7 @@ class Removal:
         files = {role: dict(found) for role, found in plan.files.items()}
         todo = [(rendering, frame) for rendering in plan.renderings for frame in plan.frames]
         stages = {r.role: r.stage(plan.scene, self.record.run, plan.first, plan.end) for r in plan.renderings}
-        self._stages = list(stages.values())
+        self._stages = [stage for stage in stages.values() if stage is not None]
         self.record.sent("plate", plan.first).parent.mkdir(exist_ok=True)
         for done, (rendering, frame) in enumerate(todo):
             self._check()
@@ -156,7 +156,7 @@ class Removal:
                 yield True
                 self._check()
             path = self.record.sent(rendering.role, frame)
-            plate = plan.files.get("plate", {}).get(frame)
+            plate = plan.files.get("plate", {}).get(frame) or files.get("plate", {}).get(frame)
             _render(stages[rendering.role], rendering, frame, path, Path(plate) if plate else None)
             files.setdefault(rendering.role, {})[frame] = str(path)
             yield False
@@ -220,11 +220,20 @@ class _Cancelled(Exception):
     pass
 
 
-def _render(stage: Stage, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
-    stage.render(frame, path)
-    if rendering.role != "plate":
-        unfinished = bool(rendering.mask) and bpy.app.version < (5, 2, 0)
-        finish_matte(path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate)
+def _render(stage: Stage | None, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
+    """Make one frame of a role. plate: the EXR file that it lies over, where the plate has files."""
+    own = Path(rendering.files[frame]) if rendering.files else None
+    if stage is not None:
+        stage.render(frame, path)
+    if rendering.role == "plate":
+        if own is not None:
+            place_plate(path, own)
+        return
+    unfinished = bool(rendering.mask) and bpy.app.version < (5, 2, 0)
+    finish_matte(
+        own if stage is None and own else path,
+        out=path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate, own=own,
+    )  # fmt: skip
 
 
 def leave_all() -> None:

@@ -8,6 +8,7 @@ from frame to file and nowhere else. It renders nothing and opens no socket.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from void_server.wire.errors import SettingsError, VoidError
 from void_server.wire.messages import LIMITS
 from void_server.wire.shot import ShotSettings
 
-from . import pictures, timeline
+from . import exr_file, pictures, timeline
 
 SPACES = {
     "Linear Rec.709": "lin_rec709",
@@ -33,7 +34,7 @@ SPACES = {
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """A role whose frames Blender must render: of a strip, or of a mask."""
+    """A role whose frames must be made first: of a strip, or of a mask."""
 
     role: str
     strip: str = ""
@@ -43,15 +44,22 @@ class Rendering:
     channel: int = 0
     invert: bool = False
     raw_alpha: bool = False
+    forgetful: bool = False
+    files: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    """The strip's own EXR files: those of a matte are read and not rendered, and a plate keeps their windows."""
 
-    def stage(self, scene: str, run: str, first: int, end: int) -> pictures.Stage:
+    def stage(self, scene: str, run: str, first: int, end: int) -> pictures.Stage | None:
+        """What renders it; None where its files are read."""
+        if self.files and self.role != "plate":
+            return None
         if self.mask:
             return pictures.mask_stage(f"{run} {self.role}", self.mask, self.width, self.height, first, end)
         as_matte = self.role != "plate" and self.channel == 0
         mark = run if self.role == "plate" else ""
         return pictures.strip_stage(
-            f"{run} {self.role}", scene, mark, self.strip, as_matte=as_matte, raw_alpha=self.raw_alpha
-        )
+            f"{run} {self.role}", scene, mark, self.strip,
+            as_matte=as_matte, raw_alpha=self.raw_alpha, forgetful=self.forgetful,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,8 @@ class Plan:
     files: Mapping[str, Mapping[int, str]]
     renderings: tuple[Rendering, ...]
     settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    """What the artist should know of it."""
 
     @property
     def frames(self) -> range:
@@ -99,9 +109,15 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
         # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
         # patch is nearer: outside the hole it leaves the movie to Blender.
         output = "FULL" if "plate" in found.files else "PATCH"
+    notes: list[str] = []
+    if found.neighbours and output == "PATCH":
+        # Under a patch Blender may show another frame than the one that the patch was made for.
+        output = "FULL"
+        if strip.void.output == "PATCH":
+            notes.append("Whole frames and no patch: under a patch, Blender 5 may show a neighbour of a retimed frame.")
     return Plan(
         scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
-        found.files, tuple(found.renderings), settings,
+        found.files, tuple(found.renderings), settings, tuple(notes),
     )  # fmt: skip
 
 
@@ -115,6 +131,7 @@ class _Inputs:
         self.files: dict[str, dict[int, str]] = {}
         self.renderings: list[Rendering] = []
         self.problems: list[str] = []
+        self.neighbours = timeline.shows_neighbours(scene, strip)
 
     def look_at_plate(self) -> None:
         self.width, self.height = pictures.size_of(self.strip)
@@ -128,12 +145,13 @@ class _Inputs:
             self.space = self.strip.colorspace_settings.name
         else:
             self.space = timeline.working_space()
-            self.renderings.append(Rendering("plate", strip=self.strip.name, raw_alpha=own_alpha))
+            files = shown_files(self.strip, self.first, self.end) if _is_exr(self.strip) and not lost else {}
+            self._render("plate", self.strip, raw_alpha=own_alpha, files=files)
 
     def look_at_matte(self) -> None:
         asked = self.asked
         if asked.matte_source == "ALPHA":
-            self.renderings.append(Rendering("matte", strip=self.strip.name, channel=3, invert=asked.invert))
+            self._render("matte", self.strip, channel=3, invert=asked.invert)
         elif asked.matte_source == "STRIP":
             channel = 3 if asked.matte_channel == "A" else 0
             self.look_at_other("matte", asked.matte_strip, channel, invert=asked.invert)
@@ -146,14 +164,24 @@ class _Inputs:
     def look_at_other(self, role: str, name: str, channel: int = 0, *, invert: bool = False) -> None:
         """A role that another strip of this timeline fills."""
         other = timeline.strips_of(self.scene).get(name) if name else None
-        wrong = list(_unfit_matte(role, name, other, self.strip, (self.width, self.height)))
+        wrong = list(_unfit_matte(role, name, other, self.strip))
         wrong = wrong or list(_lost_files(role, other, self.first, self.end))
         if wrong:
             self.problems += wrong
         elif _is_exr(other) and not invert:
             self.files[role] = shown_files(other, self.first, self.end)
+        elif _is_exr(other):
+            files = shown_files(other, self.first, self.end)
+            names = exr_file.channels(Path(files[self.first]))
+            if "A" in names and not {"R", "Y"} & set(names):
+                channel = 3
+            self._render(role, other, channel=channel, invert=invert, files=files)
         else:
-            self.renderings.append(Rendering(role, strip=name, channel=channel, invert=invert))
+            self._render(role, other, channel=channel, invert=invert)
+
+    def _render(self, role: str, strip: Any, **more: Any) -> None:
+        forgetful = timeline.shows_neighbours(self.scene, strip)
+        self.renderings.append(Rendering(role, strip=strip.name, forgetful=forgetful, **more))
 
     def look_at_frames(self) -> None:
         if self.renderings and self.first < 0:
@@ -196,7 +224,7 @@ def _unfit(scene: Any, strip: Any) -> Iterator[str]:
         yield f"The movie {strip.filepath} is not there. Bring it back, or choose the file anew."
 
 
-def _unfit_matte(role: str, name: str, other: Any, strip: Any, wanted: tuple[int, int]) -> Iterator[str]:
+def _unfit_matte(role: str, name: str, other: Any, strip: Any) -> Iterator[str]:
     if not name:
         yield f"No {role} strip is chosen. Choose one under Matte."
     elif other is None:
@@ -209,21 +237,37 @@ def _unfit_matte(role: str, name: str, other: Any, strip: Any, wanted: tuple[int
         if timeline.left(other) > timeline.left(strip) or timeline.right(other) < timeline.right(strip):
             has, needs = (f"{timeline.left(s)}-{timeline.right(s) - 1}" for s in (other, strip))
             yield f"The {role} '{name}' covers frames {has}; the strip needs {needs}. Extend it, or trim the strip."
-        size = pictures.size_of(other)
-        if all(size) and all(wanted) and size != wanted:
-            yield (
-                f"The {role} '{name}' is {size[0]}x{size[1]}; the strip is {wanted[0]}x{wanted[1]}. "
-                "Render the matte at the strip's own size."
-            )
+        if not _as_large(other, strip):
+            has, needs = (f"{w}x{h}" for w, h in (_sizes(s)[-1] for s in (other, strip)))
+            yield f"The {role} '{name}' is {has}; the strip is {needs}. Render the matte at the strip's own size."
+
+
+def _sizes(strip: Any) -> list[tuple[int, int]]:
+    """Sizes of the pictures that lie exactly over a strip's; the last is what it is said to be.
+
+    An EXR file has two: Blender shows the data window, everyone else means the display window.
+    """
+    if _is_exr(strip):
+        with contextlib.suppress(OSError, ValueError):
+            first = shown_files(strip, timeline.left(strip), timeline.left(strip) + 1)[timeline.left(strip)]
+            return [exr_file.size(box) for box in exr_file.windows(Path(first))]
+    return [pictures.size_of(strip)]
+
+
+def _as_large(other: Any, strip: Any) -> bool:
+    """Whether a matte lies over a strip; unknown sizes are left to those who read the files.
+
+    Data windows of two EXR files need not agree: a matte cropped to what it holds lies where its file says.
+    """
+    theirs, ours = _sizes(other), _sizes(strip)
+    if not all(theirs[-1]) or not all(ours[-1]):
+        return True
+    return theirs[-1] == ours[-1] if len(theirs) == len(ours) or len(theirs) > 1 else theirs[-1] in ours
 
 
 def _is_exr(strip: Any) -> bool:
-    """Whether a strip shows EXR files, and Blender says truly which.
-
-    Blender 5.2 names a neighbour for frames of a retimed strip: it rounds where its renderer truncates (measured), so
-    there the frames are rendered.
-    """
-    if strip.type != "IMAGE" or not strip.elements or (bpy.app.version >= (5, 0, 0) and len(strip.retiming_keys)):
+    """Whether a strip shows EXR files."""
+    if strip.type != "IMAGE" or not strip.elements:
         return False
     return all(e.filename.lower().endswith(".exr") for e in strip.elements)
 

@@ -52,6 +52,21 @@ def set_handles(strip: Any, first: int, end: int) -> None:
         strip.frame_final_end, strip.frame_final_start = end, first
 
 
+def shows_neighbours(scene: Any, strip: Any) -> bool:
+    """Whether Blender may show a neighbour of the frame that it should, by what it showed before.
+
+    Blender 5.x remembers pictures of a strip by whole frames, so those of a strip that lies between them, retimed or a
+    movie of another frame rate, depend on the order in which they are asked for (measured, 5.2.2 and 5.2.3: a strip at
+    70 % rendered forwards, backwards and from an empty memory gives three series). The last is what
+    `strip_elem_from_frame` names, and what Blender 4.5 shows.
+    """
+    if bpy.app.version < (5, 0, 0):
+        return False
+    rate = scene.render.fps / scene.render.fps_base
+    own = strip.elements[0].orig_fps if strip.type == "MOVIE" and strip.elements else 0
+    return len(getattr(strip, "retiming_keys", ())) > 0 or (own > 0 and abs(own - rate) > 0.01)
+
+
 def content_start(strip: Any) -> float:
     """Timeline frame at which the strip's first picture would lie: moves when the strip is moved, not when trimmed."""
     return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
