@@ -161,4 +161,4 @@ def test_the_add_on_keeps_the_house_rules(path):
     ours = {name for name in used if name.split(".")[0] == "void_server"}
     assert all(name.startswith(("void_server.wire", "void_server.farm")) for name in ours), ours
     foreign = {name.split(".")[0] for name in used - ours} - set(sys.stdlib_module_names)
-    assert foreign <= {"bpy", "numpy"}, foreign
+    assert foreign <= {"bpy", "gpu", "gpu_extras", "numpy"}, foreign

@@ -290,6 +290,10 @@ def claim_strips_that_hold_no_picture_are_refused_with_the_remedy(desk):
     strip.void.mask = desk.box_mask(*BOX)
     with raises("Select an image, movie or scene strip"):
         sources.plan(desk.scene, meta)
+    desk.scene.render.use_multiview = strip.use_multiview = True
+    with raises("stereo strip. Switch off"):
+        sources.plan(desk.scene, strip)
+    strip.use_multiview = False
     strip.move_to_meta(meta)
     with raises("inside a meta strip. Move it out"):
         sources.plan(desk.scene, meta.strips["plate"])

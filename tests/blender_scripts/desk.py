@@ -80,6 +80,8 @@ class Desk:
         folder.mkdir(parents=True)
         self.folder, self.daemon, self._own = folder, daemon, []
         self.use(daemon)
+        asked = bpy.context.preferences.addons[addon().__name__].preferences
+        asked.start_daemon, asked.program = False, ""
         scene = self.scene
         scene.sequence_editor_create()
         if hasattr(bpy.context.workspace, "sequencer_scene"):

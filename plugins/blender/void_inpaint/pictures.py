@@ -118,10 +118,15 @@ class MaskStage(Stage):
 
     def close(self) -> None:
         scene = bpy.data.scenes.get(self._name)
-        copies = [s.mask for s in timeline.strips_of(scene) if s.type == "MASK"] if scene is not None else []
+        copies = []
+        for strip in [s for s in timeline.strips_of(scene) if s.type == "MASK"]:
+            copies.append(strip.mask)
+            # Blender miscounts the users of a mask whose strip goes with its scene, and says so as an error.
+            timeline.strips_of(scene).remove(strip)
         super().close()
         for copy in copies:
-            bpy.data.masks.remove(copy)
+            if copy is not None:
+                bpy.data.masks.remove(copy)
 
 
 def close_all() -> None:

@@ -102,6 +102,31 @@ def results_of(scene: Any, mark: str) -> list[Any]:
     return sorted(found, key=lambda s: -s.void.version)
 
 
+def shown_result(scene: Any, mark: str) -> int:
+    """Version of the clean strip that is on view; 0 while the original is."""
+    return next((s.void.version for s in results_of(scene, mark) if not s.mute), 0)
+
+
+def show_result(scene: Any, mark: str, version: int) -> None:
+    """Put one version on view, and parts made after it no more than before it; 0 shows the original."""
+    results = results_of(scene, mark)
+    below = next((s.void.version for s in results if s.void.version <= version and not s.void.partial), 0)
+    for strip in results:
+        own = strip.void.version
+        strip.mute = own != below and not (strip.void.partial and below < own <= version)
+    whole = any(not s.mute and s.void.shows == "clean" and not s.void.partial for s in results)
+    for strip in strips_of(scene):
+        if strip.void.mark == mark:
+            strip.mute = whole
+
+
+def source_of(scene: Any, strip: Any) -> Any:
+    """The strip that a result or a preview was made from; any other strip itself."""
+    if strip is None or not strip.void.source:
+        return strip
+    return next((s for s in strips_of(scene) if s.void.mark == strip.void.source), strip)
+
+
 def mark(scene: Any, strip: Any, fresh: str) -> None:
     """Give a strip a mark of its own; a copied strip carries that of its origin until then."""
     alike = [s for s in strips_of(scene) if s.void.mark == strip.void.mark]
