@@ -124,7 +124,7 @@ def draw_advanced(layout: Any, context: Any, strip: Any) -> None:
 def _draw_news(row: Any, strip: Any, removal: Any) -> None:
     """One line: time left, what failed, what is ready, what is still to be chosen."""
     if removal is not None:
-        row.label(text=removal.progress.left(iface) or " ", icon="TIME", translate=False)
+        row.label(text=removal.progress.left(iface) or " ", icon="SORTTIME", translate=False)
         return
     record = _record(strip.void.attempt or strip.void.folder)
     if record is not None and record.left_behind:

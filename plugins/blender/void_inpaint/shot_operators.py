@@ -105,8 +105,9 @@ class VOID_INPAINT_OT_open_shot(bpy.types.Operator):
 
 
 def _add(scene: Any, files: list[Path], channel: int, first: int) -> Any:
+    name = re.sub(r"[._-]*\d*$", "", files[0].stem) or files[0].stem
     strip = timeline.strips_of(scene).new_image(
-        files[0].name, str(files[0]), channel=channel, frame_start=first, fit_method="ORIGINAL"
+        name, str(files[0]), channel=channel, frame_start=first, fit_method="ORIGINAL"
     )
     for path in files[1:]:
         strip.elements.append(path.name)

@@ -70,11 +70,12 @@ SURE_AFTER_S, SURE_SHARE = 3.0, 0.04
 class Progress:
     """One run as the panel shows it.
 
-    >>> now = iter((0.0, 60.0, 60.0)).__next__
+    >>> now = iter((0.0, 10.0, 70.0)).__next__
     >>> progress = Progress(now)
+    >>> progress.hear(State.RUNNING, "frames", 0, 10)
     >>> progress.hear(State.RUNNING, "frames", 5, 10)
     >>> progress.line, round(progress.share, 2), progress.left()
-    ('Filling frames 5 of 10', 0.65, 'About 30 s left')
+    ('Filling frames 5 of 10', 0.65, 'About 2 min left')
     >>> progress.hear(State.RUNNING, "read", 1, 10)
     >>> round(progress.share, 2)
     0.65
@@ -90,6 +91,7 @@ class Progress:
         """Share when work began that can be measured: a job that was taken up again has most of it behind it."""
 
     def hear(self, state: State, stage: str = "", done: int = 0, total: int = 0) -> None:
+        began = state is State.RUNNING and self.state is not State.RUNNING
         self.state = state
         part = min(1.0, done / total) if total > 0 else 0.0
         if state is State.RUNNING:
@@ -97,7 +99,7 @@ class Progress:
         if state in SPAN:
             low, high = SPAN[state]
             self.share = max(self.share, low + (high - low) * part)
-        if state is State.QUEUED:  # the queue says nothing about the work
+        if state is State.QUEUED or began:  # the queue and the way there say nothing about the work
             self._began_s, self._share_then = self._clock(), self.share
         unit = 1 << 20 if state in (State.SENDING, State.FETCHING) else 1
         amount = f" {done // unit} of {-(-total // unit)}{' MiB' if unit > 1 else ''}" if total > 1 else ""
