@@ -241,6 +241,12 @@ def test_rendering_a_movie_strip_leaves_the_window_usable(desk):
 
 
 @pytest.mark.timeout(900)
+def test_a_mask_is_drawn_over_the_strip_and_removes_what_it_covers(desk):
+    _tiny(desk)
+    _hold(desk, desk.play("mask"), ["mask"])
+
+
+@pytest.mark.timeout(900)
 def test_the_daemon_is_started_looked_at_and_stopped_in_the_preferences(desk):
     program = desk.shared / "void-server"
     with socket.socket() as probe:

@@ -50,12 +50,12 @@ class Hand:
         self.event("MOUSEMOVE", "NOTHING")
         yield 0.06
 
-    def click(self, x, y):
+    def click(self, x, y, **more):
         yield from self.move(x, y)
         yield 0.2
-        self.event("LEFTMOUSE", "PRESS")
+        self.event("LEFTMOUSE", "PRESS", **more)
         yield 0.1
-        self.event("LEFTMOUSE", "RELEASE")
+        self.event("LEFTMOUSE", "RELEASE", **more)
         self.clicks += 1
         yield 0.4
 
@@ -82,7 +82,12 @@ class Hand:
             for y in range(region.y + region.height - STEP, region.y, -STEP):
                 yield from self.move(x, y)
                 if words in self.under(area, region):
-                    return x, y
+                    # Looked at twice: a button that the mouse has just left may still be the active one.
+                    yield 0.15
+                    yield from self.move(x, y - 2)
+                    yield 0.1
+                    if words in self.under(area, region):
+                        return x, y - 2
         return None
 
     def press(self, area, region, words):

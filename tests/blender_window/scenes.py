@@ -74,6 +74,8 @@ def opened(hand):
 
 
 def finished(hand):
+    """Until the job that was just pressed for is over; whether it is."""
+    yield from hand.until(lambda: running(), 20)
     GATE.touch()
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
     yield 1.0
@@ -110,8 +112,8 @@ def newcomer(hand):
     shown = {"preview": box(hand.region(hand.preview(), "PREVIEW"))}
     say("the ball is there before", True, hand.shot("newcomer_before"), contains="ball", **shown)
     yield from hand.press(area, region, "void_inpaint.remove")
-    yield 0.3
     gaps = Gaps()
+    yield from hand.until(lambda: running(), 20)
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
     say("nothing stalls while a job runs", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s", figure=gaps.longest)
     yield 1.0
@@ -231,14 +233,45 @@ def movie(hand):
     yield from hand.open_tab("VOID")
     area, region = panel(hand)
     for words in ("void_inpaint.preview", "void_inpaint.remove"):
-        gaps = Gaps()
         yield from hand.press(area, region, words)
+        gaps = Gaps()
+        yield from hand.until(lambda: running(), 20)
         yield from hand.until(lambda: not any(r.state.name == "PREPARING" for r in running().values()), 120)
         say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s",
             figure=gaps.longest)  # fmt: skip
         yield from finished(hand)
     hand.shot("movie_done")
     say("a movie's clean strip lands", [s for s in strips() if "clean" in s], strips())
+
+
+def mask(hand):
+    """A mask is drawn over the strip's own picture, in the window that the pen opens, and removes what it covers."""
+    GATE.touch()
+    yield from opened(hand)
+    strip = editor().strips["plate"]
+    strip.void.matte_source, strip.void.matte_strip = "MASK", ""
+    yield 0.5
+    area, region = panel(hand)
+    yield from hand.press(area, region, "void_inpaint.draw_mask")
+    found = yield from hand.until(lambda: len(bpy.context.window_manager.windows) > 1, 10)
+    yield 1.5
+    clip = hand.area("CLIP_EDITOR")
+    canvas = hand.region(clip, "WINDOW")
+    x, y = canvas.x + canvas.width // 2, canvas.y + canvas.height // 2
+    for dx, dy in ((-60, -40), (60, -40), (60, 40), (-60, 40)):
+        yield from hand.click(x + dx, y + dy, ctrl=True)
+    hand.shot("mask")
+    layers = strip.void.mask.layers
+    points = len(layers[0].splines[0].points) if len(layers) and len(layers[0].splines) else 0
+    say("the pen opens a window to draw in", found and clip.spaces.active.mask == strip.void.mask)
+    say("four clicks are four points", points == 4, points)
+    layers[0].splines[0].use_cyclic = True
+    with bpy.context.temp_override(window=hand.window):
+        bpy.ops.wm.window_close()
+    yield 1.0
+    yield from hand.press(area, region, "void_inpaint.remove")
+    done = yield from finished(hand)
+    say("what the mask covers is removed", done and "plate clean v001" in strips(), strips())
 
 
 def preferences(hand):
@@ -268,7 +301,7 @@ def preferences(hand):
     say("the daemon is stopped in the preferences", down)
 
 
-SCENES = {f.__name__: f for f in (newcomer, fits, work, leave, come_back, movie, preferences)}
+SCENES = {f.__name__: f for f in (newcomer, fits, work, leave, come_back, movie, mask, preferences)}
 
 
 def begin():
