@@ -31,7 +31,7 @@ KEPT = Path(os.environ.get("VOID_ARTIFACTS") or ROOT / "build") / "blender_windo
 FRAMES = 8
 """Of the demo's 24: what is tested is the window, and the ball rolls on the same."""
 
-SIZES = {"1280x720": (1280, 720, 1.0), "1920x1080": (1920, 1080, 1.0), "hidpi": (2560, 1440, 2.0)}
+SIZES = {"1280x720": (1280, 720, 1.0), "1920x1080": (1920, 1080, 1.0), "hidpi": (1920, 1080, 1.5)}
 
 INSIDE = """
 set -e
@@ -192,7 +192,7 @@ def _hold(desk, checks, scenes):
             x0, y0, x1, y1 = check["preview"]
             light = cv2.imread(check["detail"])[y0:y1, x0:x1].astype(int)
             blue, green, red = (light[..., i] for i in range(3))
-            ball = int(((red > 150) & (green < 0.6 * red) & (blue < 0.5 * red)).sum())
+            ball = int(((red > 170) & (green < 0.5 * red) & (blue < 0.5 * red)).sum())
             tint = int(((blue > red + 50) & (blue > 100)).sum())
             if check["contains"] == "ball":
                 before = ball

@@ -75,7 +75,7 @@ def opened(hand):
 
 def finished(hand):
     """Until the job that was just pressed for is over; whether it is."""
-    yield from hand.until(lambda: running(), 20)
+    yield from hand.until(running, 20)
     GATE.touch()
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
     yield 1.0
@@ -113,7 +113,7 @@ def newcomer(hand):
     say("the ball is there before", True, hand.shot("newcomer_before"), contains="ball", **shown)
     yield from hand.press(area, region, "void_inpaint.remove")
     gaps = Gaps()
-    yield from hand.until(lambda: running(), 20)
+    yield from hand.until(running, 20)
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
     say("nothing stalls while a job runs", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s", figure=gaps.longest)
     yield 1.0
@@ -235,7 +235,7 @@ def movie(hand):
     for words in ("void_inpaint.preview", "void_inpaint.remove"):
         yield from hand.press(area, region, words)
         gaps = Gaps()
-        yield from hand.until(lambda: running(), 20)
+        yield from hand.until(running, 20)
         yield from hand.until(lambda: not any(r.state.name == "PREPARING" for r in running().values()), 120)
         say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s",
             figure=gaps.longest)  # fmt: skip
@@ -310,6 +310,7 @@ def begin():
     asked = bpy.context.preferences.addons[MODULE].preferences
     asked.server, asked.start_daemon = GIVEN["server"], False
     hand = Hand(GIVEN["shots"])
+    hand.sequencer().spaces.active.timeline_overlay.show_strip_source = False  # nobody's folders in the pictures
     yield 1.0
     yield from ready(hand)
     yield from SCENES[GIVEN["scene"]](hand)

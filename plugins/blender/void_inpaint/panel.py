@@ -100,11 +100,11 @@ def draw_results(layout: Any, context: Any, strip: Any) -> None:
         row.label(text="" if coverage is None else f"{coverage:.0%} {iface('real')}")
     if len(results) > SHOWN_RESULTS:
         layout.label(text=f"{len(results) - SHOWN_RESULTS} {iface('older ones on the timeline')}")
-    for line in _warnings(strip):
-        _draw_text(layout, line)
     row = layout.row(align=True)
     row.operator("void_inpaint.open_folder", icon="FILE_FOLDER")
     row.operator("void_inpaint.add_nodes", text="Add Nodes", icon="NODE_COMPOSITING")
+    for line in _warnings(strip):
+        _draw_text(layout, line)
 
 
 def draw_advanced(layout: Any, context: Any, strip: Any) -> None:
