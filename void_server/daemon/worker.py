@@ -80,7 +80,9 @@ class Worker:
             self._out.flush()
 
     def _listen(self) -> None:
-        for line in sys.stdin:
+        # Not `sys.stdin` itself: a process that is forked for a job closes that first, and would wait for ever for the
+        # lock that a thread holds while it reads.
+        for line in os.fdopen(os.dup(0), encoding="utf-8"):
             command = json.loads(line)
             if command["do"] == "cancel":
                 self._cancelled.add(command["job"])
