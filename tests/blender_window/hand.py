@@ -1,8 +1,8 @@
 """A person's hand and eye in a windowed Blender: moves the mouse, clicks, types, finds buttons by what they are.
 
-What comes in: words of an operator or a property. What goes out: simulated events of Blender's own. Buttons are found
-by moving the mouse over a region and asking Blender which button lies under it, never by fixed pixels. Everything that
-takes time is a generator that yields how long to wait, for `bpy.app.timers`.
+What comes in: words of an operator. What goes out: simulated events of Blender's own. Buttons are found by moving the
+mouse over a region and asking Blender which button lies under it, never by fixed pixels. Everything that takes time is
+a generator that yields how long to wait, for `bpy.app.timers`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ class Hand:
         """The one in front: a browser or the preferences while they are open, else the only one."""
         windows = list(bpy.context.window_manager.windows)
         return next((w for w in windows if w.as_pointer() != self._main), windows[0])
+
+    @property
+    def scale(self):
+        return bpy.context.preferences.view.ui_scale
 
     def area(self, kind, view=()):
         areas = (a for a in self.window.screen.areas if a.type == kind)
@@ -65,18 +69,16 @@ class Hand:
         yield 0.3
 
     def under(self, area, region):
-        """What lies under the mouse: the call of an operator, or the path of a property; "" where nothing does."""
+        """The call of the operator whose button lies under the mouse; "" where none does."""
         manager = bpy.context.window_manager
         with bpy.context.temp_override(window=self.window, area=area, region=region):
             manager.clipboard = ""
             if bpy.ops.ui.copy_python_command_button.poll():
                 bpy.ops.ui.copy_python_command_button()
-            elif bpy.ops.ui.copy_data_path_button.poll():
-                bpy.ops.ui.copy_data_path_button(full_path=True)
             return manager.clipboard
 
     def find(self, area, region, words):
-        """Where a button whose operator or property says `words` is drawn; None where none is in sight."""
+        """Where a button whose operator says `words` is drawn; None where none is in sight."""
         for share in ACROSS:
             x = region.x + int(region.width * share)
             for y in range(region.y + region.height - STEP, region.y, -STEP):
