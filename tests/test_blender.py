@@ -122,14 +122,6 @@ def test_in_the_real_blender(reports, version, claim):
     assert not errors[claim], f"{errors[claim]}\nThe end of what Blender printed:\n{log[-3000:]}"
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", BLENDERS)
-def test_blender_itself_finds_no_fault_with_what_the_add_on_did(reports, version):
-    """It complained of a mask's users after each run with a mask."""
-    _, log = reports(version)
-    assert [line for line in log.splitlines() if "user count error" in line] == []
-
-
 def _extension_tool(version):
     """Blender's own command for extensions, a script of its own."""
     find = "import importlib.util; print(importlib.util.find_spec('bpy').submodule_search_locations[0])"
