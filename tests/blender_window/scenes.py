@@ -276,34 +276,7 @@ def mask(hand):
     say("what the mask covers is removed", done and "plate clean v001" in strips(), strips())
 
 
-def preferences(hand):
-    """The daemon of this machine, started and stopped by mouse in Blender's Preferences."""
-    asked = bpy.context.preferences.addons[MODULE].preferences
-    asked.server, asked.program = GIVEN["spare"], GIVEN["program"]
-    bpy.context.preferences.active_section = "ADDONS"
-    bpy.context.window_manager.addon_search = "VOID"
-    bpy.ops.screen.userpref_show()
-    yield 1.5
-    bpy.ops.preferences.addon_expand(module=MODULE)
-    yield 1.5
-    area = hand.area("PREFERENCES")
-    region = hand.region(area, "WINDOW")
-    local, folder = addon("local_daemon"), addon("preferences").own_folder()
-    yield from hand.press(area, region, "void_inpaint.start_daemon")
-    up = yield from hand.until(lambda: local.started(folder) is not None, 10)
-    yield from hand.until(lambda: any("listens" in line for line in local.log_tail(folder)), 60)
-    yield from hand.press(area, region, "void_inpaint.doctor")
-    known = yield from hand.until(lambda: addon("preferences").findings, 90)
-    yield 0.7
-    hand.shot("preferences")
-    say("the daemon is started in the preferences", up, local.log_tail(folder))
-    say("the doctor's findings are shown", known, len(addon("preferences").findings))
-    yield from hand.press(area, region, "void_inpaint.stop_daemon")
-    down = yield from hand.until(lambda: local.started(folder) is None, 20)
-    say("the daemon is stopped in the preferences", down)
-
-
-SCENES = {f.__name__: f for f in (newcomer, fits, work, leave, come_back, movie, mask, preferences)}
+SCENES = {f.__name__: f for f in (newcomer, fits, work, leave, come_back, movie, mask)}
 
 
 def begin():
