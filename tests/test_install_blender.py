@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging import tags, utils
 
 import void_server
 from void_server import cli
@@ -26,14 +27,15 @@ PLATFORM = "linux-x64"
 def stand_in_wheels(folder):
     """Files that carry the names of wheels; pip looks at no more before Blender does."""
     folder.mkdir()
-    for python in ("cp311", "cp313"):
-        for name, version, depends in (("pyzmq", "26.4.0", ""), ("msgpack", "1.2.4", "")):
-            tag = f"{python}-{python}-manylinux_2_28_x86_64"
+    for name, version, kinds in (
+        ("pyzmq", "27.3.0", ("cp311-cp311", "cp312-abi3")),
+        ("msgpack", "1.2.4", ("cp311-cp311", "cp313-cp313", "cp314-cp314")),
+    ):
+        for kind in kinds:
+            tag = f"{kind}-manylinux_2_28_x86_64"
             with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as wheel:
                 info = f"{name}-{version}.dist-info"
-                wheel.writestr(
-                    f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{depends}"
-                )
+                wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
                 wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n")
     return folder
 
@@ -56,12 +58,21 @@ def test_the_manifest_names_the_wheels_that_are_there(built):
         names, manifest = archive.namelist(), archive.read("blender_manifest.toml").decode()
     packed = {name for name in names if name.startswith("wheels/")}
     assert set(re.findall(r'"\./(wheels/[^"]+)"', manifest)) == packed
-    assert len(packed) == 5
+    assert len(packed) == 6
     assert f'version = "{void_server.__version__}"' in manifest
     assert f'platforms = ["{PLATFORM}"]' in manifest
     assert 'license = ["SPDX:GPL-3.0-or-later"]' in manifest
     assert {"LICENSE", *(path.name for path in MODULES)} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(".")]
+
+
+@pytest.mark.parametrize("python", [(3, 11), (3, 13), (3, 14)])
+def test_every_python_that_blender_runs_finds_one_wheel_of_each_kind(built, python):
+    """3.11: Blender 4.5 and 5.0. 3.13: 5.1 on. 3.14: Blender as Debian builds it."""
+    fits = set(tags.cpython_tags(python, platforms=["manylinux_2_28_x86_64"])) | set(tags.compatible_tags(python))
+    with zipfile.ZipFile(built) as archive:
+        wheels = [utils.parse_wheel_filename(Path(n).name) for n in archive.namelist() if n.endswith(".whl")]
+    assert sorted(name for name, _, _, said in wheels if said & fits) == ["msgpack", "pyzmq", "void-server"]
 
 
 def test_the_same_add_on_is_the_same_zip(built, wheels, tmp_path):
@@ -104,19 +115,28 @@ def test_flags_of_another_host_are_refused(capsys, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for Blender is a shell script")
-@pytest.mark.parametrize("status", [0, 1])
-def test_blenders_own_installer_gets_the_zip(wheels, tmp_path, monkeypatch, status):
+@pytest.mark.parametrize(
+    "status, said, remedy",
+    [
+        (0, "said", ""),
+        (1, "ERROR: This Python version (3.12) isn't compatible with (3.11, 3.13, 3.14)", "3.11, 3.13, 3.14"),
+        (1, "ERROR: This Blender version (4.2) isn't compatible", "Use Blender 4.5 or later."),
+        (1, "ERROR: no space", "--zip FILE"),
+    ],
+)
+def test_blenders_own_installer_gets_the_zip(wheels, tmp_path, monkeypatch, status, said, remedy):
     """The real installer is run in test_blender.py; this holds the words with which the program is called."""
     blender = tmp_path / "blender"
     copy = tmp_path / "copy.zip"
     blender.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/words\nfor z; do :; done\ncp "$z" {copy}\necho said\nexit {status}\n'
+        f'#!/bin/sh\necho "$@" > {tmp_path}/words\nfor z; do :; done\ncp "$z" {copy}\necho "{said}"\nexit {status}\n'
     )
     blender.chmod(0o755)
     monkeypatch.setattr(install_blender, "this_platform", lambda: PLATFORM)
     if status:
-        with pytest.raises(SettingsError, match="Blender refused the add-on: said"):
+        with pytest.raises(SettingsError, match=re.escape(f"Blender refused the add-on: {said}")) as caught:
             install_blender.install(str(blender), wheels)
+        assert remedy in caught.value.hint
     else:
         assert install_blender.install(str(blender), wheels) == "said"
     words = (tmp_path / "words").read_text().split()
@@ -141,4 +161,4 @@ def test_the_add_on_keeps_the_house_rules(path):
     ours = {name for name in used if name.split(".")[0] == "void_server"}
     assert all(name.startswith(("void_server.wire", "void_server.farm")) for name in ours), ours
     foreign = {name.split(".")[0] for name in used - ours} - set(sys.stdlib_module_names)
-    assert foreign <= {"bpy", "numpy"}, foreign
+    assert foreign <= {"bpy", "gpu", "gpu_extras", "numpy"}, foreign

@@ -169,6 +169,75 @@ def claim_a_mask_lies_over_the_data_window_that_blender_shows(desk):
             desk.strips.remove(old)
 
 
+def _cropped(desk, name, data, channels, display=(0, 0, WIDTH - 1, HEIGHT - 1), count=8):
+    """EXR files of that data window: a box of 1 at display pixels (40, 20) to (60, 35)."""
+    files, (x0, y0, x1, y1) = [], data
+    value = np.zeros((y1 - y0 + 1, x1 - x0 + 1), np.float16)
+    value[20 - y0 : 35 - y0, 40 - x0 : 60 - x0] = 1
+    head = {
+        "compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage,
+        "dataWindow": (np.array([x0, y0], np.int32), np.array([x1, y1], np.int32)),
+        "displayWindow": (np.array(display[:2], np.int32), np.array(display[2:], np.int32)),
+    }  # fmt: skip
+    for i in range(count):
+        files.append(desk.folder / f"{name}.{i:04d}.exr")
+        OpenEXR.File(head, dict.fromkeys(channels, value)).write(str(files[-1]))
+    return files
+
+
+def _on_display(path, width=WIDTH, height=HEIGHT):
+    """float32 [H, W] of a matte's alpha on a display window from (0, 0), as everyone but Blender reads it."""
+    with OpenEXR.File(str(path), separate_channels=True) as file:
+        value = np.array(file.channels()["A"].pixels, np.float32)
+        x0, y0, x1, y1 = np.concatenate(file.header()["dataWindow"]).tolist()
+    canvas = np.zeros((height, width), np.float32)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1 + 1, width), min(y1 + 1, height)
+    canvas[top:bottom, left:right] = value[top - y0 : bottom - y0, left - x0 : right - x0]
+    return canvas
+
+
+def claim_a_matte_cropped_to_what_it_holds_is_taken_as_the_daemon_would(desk):
+    """The demo's own matte: alpha alone, its data window no larger than the ball, that of the plate overscanned."""
+    strip = desk.image_strip(files=_cropped(desk, "plate", (-8, -6, WIDTH + 7, HEIGHT + 5), "RGB"))
+    matte = desk.image_strip(name="matte", channel=1, files=_cropped(desk, "matte", (36, 16, 66, 40), "A"))
+    strip.void.matte_source, strip.void.matte_strip = "STRIP", matte.name
+    assert (strip.elements[0].orig_width, matte.elements[0].orig_width) == (WIDTH + 16, 31)
+    desk.scene.sequence_editor.active_strip = strip
+    assert desk.remove().void.shows == "clean"
+    clean, plate = (read(Path(p)) for p in (Path(strip.void.folder) / "clean.0012.exr", desk.folder / "plate.0002.exr"))
+    rows, columns = (np.flatnonzero((clean != plate).any(-1).any(axis)) for axis in (1, 0))
+    assert rows.min() >= 20 + 6 - 4 and rows.max() <= 35 + 6 + 4
+    assert columns.min() >= 40 + 8 - 4 and columns.max() <= 60 + 8 + 4
+
+
+def claim_an_inverted_cropped_matte_removes_everything_around_it(desk):
+    strip = desk.image_strip()
+    for channels in ("A", "R", "RGB"):
+        files = _cropped(desk, f"matte{channels}", (36, 16, 66, 40), channels)
+        matte = desk.image_strip(name=f"matte {channels}", channel=3, files=files)
+        strip.void.matte_source, strip.void.matte_strip, strip.void.invert = "STRIP", matte.name, True
+        plan = addon("sources").plan(desk.scene, strip)
+        (rendering,) = plan.renderings
+        path = desk.folder / "made.exr"
+        addon("removal")._render(None, rendering, 12, path, Path(plan.files["plate"][12]))
+        made = _on_display(path)
+        assert _covers(1 - made, 40, 20, 60, 35), channels
+        assert made[0, 0] == made[-1, -1] == 1, channels
+
+
+def claim_a_png_matte_lies_over_the_display_window(desk):
+    files = _cropped(desk, "plate", (-8, -6, WIDTH + 7, HEIGHT + 5), "RGB")
+    strip = desk.image_strip(files=files)
+    matte = desk.image_strip(name="png", channel=1, files=_png(desk, 255))
+    strip.void.matte_source, strip.void.matte_strip = "STRIP", matte.name
+    plan = addon("sources").plan(desk.scene, strip)
+    (rendering,) = plan.renderings
+    stage, path = rendering.stage(plan.scene, "", plan.first, plan.end), desk.folder / "made.exr"
+    addon("removal")._render(stage, rendering, 12, path, files[2])
+    stage.close()
+    assert _covers(_on_display(path), 30, 24, 60, 44)  # _png counts its rows from the bottom
+
+
 def claim_our_exr_files_are_read_back_bit_for_bit_by_openexr(desk):
     exr_file = addon("exr_file")
     rng = np.random.default_rng(5)

@@ -36,7 +36,7 @@ def claim_cancel_reaches_the_daemon_and_leaves_no_strip(desk):
     assert pressed.reports == [("INFO", "Cancelled")]
     assert daemon.states() == ["cancelled"]
     assert [s.name for s in desk.strips] == ["plate"] and not _running()
-    assert not (Path(strip.void.folder) / "sent").exists()
+    assert not (Path(strip.void.attempt) / "sent").exists()
 
 
 def claim_cancel_while_frames_are_rendered_sends_nothing(desk):
@@ -57,7 +57,7 @@ def claim_one_tick_renders_one_frame_and_passes_events_through(desk):
     _masked(desk)
     pressed = desk.press()
     pressed.one_frame()
-    assert pressed.removal.progress.line.startswith("rendering frames to send ")
+    assert pressed.removal.progress.line.startswith("Rendering frames to send ")
     sent = pressed.removal.record.folder / "sent"
     before = len(list(sent.iterdir()))
     assert before == 1
@@ -86,7 +86,7 @@ def claim_no_daemon_is_said_with_the_remedy(desk):
     bpy.context.preferences.addons[addon().__name__].preferences.server = "tcp://127.0.0.1:9"
     said = desk.refused()
     assert "tcp://127.0.0.1:9" in said and "void-server serve" in said
-    assert [s.name for s in desk.strips] == ["plate"] and strip.void.folder
+    assert [s.name for s in desk.strips] == ["plate"] and strip.void.attempt and not strip.void.folder
     assert "127.0.0.1:9" in desk.refused("ping")
 
 
@@ -221,7 +221,7 @@ def claim_blender_ending_the_operator_leaves_the_job_to_the_daemon(desk):
     pressed.cls.cancel(pressed.operator, bpy.context)  # what Blender calls when it quits or opens a file
     assert not _running()
     assert daemon.states() == ["running"]
-    assert pressed.removal.record.left_behind and strip.void.folder
+    assert pressed.removal.record.left_behind and strip.void.attempt
     # Taken up again, it can still be cancelled.
     again = desk.press("reattach").to("RUNNING")
     assert bpy.ops.void_inpaint.cancel() == {"FINISHED"}

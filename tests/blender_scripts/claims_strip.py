@@ -154,19 +154,138 @@ def claim_a_busy_channel_is_passed_over_and_a_full_timeline_is_said(desk):
     assert "No channel above 'plate' is free" in desk.refused()
 
 
-def claim_a_preview_shows_what_the_object_affected(desk):
+def claim_a_preview_is_in_no_render_neither_before_nor_after_the_removal(desk):
+    strip = desk.image_strip()
+    desk.with_matte(strip)
+    strip.void.physics_prior = True
+    before = desk.render(12)
+    assert bpy.ops.void_inpaint.preview() == {"FINISHED"}
+    (made,) = [s for s in desk.strips if s.void.shows == "affected"]
+    assert Path(made.void.folder).name == "affected_v001"
+    assert not strip.mute and made.mute and strip.void.show_effects
+    assert same_bits(desk.render(12), before) == 0
+    desk.scene.sequence_editor.active_strip = strip
+    desk.remove()
+    assert not strip.void.show_effects
+    clean = desk.render(12)
+    desk.strips.remove(made)
+    assert same_bits(desk.render(12), clean) == 0
+    assert same_bits(clean, before) > 100
+
+
+def claim_a_preview_may_be_the_affected_matte_of_the_next_run(desk):
     strip = desk.image_strip()
     desk.with_matte(strip)
     strip.void.physics_prior = True
     assert bpy.ops.void_inpaint.preview() == {"FINISHED"}
     (made,) = [s for s in desk.strips if s.void.shows == "affected"]
-    assert Path(made.void.folder).name == "affected_v001"
-    assert made.blend_type == "ADD"
-    assert not strip.mute
-    desk.render(12)
     # Accepted as it is, or painted on, it is the affected matte of the next run.
     strip.void.affected_strip = made.name
     desk.scene.sequence_editor.active_strip = strip
+    assert desk.remove().void.shows == "clean"
+
+
+def claim_the_overlay_tells_sure_from_suspected_and_does_without(desk):
+    overlay, exr_file = addon("overlay"), addon("exr_file")
+    sure, suspected = np.zeros((6, 8), np.float32), np.zeros((6, 8), np.float32)
+    sure[1, 2], suspected[4, 5] = 1, 0.5
+    exr_file.write(desk.folder / "both.exr", {"affected": sure, "suspected": suspected, "change": sure})
+    exr_file.write(desk.folder / "one.exr", {"affected": sure})
+    both, one = overlay.tint(desk.folder / "both.exr"), overlay.tint(desk.folder / "one.exr")
+    assert both.shape == one.shape == (6, 8, 4)
+    assert np.allclose(both[6 - 1 - 1, 2], (*overlay.SURE, 1)), "rows from the bottom"
+    assert np.allclose(both[6 - 1 - 4, 5], (*overlay.SUSPECTED, 0.5))
+    assert one[..., 3].sum() == 1 and both[..., 3].sum() == 1.5
+
+
+def claim_the_overlay_finds_the_file_of_a_frame_also_after_a_move(desk):
+    strip = desk.image_strip()
+    desk.with_matte(strip)
+    assert bpy.ops.void_inpaint.preview() == {"FINISHED"}
+    overlay, folder = addon("overlay"), Path(strip.void.looked)
+    assert overlay.folder_of(strip) == folder
+    assert overlay.file_at(folder, strip, 12).name == "affected.0012.exr"
+    for moved in (strip, desk.strips["matte"]):
+        if hasattr(moved, "content_start"):
+            moved.content_start += 30
+        else:
+            moved.frame_start += 30
+    assert overlay.file_at(folder, strip, 42).name == "affected.0012.exr"
+    assert overlay.file_at(folder, strip, 12) is None
+    desk.scene.sequence_editor.active_strip = strip
+    assert desk.remove()
+    assert overlay.folder_of(strip) == Path(strip.void.folder)
+    assert overlay.tint(overlay.file_at(Path(strip.void.folder), strip, 42)).shape[2] == 4
+
+
+def claim_a_version_can_be_put_on_view(desk):
+    strip = _masked(desk)
+    for _ in range(2):
+        desk.scene.sequence_editor.active_strip = strip
+        desk.remove()
+    one, two = (desk.strips[f"plate clean v00{i}"] for i in (1, 2))
+    states = []
+    for version in (1, 2, 0):
+        assert bpy.ops.void_inpaint.show(version=version) == {"FINISHED"}
+        states.append((strip.mute, one.mute, two.mute))
+    assert states == [(True, False, True), (True, True, False), (False, True, True)]
+
+
+def claim_the_preview_range_alone_is_done_again_and_lies_over_the_rest(desk):
+    strip = desk.image_strip()
+    desk.with_matte(strip)
+    whole = desk.remove()
+    scene = desk.scene
+    strip.void.only_preview_range = True
+    scene.sequence_editor.active_strip = strip
+    assert "There is no preview range" in desk.refused()
+    scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 12, 14
+    strip.void.seed = 3
+    part = desk.remove()
+    timeline = addon("timeline")
+    assert (timeline.left(part), timeline.right(part)) == (12, 15)
+    assert (strip.mute, whole.mute, part.mute) == (True, False, False) and part.channel > whole.channel
+    record = addon("results").Record.load(Path(part.void.folder))
+    assert sorted(record.files["plate"]) == list(range(10, 18)), "the rest is looked at for background"
+    assert sorted(p.name for p in Path(part.void.folder).glob("clean.*")) == [
+        f"clean.{i:04d}.exr" for i in (12, 13, 14)
+    ]
+    assert bpy.ops.void_inpaint.show(version=1) == {"FINISHED"} and part.mute and not whole.mute
+    assert bpy.ops.void_inpaint.show(version=2) == {"FINISHED"} and not part.mute and not whole.mute
+
+
+def claim_frames_beyond_the_handles_are_sent_as_context_with_their_mattes(desk):
+    strip = desk.image_strip()
+    matte = desk.with_matte(strip)
+    timeline, sources = addon("timeline"), addon("sources")
+    timeline.set_handles(strip, 13, 15)
+    timeline.set_handles(matte, 11, 16)
+    plan = sources.plan(desk.scene, strip)
+    assert plan.frames == tuple(range(10, 18)) and (plan.first, plan.end) == (13, 15)
+    assert plan.settings["frames"] == "13-14"
+    for role in ("plate", "matte"):
+        names = [Path(plan.files[role][frame]).name for frame in plan.frames]
+        assert names == [f"{role}.{1001 + i}.exr" for i in range(8)]
+    strip.void.context = 1
+    assert sources.plan(desk.scene, strip).frames == (12, 13, 14, 15)
+    strip.void.matte_source, strip.void.mask = "MASK", desk.box_mask(*BOX)
+    assert sources.plan(desk.scene, strip).frames == (13, 14), "nobody drew the mask beyond the handles"
+    strip.void.matte_source, strip.void.context = "STRIP", 24
+    result = desk.remove()
+    assert (timeline.left(result), timeline.right(result)) == (13, 15)
+
+
+def claim_a_painted_still_is_sent_as_the_reference_at_its_own_frame(desk):
+    strip = desk.image_strip()
+    desk.with_matte(strip)
+    still = desk.image_strip(name="still", at=13, channel=5, count=1)
+    still.mute = True
+    strip.void.reference_strip = still.name
+    desk.scene.sequence_editor.active_strip = strip
+    plan = addon("sources").plan(desk.scene, strip)
+    assert list(plan.files["reference"]) == [13]
+    addon("timeline").set_handles(still, 12, 18)
+    assert list(addon("sources").plan(desk.scene, strip).files["reference"]) == [12], "a held still counts once"
     assert desk.remove().void.shows == "clean"
 
 

@@ -18,6 +18,7 @@ def _seen(desk, strip):
     plates = [plate_of(i) for i in range(COUNT)]
     seen = {}
     for frame in range(timeline.left(strip), timeline.right(strip)):
+        desk.forget()
         shown = desk.render(frame)
         alike = [i for i, plate in enumerate(plates) if same_bits(plate, shown) == 0]
         assert len(alike) == 1, frame
@@ -29,16 +30,7 @@ def _sent(desk, strip):
     """Index of the source file that would be sent, or rendered, for each timeline frame."""
     strip.void.mask = bpy.data.masks.get("roto") or desk.box_mask(*BOX)
     plan = addon("sources").plan(desk.scene, strip)
-    if "plate" in plan.files:
-        return {frame: int(Path(path).suffixes[0][1:]) - 1001 for frame, path in plan.files["plate"].items()}
-    assert V5 and len(strip.retiming_keys), "only there must EXR be rendered"
-    (rendering,) = [r for r in plan.renderings if r.role == "plate"]
-    stage, path, sent = rendering.stage(plan.scene, "", plan.first, plan.end), desk.folder / "sent.exr", {}
-    for frame in plan.frames:
-        stage.render(frame, path)
-        (sent[frame],) = [i for i in range(COUNT) if same_bits(plate_of(i), read(path)) == 0]
-    stage.close()
-    return sent
+    return {frame: int(Path(path).suffixes[0][1:]) - 1001 for frame, path in plan.files["plate"].items()}
 
 
 def _retime(desk, strip, speed=50.0):
@@ -102,6 +94,43 @@ def claim_every_timeline_frame_sends_the_file_that_blender_shows(desk):
     assert lengths["_strobe"][1] == 3
     assert lengths["_retime"][0] > 12
     assert lengths["_reverse_trim_move"] == (4, 4)
+
+
+def claim_a_retimed_strip_gets_whole_frames_whatever_blender_shows_of_it(desk):
+    """5.x shows a neighbour by what it showed before; a patch would leave the object's rim beside the hole."""
+    strip = desk.image_strip()
+    _retime(desk, strip, 70.0)
+    sent = _sent(desk, strip)
+    strip.void.output = "PATCH" if V5 else "FULL"
+    desk.scene.sequencer_colorspace_settings.name = "Linear Rec.709"
+    result = desk.remove()
+    assert result.void.shows == "clean" and strip.mute and not result.mute
+    for frame, index in sorted(sent.items(), reverse=True):
+        shown = desk.render(frame)
+        assert same_bits(shown[outside(*NEAR)], plate_of(index)[outside(*NEAR)]) == 0, frame
+    if V5:
+        assert "may show a neighbour" in " ".join(addon("results").Record.load(Path(result.void.folder)).warnings)
+
+
+def claim_a_retimed_movie_is_rendered_from_an_empty_memory(desk):
+    movie = _movie(desk)
+    _retime(desk, movie, 70.0)
+    movie.void.mask = desk.box_mask(*BOX)
+    timeline = addon("timeline")
+    plan = addon("sources").plan(desk.scene, movie)
+    assert plan.output == ("FULL" if V5 else "PATCH")
+    (rendering,) = [r for r in plan.renderings if r.role == "plate"]
+    stage, series = rendering.stage(plan.scene, "", plan.first, plan.end), []
+    for frames in (plan.frames, reversed(plan.frames)):
+        seen = {}
+        for frame in frames:
+            stage.render(frame, desk.folder / "one.exr")
+            light = read(desk.folder / "one.exr")
+            seen[frame] = min(range(COUNT), key=lambda i: np.abs(light - np.clip(plate_of(i), 0, 1)).mean())
+        series.append(seen)
+    stage.close()
+    assert series[0] == series[1]
+    assert len(set(series[0].values())) == COUNT and timeline.right(movie) - timeline.left(movie) > 10
 
 
 def claim_a_reversed_trimmed_held_strip_gets_its_result_frame_by_frame(desk):
@@ -261,6 +290,10 @@ def claim_strips_that_hold_no_picture_are_refused_with_the_remedy(desk):
     strip.void.mask = desk.box_mask(*BOX)
     with raises("Select an image, movie or scene strip"):
         sources.plan(desk.scene, meta)
+    desk.scene.render.use_multiview = strip.use_multiview = True
+    with raises("stereo strip. Switch off"):
+        sources.plan(desk.scene, strip)
+    strip.use_multiview = False
     strip.move_to_meta(meta)
     with raises("inside a meta strip. Move it out"):
         sources.plan(desk.scene, meta.strips["plate"])

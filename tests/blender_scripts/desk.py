@@ -80,6 +80,8 @@ class Desk:
         folder.mkdir(parents=True)
         self.folder, self.daemon, self._own = folder, daemon, []
         self.use(daemon)
+        asked = bpy.context.preferences.addons[addon().__name__].preferences
+        asked.start_daemon, asked.program = False, ""
         scene = self.scene
         scene.sequence_editor_create()
         if hasattr(bpy.context.workspace, "sequencer_scene"):
@@ -164,6 +166,13 @@ class Desk:
         with bpy.context.temp_override(scene=scene):
             bpy.ops.render.render(write_still=True)
         return read(path)
+
+    def forget(self):
+        """Empty what Blender remembers of strips' pictures; on 5.x that decides what a retimed strip shows."""
+        area = bpy.context.window.screen.areas[0]
+        area.type = "SEQUENCE_EDITOR"
+        with bpy.context.temp_override(area=area, region=area.regions[-1]):
+            assert bpy.ops.sequencer.refresh_all() == {"FINISHED"}
 
     def remove(self, **more):
         """Press Remove Object on the active strip, as a script does; the strip of the result."""

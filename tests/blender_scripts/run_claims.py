@@ -19,7 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import desk
 
-CLAIMS = ("claims_install", "claims_strip", "claims_timeline", "claims_matte", "claims_run", "claims_words")
+CLAIMS = (
+    "claims_install",
+    "claims_strip",
+    "claims_timeline",
+    "claims_matte",
+    "claims_run",
+    "claims_words",
+    "claims_daemon",
+)
 
 
 def install():

@@ -28,7 +28,7 @@ def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) ->
     while not Path(os.environ["VOID_TEST_GATE"]).exists():
         report.check_cancelled()
         pause.wait(0.02)
-    return pipeline.make_clean_plate(files, settings, out, report)
+    return pipeline.deliver(files, settings, out, report)
 
 
 def _ready(address: str) -> None:

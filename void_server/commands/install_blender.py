@@ -3,9 +3,10 @@
 What comes in: where the zip goes, which platforms, perhaps a folder of wheels. What goes out: a zip that Blender
 installs without pip and without administrator. It asks pip for wheels only, and starts Blender only to install.
 
-The zip holds the add-on, `void_server` itself as a wheel, and pyzmq and msgpack for Python 3.11 (Blender 4.5, 5.0) and
-3.13 (5.1 on). pyzmq stays at 26.4: later ones ship `cp312-abi3` wheels, which Blender's installer drops as soon as a
-`cp311` wheel is listed beside them, and then refuses the whole extension on 3.13 (measured on 4.5.15 and 5.2.3).
+The zip holds the add-on, `void_server` itself as a wheel, and pyzmq and msgpack for Python 3.11 (Blender 4.5, 5.0),
+3.13 (5.1 on) and 3.14 (Blender as Debian builds it). pyzmq has one wheel for 3.11 and one, `cp312-abi3`, for all later
+ones. Blender's installer would take that pair alone for 3.11 only; msgpack, which has a wheel for each Python, tells it
+of the others (measured on 4.5.15, 5.2.3 and Debian's 5.2.2).
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ import void_server
 from void_server.commands import wheels as host_wheels
 from void_server.wire.errors import OutputError, SettingsError
 
-REQUIREMENTS = ("pyzmq==26.4.0", "msgpack>=1.1,<2")
-PYTHONS = ("3.11", "3.13")
+REQUIREMENTS = ("pyzmq>=27.1,<28", "msgpack>=1.1.2,<2")
+PYTHONS = ("3.11", "3.13", "3.14")
 PLATFORMS = {
-    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
+    "linux-x64": ("manylinux_2_28_x86_64", "manylinux_2_26_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"),
     "windows-x64": ("win_amd64",),
-    "macos-arm64": ("macosx_11_0_arm64", "macosx_12_0_arm64"),
+    "macos-arm64": ("macosx_11_0_arm64", "macosx_10_15_universal2"),
 }
 """Blender's name of each platform, and the tags of wheels that run on it.
 Sources: Blender 4.5 needs glibc 2.28 and macOS 11.2 on Apple silicon (blender.org, requirements)."""
@@ -134,9 +135,21 @@ def install(blender: str | None, wheels: Path | None = None) -> str:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise SettingsError(
             f"Blender refused the add-on: {said[-1] if said else f'status {done.returncode}'}.",
-            "Use Blender 4.5 or later.",
+            _remedy(done.stdout + done.stderr),
         )
     return done.stdout.strip()
+
+
+def _remedy(said: str) -> str:
+    """What to do about a refusal, by Blender's own words for it."""
+    if "Python version" in said:
+        return (
+            f"The add-on holds wheels for Python {', '.join(PYTHONS)}, and this Blender runs another. Use one from "
+            "blender.org."
+        )
+    if "Blender version" in said or "schema" in said:
+        return "Use Blender 4.5 or later."
+    return "Build the zip with --zip FILE and drop it onto a Blender window, which shows the whole reason."
 
 
 def own_wheel(folder: Path) -> Path:
@@ -174,7 +187,7 @@ def _source() -> Path:
 
 
 def _download(into: Path, name: str, python: str, wheels: Path | None) -> None:
-    tags = [f"--abi=cp{python.replace('.', '')}", *(f"--platform={tag}" for tag in PLATFORMS[name])]
+    tags = [f"--abi=cp{python.replace('.', '')}", "--abi=abi3", *(f"--platform={tag}" for tag in PLATFORMS[name])]
     why = host_wheels.download(REQUIREMENTS, python, into, wheels, tags)
     if why:
         raise SettingsError(

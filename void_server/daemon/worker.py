@@ -64,7 +64,7 @@ class Worker:
     def serve(self) -> None:
         """Work until stdin ends, which is when the daemon is gone. Never returns."""
         threading.Thread(target=self._listen, daemon=True).start()
-        self.say({"event": "ready", "engines": _engines()})
+        self.say({"event": "ready", "engines": _engines(self._device)})
         while True:
             task = self._tasks.get()
             self._told_files = set()
@@ -80,7 +80,9 @@ class Worker:
             self._out.flush()
 
     def _listen(self) -> None:
-        for line in sys.stdin:
+        # Not `sys.stdin` itself: a process that is forked for a job closes that first, and would wait for ever for the
+        # lock that a thread holds while it reads.
+        for line in os.fdopen(os.dup(0), encoding="utf-8"):
             command = json.loads(line)
             if command["do"] == "cancel":
                 self._cancelled.add(command["job"])
@@ -194,10 +196,11 @@ def _load(name: str) -> Callable[[ShotFiles, ShotSettings, Path, Report], Any]:
     return found
 
 
-def _engines() -> list[str]:
-    """Names of the engines for the daemon's introduction; none where the engine room can't be entered."""
+def _engines(device: str) -> list[str]:
+    """Engines that can run on this device, for the daemon's introduction; none where the room can't be entered."""
     try:
-        names: list[str] = importlib.import_module("void_server.engine").names()
+        engines = importlib.import_module("void_server.engine")
+        names: list[str] = [name for name in engines.names() if engines.available(name, device).ok]
     except Exception:  # noqa: BLE001 - a job will say what is wrong, with its log
         traceback.print_exc()
         return []

@@ -16,10 +16,20 @@ from typing import Any
 import bpy
 from bpy.app.handlers import persistent
 
-from . import operators, panel, pictures, preferences, properties
+from . import (
+    daemon_operators,
+    operators,
+    overlay,
+    panel,
+    pictures,
+    preferences,
+    properties,
+    shot_operators,
+    translation,
+)
 from .removal import leave_all, running, stop_threads
 
-MODULES = (properties, preferences, operators, panel)
+MODULES = (translation, properties, preferences, operators, shot_operators, daemon_operators, panel, overlay)
 
 
 @persistent

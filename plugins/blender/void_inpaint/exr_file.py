@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Small EXR files written as they should be, and the windows of any EXR file: what Blender's own images can't do.
+"""Small EXR files written as they should be, channels read by name, windows: what Blender's own images can't do.
 
-What comes in: float arrays, windows. What goes out: single-part scanline EXR, ZIP compressed. It knows no Blender.
+What comes in: float arrays, windows, EXR files. What goes out: single-part scanline EXR, ZIP compressed; channels of
+the files that the daemon writes. It knows no Blender.
 
 Why not Blender: `Image.save` writes 32-bit EXR without compression (33 MB a HD frame, measured), and knows no windows.
 Source of the format: OpenEXR, "OpenEXR File Layout"; the ZIP filter is OpenEXR's own (split bytes, differences).
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,6 +22,10 @@ MAGIC = 20000630
 ROWS = 16
 """Scanlines in a block of ZIP compression."""
 HALF, FLOAT, ZIP = 1, 2, 3
+BLOCK_ROWS = {0: 1, 2: 1, ZIP: ROWS}
+"""Scanlines in a block, by compression: none, ZIPS, ZIP. Source: OpenEXR, ImfCompression.h."""
+LONGEST = 1 << 24
+"""Longest attribute of a header that is read."""
 Box = tuple[int, int, int, int]
 """EXR's own box: x0, y0, x1, y1, all inclusive, y down."""
 
@@ -56,22 +62,106 @@ def write(path: Path, channels: Mapping[str, np.ndarray], data: Box | None = Non
 def windows(path: Path) -> tuple[Box, Box]:
     """(data window, display window) of an EXR file's first part. Raises OSError, and ValueError for what is no EXR."""
     with path.open("rb") as file:
-        if file.read(4) != struct.pack("<i", MAGIC):
-            raise ValueError(f"{path} is no EXR file")
-        file.read(4)
-        found: dict[bytes, Box] = {}
-        while len(found) < 2 and (name := _word(file)):
-            _word(file)
-            (size,) = struct.unpack("<i", file.read(4))
-            value = file.read(size)
-            if name in (b"dataWindow", b"displayWindow"):
-                found[name] = struct.unpack("<4i", value)
-    if len(found) < 2:
+        found = _attributes(file, path)
+    if b"dataWindow" not in found or b"displayWindow" not in found:
         raise ValueError(f"{path} says no windows")
-    return found[b"dataWindow"], found[b"displayWindow"]
+    return struct.unpack("<4i", found[b"dataWindow"]), struct.unpack("<4i", found[b"displayWindow"])
 
 
-def _word(file: object) -> bytes:
+def channels(path: Path) -> list[str]:
+    """Names of the channels of an EXR file's first part. Raises OSError, and ValueError for what is no EXR."""
+    with path.open("rb") as file:
+        return [name for name, _ in _channels(_attributes(file, path))]
+
+
+def size(box: Box) -> tuple[int, int]:
+    """Width and height of a box.
+
+    >>> size((0, 0, 639, 359))
+    (640, 360)
+    """
+    return box[2] - box[0] + 1, box[3] - box[1] + 1
+
+
+def read(path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """float32 [H, W] of the data window for each channel of `wanted` that the file has.
+
+    For the files that the daemon writes: one part, scanlines, uncompressed or ZIP. Raises OSError, and ValueError for
+    any other.
+    """
+    with path.open("rb") as file:
+        found = _attributes(file, path)
+        if b"dataWindow" not in found or (b"type" in found and found[b"type"] != b"scanlineimage"):
+            raise ValueError(f"{path} is not one picture of scanlines")
+        data = struct.unpack("<4i", found[b"dataWindow"])
+        kind = found.get(b"compression", b"\xff")[0]
+        if kind not in BLOCK_ROWS or b"tiles" in found:
+            raise ValueError(f"{path} is compressed in a way that is not read here")
+        width, height = size(data)
+        dtypes = [(name, np.dtype("<f2") if pixels == HALF else np.dtype("<f4")) for name, pixels in _channels(found)]
+        out = {name: np.zeros((height, width), np.float32) for name, _ in dtypes if name in wanted}
+        blocks = -(-height // BLOCK_ROWS[kind])
+        offsets = struct.unpack(f"<{blocks}Q", file.read(8 * blocks))
+        for offset in offsets:
+            file.seek(offset)
+            first, length = struct.unpack("<ii", file.read(8))
+            top = first - data[1]
+            rows = min(BLOCK_ROWS[kind], height - top)
+            whole = rows * width * sum(dtype.itemsize for _, dtype in dtypes)
+            _unpack(_plain(file.read(length), whole), top, rows, width, dtypes, out)
+    return out
+
+
+def _plain(block: bytes, whole: int) -> bytes:
+    """A block before the ZIP filter; one that is no smaller was stored as it is."""
+    if len(block) >= whole:
+        return block
+    split = np.frombuffer(zlib.decompress(block), np.uint8).astype(np.int64)
+    split[1:] -= 128
+    split = np.cumsum(split).astype(np.uint8)
+    raw = np.empty_like(split)
+    half = (len(split) + 1) // 2
+    raw[0::2], raw[1::2] = split[:half], split[half:]
+    return raw.tobytes()
+
+
+def _unpack(
+    raw: bytes, top: int, rows: int, width: int, dtypes: list[tuple[str, np.dtype]], out: dict[str, np.ndarray]
+) -> None:
+    place = 0
+    for row in range(top, top + rows):
+        for name, dtype in dtypes:
+            if name in out:
+                out[name][row] = np.frombuffer(raw, dtype, width, place)
+            place += width * dtype.itemsize
+
+
+def _attributes(file: BinaryIO, path: Path) -> dict[bytes, bytes]:
+    """The header of the first part: values by name."""
+    if file.read(4) != struct.pack("<i", MAGIC):
+        raise ValueError(f"{path} is no EXR file")
+    file.read(4)
+    found: dict[bytes, bytes] = {}
+    while name := _word(file):
+        _word(file)
+        (length,) = struct.unpack("<i", file.read(4))
+        if not 0 <= length <= LONGEST:
+            raise ValueError(f"{path} has a damaged header")
+        found[name] = file.read(length)
+    return found
+
+
+def _channels(found: Mapping[bytes, bytes]) -> list[tuple[str, int]]:
+    """Name and kind (HALF, FLOAT, or 0 for whole numbers) of every channel, in the order of the file."""
+    value, place, listed = found.get(b"channels", b"\0"), 0, []
+    while value[place : place + 1] not in (b"\0", b""):
+        end = value.index(b"\0", place)
+        listed.append((value[place:end].decode(errors="replace"), value[end + 1]))
+        place = end + 17
+    return listed
+
+
+def _word(file: BinaryIO) -> bytes:
     """Text up to a zero byte; empty at the end of a header."""
     letters = bytearray()
     while (letter := file.read(1)) not in (b"\0", b""):

@@ -13,7 +13,7 @@ import bpy
 
 from void_server.wire.errors import VoidError
 
-from . import composite_nodes, preferences, sources, timeline, work
+from . import composite_nodes, local_daemon, preferences, sources, timeline
 from .removal import Removal, running
 from .results import Record
 from .states import State
@@ -24,6 +24,21 @@ TICK_S = 0.1
 def run_of(strip: Any) -> Removal | None:
     """The run under way for a strip."""
     return running.get(strip.void.run) if strip is not None else None
+
+
+def starter_of(context: Any) -> Any:
+    """What starts the daemon of this machine for a run that finds none; None where that may not be."""
+    may = preferences.may_start(context)
+    if may is None:
+        return None
+    program, folder = may
+    address = preferences.of(context).server
+    return lambda: local_daemon.start(program, address, folder)
+
+
+def active_source(context: Any) -> Any:
+    """The strip that the panel speaks of: the active one, or the one that it was made from."""
+    return timeline.source_of(timeline.scene_of(context), timeline.active_strip(context))
 
 
 class _Running:
@@ -77,10 +92,11 @@ class _Running:
 
     def _say(self) -> set[str]:
         removal = self._removal
-        for warning in removal.warnings:
-            self.report({"WARNING"}, warning)
+        if removal.warnings:  # in one report: Blender shows the last one only
+            self.report({"WARNING"}, " ".join(dict.fromkeys(removal.warnings)))
         if removal.state is State.READY:
-            self.report({"INFO"}, f"Clean frames are in {removal.record.folder}")
+            made = "Clean frames are in" if removal.record.deliver == "clean" else "What it did to the scene is in"
+            self.report({"INFO"}, f"{made} {removal.record.folder}")
             return {"FINISHED"}
         if removal.state is State.CANCELLED:
             self.report({"INFO"}, "Cancelled")
@@ -94,7 +110,7 @@ class _Running:
 class _OnStrip:
     @classmethod
     def poll(cls, context: Any) -> bool:
-        strip = timeline.active_strip(context)
+        strip = active_source(context)
         if strip is None or strip.type not in timeline.KINDS:
             cls.poll_message_set("Select an image, movie or scene strip in the Video Sequencer")
             return False
@@ -109,10 +125,11 @@ class _NewRun(_Running, _OnStrip):
 
     def begin(self, context: Any) -> Removal:
         scene = timeline.scene_of(context)
-        strip = scene.sequence_editor.active_strip
+        strip = timeline.source_of(scene, scene.sequence_editor.active_strip)
         plan = sources.plan(scene, strip, self.deliver)
         server, keys = preferences.server(context)
-        return Removal.begin(plan, preferences.output_root(context), server, keys, self.deliver)
+        root = preferences.output_root(context)
+        return Removal.begin(plan, root, server, keys, self.deliver, starter_of(context))
 
 
 class VOID_INPAINT_OT_remove(_NewRun, bpy.types.Operator):
@@ -137,11 +154,11 @@ class VOID_INPAINT_OT_reattach(_Running, _OnStrip, bpy.types.Operator):
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     def begin(self, context: Any) -> Removal:
-        strip = timeline.active_strip(context)
-        record = Record.load(Path(strip.void.folder)) if strip.void.folder else None
+        strip = active_source(context)
+        record = Record.load(Path(strip.void.attempt or strip.void.folder)) if _tried(strip) else None
         if record is None or not record.left_behind:
             raise VoidError(f"No job of '{strip.name}' was left behind.", "Press Remove Object.")
-        return Removal.take_up(record)
+        return Removal.take_up(record, starter_of(context))
 
 
 class VOID_INPAINT_OT_cancel(bpy.types.Operator):
@@ -151,40 +168,51 @@ class VOID_INPAINT_OT_cancel(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return run_of(timeline.active_strip(context)) is not None
+        return run_of(active_source(context)) is not None
 
     def execute(self, context: Any) -> set[str]:
-        run_of(timeline.active_strip(context)).cancel()
+        run_of(active_source(context)).cancel()
+        return {"FINISHED"}
+
+
+class VOID_INPAINT_OT_show(bpy.types.Operator):
+    bl_idname = "void_inpaint.show"
+    bl_label = "Show Version"
+    bl_description = "Put the original or one version of the clean strip on view"
+    bl_options: ClassVar = {"REGISTER", "UNDO"}
+
+    version: bpy.props.IntProperty(name="Version", min=0, description="Number of the version; 0 is the original")
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return bool(_results(context))
+
+    def execute(self, context: Any) -> set[str]:
+        timeline.show_result(timeline.scene_of(context), active_source(context).void.mark, self.version)
         return {"FINISHED"}
 
 
 class VOID_INPAINT_OT_toggle(bpy.types.Operator):
     bl_idname = "void_inpaint.toggle"
-    bl_label = "Show Original"
+    bl_label = "Before/After"
     bl_description = "Switch between the original and its newest clean strip"
     bl_options: ClassVar = {"REGISTER", "UNDO"}
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        strip = timeline.active_strip(context)
-        return strip is not None and bool(timeline.results_of(timeline.scene_of(context), _mark_of(strip)))
+        return bool(_results(context))
 
     def execute(self, context: Any) -> set[str]:
-        scene, strip = timeline.scene_of(context), timeline.active_strip(context)
-        mark = _mark_of(strip)
-        newest = timeline.results_of(scene, mark)[0]
-        newest.mute = not newest.mute
-        if newest.void.shows == "clean":
-            for source in timeline.strips_of(scene):
-                if source.void.mark == mark:
-                    source.mute = not newest.mute
+        scene, mark = timeline.scene_of(context), active_source(context).void.mark
+        newest = timeline.results_of(scene, mark)[0].void.version
+        timeline.show_result(scene, mark, 0 if timeline.shown_result(scene, mark) else newest)
         return {"FINISHED"}
 
 
 class VOID_INPAINT_OT_open_folder(bpy.types.Operator):
     bl_idname = "void_inpaint.open_folder"
     bl_label = "Open Folder"
-    bl_description = "Open the folder with the frames and the contact sheet"
+    bl_description = "Open the folder with the newest clean frames and their contact sheet"
 
     @classmethod
     def poll(cls, context: Any) -> bool:
@@ -196,20 +224,6 @@ class VOID_INPAINT_OT_open_folder(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class VOID_INPAINT_OT_ping(bpy.types.Operator):
-    bl_idname = "void_inpaint.ping"
-    bl_label = "Test Connection"
-    bl_description = "Ask the daemon who it is"
-
-    def execute(self, context: Any) -> set[str]:
-        try:
-            self.report({"INFO"}, work.ask_hello(*preferences.server(context)))
-        except VoidError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-
 class VOID_INPAINT_OT_add_nodes(bpy.types.Operator):
     bl_idname = "void_inpaint.add_nodes"
     bl_label = "Add Compositor Nodes"
@@ -218,10 +232,10 @@ class VOID_INPAINT_OT_add_nodes(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context: Any) -> bool:
-        return bool(timeline.active_strip(context) and timeline.active_strip(context).void.folder)
+        return bool(active_source(context) and active_source(context).void.folder)
 
     def execute(self, context: Any) -> set[str]:
-        strip = timeline.active_strip(context)
+        strip = active_source(context)
         record = Record.load(Path(strip.void.folder))
         if record is None or record.state != "done" or record.deliver != "clean":
             self.report({"ERROR"}, f"'{strip.name}' has no clean frames yet. Press Remove Object first.")
@@ -231,15 +245,22 @@ class VOID_INPAINT_OT_add_nodes(bpy.types.Operator):
 
 
 def redraw(context: Any) -> None:
-    """Draw the panels again, in every window."""
+    """Draw the panels again, in every window, and nothing else: a picture drawn anew may cost seconds."""
     for window in context.window_manager.windows:
         for area in window.screen.areas:
             if area.type in ("SEQUENCE_EDITOR", "PROPERTIES"):
-                area.tag_redraw()
+                for region in area.regions:
+                    if region.type == ("UI" if area.type == "SEQUENCE_EDITOR" else "WINDOW"):
+                        region.tag_redraw()
 
 
-def _mark_of(strip: Any) -> str:
-    return strip.void.source or strip.void.mark
+def _results(context: Any) -> list[Any]:
+    source = active_source(context)
+    return timeline.results_of(timeline.scene_of(context), source.void.mark) if source is not None else []
+
+
+def _tried(strip: Any) -> bool:
+    return bool(strip.void.attempt or strip.void.folder)
 
 
 CLASSES = (
@@ -247,9 +268,9 @@ CLASSES = (
     VOID_INPAINT_OT_preview,
     VOID_INPAINT_OT_reattach,
     VOID_INPAINT_OT_cancel,
+    VOID_INPAINT_OT_show,
     VOID_INPAINT_OT_toggle,
     VOID_INPAINT_OT_open_folder,
-    VOID_INPAINT_OT_ping,
     VOID_INPAINT_OT_add_nodes,
 )
 

@@ -10,6 +10,7 @@ Measured on Blender 4.5.15, 5.0.1, 5.1.2 and 5.2.3, each held by a test:
 - `render(scene=...)` renders the frame of the *context's* scene; only an override renders the one that was set.
 - A copied scene keeps its animation, which would undo what is neutralised here, so that is cleared.
 - A float image reads verbatim only if its colour space is Non-Color.
+- A picture of an EXR file with alpha alone has noise for colours; its alpha is right.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import bpy
 import numpy as np
 
 from . import exr_file, timeline
+from .exr_file import Box
 
 STAGE = ".void stage"
 """Prefix of scenes of our own; they never outlive a run."""
@@ -30,14 +32,21 @@ NEUTRAL = {"blend_type": "REPLACE", "blend_alpha": 1.0, "color_multiply": 1.0, "
 
 
 class Stage:
-    """A scene that shows one picture and nothing else, made when first needed and again when an undo took it away."""
+    """A scene that shows one picture and nothing else, made when first needed and again when an undo took it away.
 
-    def __init__(self, name: str, build: Callable[[], Any]) -> None:
+    forgetful: made again for each frame. What Blender 5.x shows of a retimed strip depends on the frames that it showed
+    before (see `timeline.shows_neighbours`).
+    """
+
+    def __init__(self, name: str, build: Callable[[], Any], forgetful: bool = False) -> None:
         self._name = f"{STAGE} {name}"
         self._build = build
+        self._forgetful = forgetful
 
     def render(self, frame: int, path: Path) -> None:
         """Write the picture at a timeline frame as half-float EXR with alpha. Raises RuntimeError if Blender can't."""
+        if self._forgetful:
+            self.close()
         scene = bpy.data.scenes.get(self._name)
         if scene is None:
             scene = self._build()
@@ -57,10 +66,13 @@ class Stage:
             bpy.data.scenes.remove(scene)
 
 
-def strip_stage(name: str, scene: str, run: str, strip: str, *, as_matte: bool, raw_alpha: bool) -> Stage:
+def strip_stage(
+    name: str, scene: str, run: str, strip: str, *, as_matte: bool, raw_alpha: bool, forgetful: bool = False
+) -> Stage:
     """A strip alone, at its own size, untransformed, unfiltered.
 
     as_matte: the file's numbers as they are, not decoded from sRGB. raw_alpha: colour not multiplied by alpha.
+    forgetful: see `Stage`.
     """
 
     def build() -> Any:
@@ -77,7 +89,7 @@ def strip_stage(name: str, scene: str, run: str, strip: str, *, as_matte: bool, 
         _neutralise(own[source.name], as_matte, raw_alpha)
         return _for_rendering(copy, width, height)
 
-    return Stage(name, build)
+    return Stage(name, build, forgetful)
 
 
 def mask_stage(name: str, mask: str, width: int, height: int, first: int, end: int) -> Stage:
@@ -106,10 +118,15 @@ class MaskStage(Stage):
 
     def close(self) -> None:
         scene = bpy.data.scenes.get(self._name)
-        copies = [s.mask for s in timeline.strips_of(scene) if s.type == "MASK"] if scene is not None else []
+        copies = []
+        for strip in [s for s in timeline.strips_of(scene) if s.type == "MASK"]:
+            copies.append(strip.mask)
+            # With its scene, 4.5 miscounts the mask's users and prints an error; 5.2 prints it either way (measured).
+            timeline.strips_of(scene).remove(strip)
         super().close()
         for copy in copies:
-            bpy.data.masks.remove(copy)
+            if copy is not None:
+                bpy.data.masks.remove(copy)
 
 
 def close_all() -> None:
@@ -170,30 +187,68 @@ def _for_rendering(scene: Any, width: int, height: int) -> Any:
     return scene
 
 
-def finish_matte(path: Path, *, invert: bool, channel: int, last_pixel: bool, plate: Path | None = None) -> None:
-    """Make a rendered matte what it is meant to be, in place: one channel, 1 = remove.
+def finish_matte(
+    path: Path,
+    *,
+    out: Path | None = None,
+    invert: bool = False,
+    channel: int = 0,
+    last_pixel: bool = False,
+    plate: Path | None = None,
+    own: Path | None = None,
+) -> None:
+    """Make a picture the matte that it is meant to be: one channel, 1 = remove, on the plate's windows.
 
-    channel: 0 for red, 3 for alpha. last_pixel: take the last pixel, at the top right, from its left neighbour.
-    plate: the EXR that the matte lies over. Blender shows an EXR's data window and ignores its display window
-    (measured, 4.5.15 and 5.2.3), so the matte's own data window is the plate's. Raises RuntimeError where they differ
-    in size.
+    out: where it goes; without it, in place. channel: 0 for red, 3 for alpha. last_pixel: take the last pixel, at the
+    top right, from its left neighbour. plate: the EXR that the matte lies over. own: the EXR file that the picture was.
+    Blender shows an EXR's data window and ignores its display window (measured, 4.5.15 and 5.2.3); so a picture of an
+    EXR file lies in that file's own data window, and any other in the plate's data or display window, whichever is as
+    large. Raises RuntimeError where it is neither.
     """
     with _loaded(path) as pixels:
         value = pixels[::-1, :, channel].copy()
     if last_pixel and value.shape[1] > 1:
         value[0, -1] = value[0, -2]
-    if invert:
-        value = 1 - value
-    data = display = None
+    box = display = None
+    if own is not None:
+        box, display = exr_file.windows(own)
+        value, box = _laid(value, box, display)
     if plate is not None:
         data, display = exr_file.windows(plate)
-        size = data[2] - data[0] + 1, data[3] - data[1] + 1
-        if size != (value.shape[1], value.shape[0]):
-            wanted = f"{value.shape[1]}x{value.shape[0]}"
-            raise RuntimeError(
-                f"{plate.name} is {size[0]}x{size[1]} and the strip's first file {wanted}. Use EXR mattes, as a strip."
-            )
-    exr_file.write(path, {"A": value}, data, display)
+        fits = (b for b in (data, display) if exr_file.size(b) == (value.shape[1], value.shape[0]))
+        box = box or next(fits, None)
+        if box is None:
+            is_, wanted = (f"{w}x{h}" for w, h in ((value.shape[1], value.shape[0]), exr_file.size(display)))
+            raise RuntimeError(f"The matte over {plate.name} is {is_} and not {wanted}. Use EXR mattes, as a strip.")
+        if invert:  # outside of its own window a matte removes nothing, and what is inverted everything
+            value, box = _laid(value, box, _around(data, display))
+    exr_file.write(out or path, {"A": 1 - value if invert else value}, box, display)
+
+
+def place_plate(path: Path, own: Path) -> None:
+    """Give a rendered picture of an EXR file, in place, the windows of that file, which Blender drops."""
+    data, display = exr_file.windows(own)
+    if data == display:
+        return
+    with _loaded(path) as pixels:
+        light = pixels[::-1].copy()
+    exr_file.write(path, {name: light[..., i] for i, name in enumerate("RGBA")}, data, display)
+
+
+def _around(a: Box, b: Box) -> Box:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _laid(value: np.ndarray, box: Box, over: Box) -> tuple[np.ndarray, Box]:
+    """[H, W] of `box` on a canvas of zeros that covers `over` too, and the canvas's box."""
+    whole = _around(box, over)
+    if whole == box:
+        return value, box
+    width, height = exr_file.size(whole)
+    canvas = np.zeros((height, width), np.float32)
+    x, y = box[0] - whole[0], box[1] - whole[1]
+    canvas[y : y + value.shape[0], x : x + value.shape[1]] = value
+    return canvas, whole
 
 
 def write_patch(clean: Path, plate: Path, out: Path) -> bool:

@@ -11,6 +11,13 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, Po
 HIDDEN = {"HIDDEN"}
 
 
+def _mute_matte(settings: bpy.types.PropertyGroup, _context: bpy.types.Context) -> None:
+    """A strip that is chosen as a matte is no picture any more; one with alpha alone would show as noise."""
+    matte = settings.id_data.sequence_editor.strips.get(settings.matte_strip)
+    if matte is not None:
+        matte.mute = True
+
+
 class StripSettings(bpy.types.PropertyGroup):
     matte_source: EnumProperty(
         name="Matte",
@@ -21,8 +28,14 @@ class StripSettings(bpy.types.PropertyGroup):
             ("ALPHA", "Own Alpha", "The alpha of the strip itself, opaque where to remove"),
         ],
     )
-    mask: PointerProperty(name="Mask", type=bpy.types.Mask, description="Mask in the picture's own space")
-    matte_strip: StringProperty(name="Matte Strip", description="Strip with the matte, frame by frame beside this")
+    mask: PointerProperty(
+        name="Mask", type=bpy.types.Mask, description="Mask over the strip's own picture, covering what to remove"
+    )
+    matte_strip: StringProperty(
+        name="Matte Strip",
+        description="Strip that is white where to remove, frame by frame beside this one; it is muted",
+        update=_mute_matte,
+    )
     matte_channel: EnumProperty(
         name="Channel",
         description="Which channel of the matte strip to take",
@@ -34,12 +47,21 @@ class StripSettings(bpy.types.PropertyGroup):
     )
     invert: BoolProperty(name="Invert", description="Remove what the matte does not cover")
     physics_prior: BoolProperty(
-        name="Find What It Did", default=True, description="Remove its shadow, reflection and other effects too"
+        name="Shadows and Reflections",
+        default=True,
+        description="Remove what the object did to the scene too: its shadow, its reflection",
     )
     affected_strip: StringProperty(
         name="Affected", description="Strip that is white where the object affected the scene; replaces finding it"
     )
-    keep_strip: StringProperty(name="Keep", description="Strip that is white on what passes in front of the object")
+    keep_strip: StringProperty(
+        name="Keep", description="Strip that is white on what passes in front of the object and must stay"
+    )
+    reference_strip: StringProperty(
+        name="Reference",
+        description="Strip with one or more painted stills of the clean scene, each at its own frame; they are trusted "
+        "above anything found, and carried through the shot",
+    )
     prompt: StringProperty(name="Prompt", description="The scene after removal, for engines that read text")
     engine: EnumProperty(
         name="Engine",
@@ -55,13 +77,32 @@ class StripSettings(bpy.types.PropertyGroup):
         default=3,
         min=0,
         max=1000,
+        soft_max=50,
         subtype="PIXEL",
         description="How far around the matte may change",
     )
     feather_px: FloatProperty(
-        name="Feather", default=2, min=0, max=1000, subtype="PIXEL", description="Width of the soft edge inside it"
+        name="Feather",
+        default=2,
+        min=0,
+        max=1000,
+        soft_max=50,
+        subtype="PIXEL",
+        description="Width of the soft edge inside it",
     )
     seed: IntProperty(name="Seed", default=0, min=0, description="Another number, another invention")
+    context: IntProperty(
+        name="Context",
+        default=24,
+        min=0,
+        max=500,
+        subtype="TIME",
+        description="Frames hidden before and after the strip's handles that may be looked at for background",
+    )
+    only_preview_range: BoolProperty(
+        name="Preview Range Only",
+        description="Work on the timeline's preview range only, and lay the result over what is there",
+    )
     output: EnumProperty(
         name="Output",
         description="What the new strip holds",
@@ -71,12 +112,28 @@ class StripSettings(bpy.types.PropertyGroup):
             ("FULL", "Full", "Whole clean frames; the original is muted"),
         ],
     )
+    show_effects: BoolProperty(
+        name="Show Effects",
+        description="Lay what the object did to the scene over the preview: blue where it is sure and removed, orange "
+        "where it is only suspected. Never in a render",
+    )
+    effects_opacity: FloatProperty(
+        name="Opacity",
+        default=0.6,
+        min=0,
+        max=1,
+        subtype="FACTOR",
+        description="How strongly the effects are shown over the preview",
+    )
     mark: StringProperty(options=HIDDEN)
     run: StringProperty(options=HIDDEN)
+    attempt: StringProperty(options=HIDDEN, subtype="DIR_PATH")
     folder: StringProperty(options=HIDDEN, subtype="DIR_PATH")
+    looked: StringProperty(options=HIDDEN, subtype="DIR_PATH")
     source: StringProperty(options=HIDDEN)
     version: IntProperty(options=HIDDEN)
     shows: StringProperty(options=HIDDEN)
+    partial: BoolProperty(options=HIDDEN)
 
 
 def register() -> None:

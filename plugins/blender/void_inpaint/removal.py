@@ -19,12 +19,12 @@ import bpy
 
 from void_server.wire.errors import OutputError, VoidError
 
-from . import result_strip, results, timeline
-from .pictures import Stage, finish_matte, write_patch
+from . import result_strip, results, timeline, words
+from .pictures import Stage, finish_matte, place_plate, write_patch
 from .results import Record
 from .sources import Plan, Rendering
 from .states import OVER, Progress, State
-from .work import Work, bug
+from .work import Starter, Work, bug
 
 running: dict[str, Removal] = {}
 """Runs of this session that are under way, by mark."""
@@ -36,12 +36,13 @@ JOIN_S = 5.0
 class Removal:
     """A run. `advance` does a little and says whether there is more; nothing else must be called often."""
 
-    def __init__(self, record: Record, plan: Plan | None) -> None:
+    def __init__(self, record: Record, plan: Plan | None, starter: Starter = None) -> None:
         self.record = record
+        self._starter = starter
         self.plan = plan
         self.progress = Progress()
         self.error = ""
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(plan.notes) if plan is not None else []
         self._work: Work | None = None
         self._stages: list[Stage] = []
         self._cancelled = False
@@ -49,15 +50,20 @@ class Removal:
         running[record.run] = self
 
     @classmethod
-    def begin(cls, plan: Plan, root: Path, server: str, keys: str, deliver: str = "clean") -> Removal:
-        """Claim a version folder, mark the strip, write the record. Raises OutputError."""
+    def begin(
+        cls, plan: Plan, root: Path, server: str, keys: str, deliver: str = "clean", starter: Starter = None
+    ) -> Removal:
+        """Claim a version folder, mark the strip, write the record. Raises OutputError.
+
+        starter: starts the daemon of this machine, should nobody answer.
+        """
         run = uuid.uuid4().hex
         try:
             folder, version = results.claim(root, plan.strip, deliver)
             record = Record(
                 folder=folder, run=run, request=uuid.uuid4().hex, server=server, keys=keys, scene=plan.scene,
                 strip=plan.strip, version=version, deliver=deliver, output=plan.output, settings=plan.settings,
-                first=plan.first, end=plan.end, anchor=plan.anchor, space=plan.space,
+                first=plan.first, end=plan.end, anchor=plan.anchor, space=plan.space, partial=plan.partial,
             )  # fmt: skip
             record.save()
         except OSError as error:
@@ -65,18 +71,18 @@ class Removal:
             raise OutputError(f"{root} can't be written: {error.strerror}.", hint) from error
         scene, strip = timeline.find(plan.scene, "", plan.strip)
         timeline.mark(scene, strip, run)
-        strip.void.run, strip.void.folder = run, str(folder)
-        return cls(record, plan)
+        strip.void.run, strip.void.attempt = run, str(folder)
+        return cls(record, plan, starter)
 
     @classmethod
-    def take_up(cls, record: Record) -> Removal:
+    def take_up(cls, record: Record, starter: Starter = None) -> Removal:
         """Go on with a run that was left behind: everything to be sent is on disk. Raises OutputError."""
         try:
             if not record.job:  # its upload was broken off, which cancelled that request
                 record = record.with_(request=uuid.uuid4().hex)
         except OSError as error:
             raise OutputError(f"{record.folder} can't be written: {error.strerror}.", "Free it.") from error
-        return cls(record, None)
+        return cls(record, None, starter)
 
     @property
     def state(self) -> State:
@@ -145,18 +151,19 @@ class Removal:
 
     def _prepare(self, plan: Plan) -> Iterator[bool]:
         files = {role: dict(found) for role, found in plan.files.items()}
-        todo = [(rendering, frame) for rendering in plan.renderings for frame in plan.frames]
-        stages = {r.role: r.stage(plan.scene, self.record.run, plan.first, plan.end) for r in plan.renderings}
-        self._stages = list(stages.values())
+        todo = [(r, frame) for r in plan.renderings for frame in (plan.frames if r.only is None else r.only)]
+        whole = plan.frames[0], plan.frames[-1] + 1
+        stages = {r.role: r.stage(plan.scene, self.record.run, *whole) for r in plan.renderings}
+        self._stages = [stage for stage in stages.values() if stage is not None]
         self.record.sent("plate", plan.first).parent.mkdir(exist_ok=True)
         for done, (rendering, frame) in enumerate(todo):
             self._check()
-            self.progress.hear(State.PREPARING, State.PREPARING.value, done, len(todo))
+            self.progress.hear(State.PREPARING, "", done, len(todo))
             while bpy.app.is_job_running("RENDER"):  # the artist renders; both can't
                 yield True
                 self._check()
             path = self.record.sent(rendering.role, frame)
-            plate = plan.files.get("plate", {}).get(frame)
+            plate = plan.files.get("plate", {}).get(frame) or files.get("plate", {}).get(frame)
             _render(stages[rendering.role], rendering, frame, path, Path(plate) if plate else None)
             files.setdefault(rendering.role, {})[frame] = str(path)
             yield False
@@ -166,7 +173,7 @@ class Removal:
 
     def _wait(self) -> Iterator[bool]:
         self._check()
-        self._work = Work(self.record, self.progress)
+        self._work = Work(self.record, self.progress, self._starter)
         self._work.start()
         while not self._work.over.is_set():
             yield True
@@ -178,7 +185,7 @@ class Removal:
 
     def _lay(self) -> Iterator[bool]:
         record, part = self.record, "clean" if self.record.deliver == "clean" else "affected"
-        self.warnings += record.warnings
+        self.warnings += words.of_manifest(words.read_manifest(record.folder)) or record.warnings
         frames = range(record.first, record.end)
         if part == "clean" and record.output == "PATCH":
             see_through = False
@@ -186,7 +193,7 @@ class Removal:
                 self._check()
                 plate = Path(record.files["plate"][frame])
                 see_through |= write_patch(record.frame("clean", frame), plate, record.frame("patch", frame))
-                self.progress.hear(State.LAYING, State.LAYING.value, done + 1, len(frames))
+                self.progress.hear(State.LAYING, "", done + 1, len(frames))
                 yield False
             part = "patch"
             if see_through:
@@ -195,7 +202,7 @@ class Removal:
             yield True
             self._check()
         result_strip.insert(record, part)
-        self.record = record.with_(warnings=tuple(self.warnings))
+        self.record = record.with_(warnings=tuple(dict.fromkeys(self.warnings)))
         self._end(State.READY)
 
     def _check(self) -> None:
@@ -205,7 +212,7 @@ class Removal:
     def _end(self, state: State, error: str = "") -> None:
         with contextlib.suppress(ReferenceError, RuntimeError):
             self.drop_stages()
-        self.error = error
+        self.error = error = words.in_the_panel(error)
         ended = {State.READY: "done", State.CANCELLED: "cancelled", State.FAILED: "failed"}.get(state)
         with contextlib.suppress(OSError):
             if ended:
@@ -220,11 +227,20 @@ class _Cancelled(Exception):
     pass
 
 
-def _render(stage: Stage, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
-    stage.render(frame, path)
-    if rendering.role != "plate":
-        unfinished = bool(rendering.mask) and bpy.app.version < (5, 2, 0)
-        finish_matte(path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate)
+def _render(stage: Stage | None, rendering: Rendering, frame: int, path: Path, plate: Path | None) -> None:
+    """Make one frame of a role. plate: the EXR file that it lies over, where the plate has files."""
+    own = Path(rendering.files[frame]) if rendering.files else None
+    if stage is not None:
+        stage.render(frame, path)
+    if rendering.role in ("plate", "reference"):
+        if own is not None:
+            place_plate(path, own)
+        return
+    unfinished = bool(rendering.mask) and bpy.app.version < (5, 2, 0)
+    finish_matte(
+        own if stage is None and own else path,
+        out=path, invert=rendering.invert, channel=rendering.channel, last_pixel=unfinished, plate=plate, own=own,
+    )  # fmt: skip
 
 
 def leave_all() -> None:

@@ -30,8 +30,6 @@ TRANSFORM = ("scale_x", "scale_y", "offset_x", "offset_y", "rotation", "origin",
 CROP = ("min_x", "max_x", "min_y", "max_y")
 FOLLOWED = ("transform.", "crop.", "blend_alpha", "color_multiply", "color_saturation", "multiply_alpha")
 """Animated properties of the source that the result takes over."""
-TINT = (0.2, 0.6, 2.0)
-"""Gain of a preview: the affected matte is one grey channel, shown blue as on the contact sheet."""
 RESULT_TAG, PREVIEW_TAG = "COLOR_04", "COLOR_05"
 
 
@@ -48,7 +46,8 @@ def insert(record: Record, part: str) -> Any:
     shown = max(first, timeline.left(source)), min(end, timeline.right(source))
     if shown[0] >= shown[1]:
         shown = first, end
-    channel = timeline.free_channel(scene, first, end, source.channel)
+    above = max([source.channel, *(s.channel for s in timeline.results_of(scene, source.void.mark) if record.partial)])
+    channel = timeline.free_channel(scene, first, end, above)
     if channel is None:
         raise OutputError(
             f"No channel above '{source.name}' is free; the frames are in {record.folder}.",
@@ -66,11 +65,12 @@ def insert(record: Record, part: str) -> Any:
             strip.directory = bpy.path.relpath(str(record.folder)) + "/"
     timeline.set_handles(strip, *shown)
     _look_alike(strip, source)
+    source.void.mark = source.void.mark or record.run
     if part == "affected":
-        strip.blend_type, strip.color_tag = "ADD", PREVIEW_TAG
-        strip.blend_alpha = 0.7
+        # Muted, so that it is in no render: it is there to be painted on, and the overlay shows it.
+        strip.mute, strip.color_tag = True, PREVIEW_TAG
         strip.colorspace_settings.name = "Non-Color"
-        strip.modifiers.new("tint", "COLOR_BALANCE").color_balance.gain = TINT
+        source.void.looked, source.void.show_effects = str(record.folder), True
     else:
         strip.color_tag = RESULT_TAG
         strip.colorspace_settings.name = record.space
@@ -78,13 +78,17 @@ def insert(record: Record, part: str) -> Any:
         strip.alpha_mode = "PREMUL" if part == "patch" else getattr(source, "alpha_mode", "PREMUL")
         _copy_modifiers(strip, source)
         _copy_animation(scene, strip, source)
-        for older in timeline.results_of(scene, source.void.mark):
-            older.mute = True
-        # A whole clean frame replaces its source, opacity and blending included; a patch lies over it.
-        source.mute = source.mute or part == "clean"
-    source.void.mark = source.void.mark or record.run
+        source.void.folder, source.void.show_effects = str(record.folder), False
     strip.void.source, strip.void.version, strip.void.folder = source.void.mark, record.version, str(record.folder)
-    strip.void.shows = part
+    strip.void.shows, strip.void.partial = part, record.partial
+    if part != "affected":
+        if record.partial:
+            strip.mute = False  # it lies over what is there
+        else:
+            # A whole clean frame replaces its source, opacity and blending included; a patch lies over it.
+            muted = source.mute
+            timeline.show_result(scene, source.void.mark, record.version)
+            source.mute = source.mute or muted
     return strip
 
 

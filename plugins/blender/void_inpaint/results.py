@@ -55,6 +55,8 @@ class Record:
     job: str = ""
     state: str = UNFINISHED
     """unfinished, done, failed or cancelled."""
+    partial: bool = False
+    """Whether it is a part of the strip only, laid over what is there."""
     error: str = ""
     warnings: tuple[str, ...] = ()
 

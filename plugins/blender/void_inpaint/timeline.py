@@ -52,6 +52,21 @@ def set_handles(strip: Any, first: int, end: int) -> None:
         strip.frame_final_end, strip.frame_final_start = end, first
 
 
+def shows_neighbours(scene: Any, strip: Any) -> bool:
+    """Whether Blender may show a neighbour of the frame that it should, by what it showed before.
+
+    Blender 5.x remembers pictures of a strip by whole frames, so those of a strip that lies between them, retimed or a
+    movie of another frame rate, depend on the order in which they are asked for (measured, 5.2.2 and 5.2.3: a strip at
+    70 % rendered forwards, backwards and from an empty memory gives three series). The last is what
+    `strip_elem_from_frame` names, and what Blender 4.5 shows.
+    """
+    if bpy.app.version < (5, 0, 0):
+        return False
+    rate = scene.render.fps / scene.render.fps_base
+    own = strip.elements[0].orig_fps if strip.type == "MOVIE" and strip.elements else 0
+    return len(getattr(strip, "retiming_keys", ())) > 0 or (own > 0 and abs(own - rate) > 0.01)
+
+
 def content_start(strip: Any) -> float:
     """Timeline frame at which the strip's first picture would lie: moves when the strip is moved, not when trimmed."""
     return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
@@ -85,6 +100,31 @@ def results_of(scene: Any, mark: str) -> list[Any]:
     """Strips that show clean frames of the strip with this mark, newest first."""
     found = [s for s in strips_of(scene) if mark and s.void.source == mark and s.void.shows != "affected"]
     return sorted(found, key=lambda s: -s.void.version)
+
+
+def shown_result(scene: Any, mark: str) -> int:
+    """Version of the clean strip that is on view; 0 while the original is."""
+    return next((s.void.version for s in results_of(scene, mark) if not s.mute), 0)
+
+
+def show_result(scene: Any, mark: str, version: int) -> None:
+    """Put one version on view, and parts made after it no more than before it; 0 shows the original."""
+    results = results_of(scene, mark)
+    below = next((s.void.version for s in results if s.void.version <= version and not s.void.partial), 0)
+    for strip in results:
+        own = strip.void.version
+        strip.mute = own != below and not (strip.void.partial and below < own <= version)
+    whole = any(not s.mute and s.void.shows == "clean" and not s.void.partial for s in results)
+    for strip in strips_of(scene):
+        if strip.void.mark == mark:
+            strip.mute = whole
+
+
+def source_of(scene: Any, strip: Any) -> Any:
+    """The strip that a result or a preview was made from; any other strip itself."""
+    if strip is None or not strip.void.source:
+        return strip
+    return next((s for s in strips_of(scene) if s.void.mark == strip.void.source), strip)
 
 
 def mark(scene: Any, strip: Any, fresh: str) -> None:

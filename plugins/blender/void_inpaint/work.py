@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from void_server.farm.client import FarmClient, is_farm, parse
 from void_server.farm.deadline10 import find_command
@@ -28,10 +29,18 @@ PATIENCE_S = 600.0
 """How long a daemon may stay away in the middle of a job before the job is left behind, to be taken up later."""
 
 
+START_S = 30.0
+"""How long a daemon that was just started may take before it answers."""
+
+Starter = Optional[Callable[[], None]]
+
+
 class Work(threading.Thread):
     """One job, from its files to its result in the record's folder."""
 
-    def __init__(self, record: Record, progress: Progress, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, record: Record, progress: Progress, starter: Starter = None, patience_s: float = PATIENCE_S
+    ) -> None:
         super().__init__(name=f"void {record.run}", daemon=True)
         self.record = record
         self.progress = progress
@@ -39,6 +48,7 @@ class Work(threading.Thread):
         self.error = ""
         self.over = threading.Event()
         """Set by the thread itself once `state`, `record` and `error` are its last word."""
+        self._starter = starter
         self._patience_s = patience_s
         self._unwanted = threading.Event()
         self._halt = threading.Event()
@@ -57,6 +67,8 @@ class Work(threading.Thread):
     def run(self) -> None:
         try:
             with _client(self.record, self._patience_s) as client:
+                if self._starter is not None:
+                    self._meet(client, self._starter)
                 self.state = self._bring(client)
         except JobCancelledError as error:
             self.state, self.error = (State.CANCELLED if self._unwanted.is_set() else State.DETACHED), _line(error)
@@ -72,6 +84,26 @@ class Work(threading.Thread):
             self.error = bug(error)
         finally:
             self.over.set()
+
+    def _meet(self, client: Client | FarmClient, starter: Callable[[], None]) -> None:
+        """See that somebody answers, and start the daemon of this machine if nobody does. Raises VoidError."""
+        if isinstance(client, FarmClient):
+            return
+        until = 0.0
+        while not self._halt.is_set():
+            try:
+                client.hello()
+            except UnreachableError:
+                now = time.monotonic()
+                if until and now > until:
+                    raise
+                if not until:
+                    until = now + START_S
+                    starter()
+                    self.progress.line = "Starting the daemon"
+                self._halt.wait(ASK_EVERY_S)
+            else:
+                return
 
     def _bring(self, client: Client | FarmClient) -> State:
         if not self.record.job:
@@ -121,7 +153,7 @@ class Work(threading.Thread):
                 lost_at = lost_at or now
                 if now - lost_at > self._patience_s:
                     raise
-                self.progress.line = "the daemon does not answer; waiting for it"
+                self.progress.line = "The daemon does not answer; waiting for it"
             else:
                 lost_at = 0.0
                 if status.final:
@@ -135,7 +167,7 @@ class Work(threading.Thread):
 
     def _hear(self, state: State, event: Any) -> None:
         if event.get("event") == "progress":
-            self.progress.hear(state, state.value, int(event["done"]), int(event["total"]))
+            self.progress.hear(state, "", int(event["done"]), int(event["total"]))
 
 
 def _client(record: Record, patience_s: float) -> Client | FarmClient:
@@ -152,7 +184,7 @@ def ask_hello(server: str, keys: str) -> str:
     with Client(server, keys=Path(keys) if keys else None, timeout_s=1.0) as client:
         hello = client.hello()
     engines, devices = ", ".join(hello.engines), ", ".join(hello.devices)
-    return f"VOID {hello.server_version} answers: engines {engines}; devices {devices}"
+    return f"VOID {hello.server_version} answers; it can run {engines or 'no engine'} on {devices}"
 
 
 def bug(error: BaseException) -> str:

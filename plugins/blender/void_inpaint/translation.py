@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panel says in other languages.
+
+What comes in: nothing. What goes out: a catalogue for Blender's own translation. English is the text in the code; what
+has no entry stays English. It does nothing else.
+"""
+
+import bpy
+
+GERMAN = {
+    "Remove Object": "Objekt entfernen",
+    "Open Shot": "Einstellung öffnen",
+    "Or select an image, movie or scene strip": "Oder einen Bild-, Film- oder Szenenstreifen wählen",
+    "Rendering frames to send": "Rendere Bilder zum Senden",
+    "Sending frames": "Sende Bilder",
+    "Waiting in the queue": "Warte in der Schlange",
+    "Reading frames": "Lese Bilder",
+    "Reading the matte": "Lese die Maske",
+    "Following the camera": "Verfolge die Kamera",
+    "Finding shadows and reflections": "Suche Schatten und Spiegelungen",
+    "Looking for the background": "Suche den Hintergrund",
+    "Filling frames": "Fülle Bilder",
+    "Finishing": "Schließe ab",
+    "Fetching clean frames": "Hole die fertigen Bilder",
+    "Making the strip": "Lege den Streifen an",
+    "A few seconds left": "Noch wenige Sekunden",
+    "About {} s left": "Noch etwa {} s",
+    "About {} min left": "Noch etwa {} min",
+    "About {} h left": "Noch etwa {} h",
+    "of": "von",
+    "Original": "Original",
+    "Clean": "Bereinigt",
+    "Choose a mask, or draw one": "Eine Maske wählen oder zeichnen",
+    "Choose the strip with the matte": "Den Streifen mit der Maske wählen",
+    "A job was left behind": "Ein Auftrag blieb zurück",
+    "Shadows and Reflections": "Schatten und Spiegelungen",
+    "Effects": "Wirkungen",
+    "Results": "Ergebnisse",
+    "Advanced": "Erweitert",
+    "Notes": "Hinweise",
+    "Ready": "Bereit",
+    "is ready": "ist fertig",
+    "real": "echt",
+    "Nothing is removed yet": "Noch ist nichts entfernt",
+}
+
+CATALOGUE = {"de_DE": {("*", english): german for english, german in GERMAN.items()}}
+
+
+def register() -> None:
+    bpy.app.translations.register(__package__, CATALOGUE)
+
+
+def unregister() -> None:
+    bpy.app.translations.unregister(__package__)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the daemon says about a result, in the words of the panel.
+
+What comes in: the manifest of a result, messages of the daemon, which speak of the command line's flags. What goes out:
+lines for an editor, each once. It knows neither Blender nor the wire.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+PLACES = {
+    "reference": "a painted still under Reference",
+    "affected": "Affected",
+    "affected-add": "Affected",
+    "affected-sub": "Affected",
+    "keep": "Keep",
+    "colorspace": "the strip's Color Space",
+    "matte-channel": "Channel",
+    "layer": "another file",
+    "engine": "Engine",
+    "missing": "another range",
+    "frames": "the strip's handles",
+    "grow": "Grow",
+    "grow-px": "Grow",
+    "feather-px": "Feather",
+    "prompt": "Prompt",
+    "seed": "Seed",
+    "effects": "Effects",
+    "quality": "Quality",
+}
+"""Where the panel has what a flag of the command line sets."""
+
+INVENTED = re.compile(r"(\d+)% of what was filled .* most on (-?\d+) \((\d+)%\)")
+
+
+def of_manifest(manifest: dict[str, Any]) -> list[str]:
+    """The warnings of a result, each once."""
+    said = manifest.get("warnings") or []
+    lines = (spoken(str(w.get("code", "")), str(w.get("message", ""))) for w in said if isinstance(w, dict))
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def spoken(code: str, message: str) -> str:
+    """One warning; "" for one that says nothing to an editor.
+
+    >>> spoken("invented", "65% of what was filled was never visible in any frame and is invented: frames 1-7, most on "
+    ...     "5 (74%). See `coverage` in the AOVs; a painted --reference frame, or engine void, can do better.")
+    '65% was never visible and is invented, most on frame 5 (74%). A painted still under Reference can do better.'
+    >>> spoken("header", "1f09.part: matte taken from A"), spoken("header", "plate.1001.exr: beauty is layer 'rgb'")
+    ('', "beauty is layer 'rgb'")
+    """
+    if code == "invented" and (found := INVENTED.search(message)):
+        return (
+            f"{found[1]}% was never visible and is invented, most on frame {found[2]} ({found[3]}%). "
+            "A painted still under Reference can do better."
+        )
+    if code == "colour-assumed":
+        return "The strip does not say its color space; Linear Rec.709 is assumed."
+    if code == "header":
+        # The daemon names the file as it stores it, which is nobody's name for it.
+        note = message.partition(": ")[2] or message
+        return "" if note.startswith("matte taken from") else in_the_panel(note)
+    return in_the_panel(message)
+
+
+def in_the_panel(message: str) -> str:
+    """A message with the panel's own names in place of flags.
+
+    >>> in_the_panel("The matte is empty. Give --matte-channel, or see `coverage`.")
+    'The matte is empty. Give Channel, or see coverage.'
+    """
+    return re.sub(r"--([a-z][a-z-]*)", lambda m: PLACES.get(m[1], m[1]), message).replace("`", "")
+
+
+def engine_of(manifest: dict[str, Any]) -> str:
+    """The engine that made a result, as the panel names it.
+
+    >>> engine_of({"engine": {"name": "propagate"}}), engine_of({})
+    ('Propagate', '')
+    """
+    engine = manifest.get("engine")
+    name = str(engine.get("name", "")) if isinstance(engine, dict) else ""
+    return {"void": "VOID"}.get(name, name.capitalize())
+
+
+def coverage_of(manifest: dict[str, Any]) -> float | None:
+    """The share of the hole that real pixels of other frames filled; None where nothing is said."""
+    coverage = manifest.get("coverage")
+    return float(coverage) if isinstance(coverage, (int, float)) else None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a result; empty where there is none that can be read."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
