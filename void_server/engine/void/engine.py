@@ -153,7 +153,6 @@ class VoidEngine:
             if below is None:
                 raise
             report.warn("gpu_memory", f"{error.message} Trying once more with memory={below.name}.")
-        self._forget()
         return self._run(shot, options, reduced, report, below, device)
 
     def _run(
@@ -165,11 +164,17 @@ class VoidEngine:
         try:
             with memory.translated(tier, device):
                 sampler = Sampler(options, tier, device, self._pipeline, report)
-                return sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
-        except BaseException:
+                made = sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
+        except BaseException as error:
             # A failed or cancelled shot leaves nothing on the card.
-            self._forget()
+            memory.let_go(error)
+            self.release()
             raise
+        # What is kept for the next shot are weights, not the room that this one worked in.
+        if self._loaded is not None:
+            memory.rest(self._loaded[1])
+        memory.free(device)
+        return made
 
     def _pipeline(self, folder: Path, refine: bool, tier: Tier, device: torch.device) -> VoidPipeline:
         """The pipeline of one pass, kept from shot to shot while nothing about it changes."""
@@ -179,29 +184,30 @@ class VoidEngine:
         key = (folder, refine, tier.name, str(device))
         if self._loaded is not None and self._loaded[0] == key:
             return self._loaded[1]
-        self._forget()
+        self.release()
         dtype, vae_dtype = number_format(tier.name, device)
         pipe = loading.load_pipeline(folder, refine=refine, dtype=dtype, vae_dtype=vae_dtype)
         memory.apply(pipe, tier, device)
         self._loaded = (key, pipe)
         return pipe
 
-    def _forget(self) -> None:
-        if self._loaded is None:
-            return
+    def release(self) -> None:
+        """Give back what is kept from shot to shot, and all of the card that this process can give back."""
         from void_server.engine.void import memory
 
-        pipe = self._loaded[1]
-        self._loaded = None
-        pipe.remove_all_hooks()
-        del pipe
+        if self._loaded is not None:
+            self._loaded[1].remove_all_hooks()
+            self._loaded = None
         memory.free(self._device())
 
     def _device(self) -> torch.device:
         try:
             import torch
+
+            from void_server.engine.void import memory
         except ImportError as error:
             raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
+        memory.prepare_allocator()
         name = self._device_name or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)

@@ -2,11 +2,14 @@
 
 What comes in: free bytes, or a name. What goes out: a tier, and a pipeline set up for it. It knows nothing of shots.
 
-    tier           weights on the card     storage    autoencoder
-    full           all, all the time       bfloat16   whole pictures, float32
-    model_offload  the model in use        bfloat16   whole pictures, bfloat16 (as released)
-    float8         the model in use        float8     tiles, bfloat16
-    sequential     the layer in use        bfloat16   tiles, bfloat16
+    tier           weights on the card              storage    autoencoder
+    full           all, all the time                bfloat16   whole pictures
+    model_offload  the model in use                 bfloat16   whole pictures
+    float8         the model in use                 float8     tiles
+    sequential     the block in use and the next    bfloat16   tiles
+
+Whatever visits the card is copied there and dropped there again: the host keeps its own copy, so that nothing is ever
+copied back. A card's memory that this process has only reserved counts as free: the allocator hands it out again.
 
 float8 is real: linear weights are stored as e4m3 and widened layer by layer. The release's "qfloat8" is not: it loads
 as float8, widens to bfloat16 and overwrites every tensor (released: predict_v2v.py:46-88, trap 7).
@@ -17,10 +20,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gc
+import os
+import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
 
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError
 
@@ -71,9 +77,15 @@ def choose(asked: str, device: torch.device, pixels: int = RELEASED_PIXELS) -> t
         return named(asked), "asked for"
     if device.type != "cuda":
         return TIERS[0], "no card to save memory on"
-    free = torch.cuda.mem_get_info(device)[0]
+    free = usable_bytes(device)
     fitting = next((tier for tier in TIERS if tier.needs(pixels) <= free), TIERS[-1])
     return fitting, f"{free / GIB:.1f} GiB free on {torch.cuda.get_device_name(device)}"
+
+
+def usable_bytes(device: torch.device) -> int:
+    """What a shot could have of the card: what nobody uses, and all that this process has taken, since models kept from
+    the last shot serve this one or make room for it."""
+    return int(torch.cuda.mem_get_info(device)[0]) + int(torch.cuda.memory_reserved(device))
 
 
 def lower(tier: Tier) -> Tier | None:
@@ -95,16 +107,95 @@ def apply(pipe: VoidPipeline, tier: Tier, device: torch.device) -> None:
     if tier.name == "full":
         pipe.to(device)
     elif tier.name == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
+        take_turns([pipe.vae], device)
+        pipe.transformer.enable_group_offload(
+            onload_device=device,
+            offload_device=torch.device("cpu"),
+            offload_type="block_level",
+            num_blocks_per_group=1,
+            use_stream=True,
+            record_stream=True,
+        )
     else:
-        pipe.enable_model_cpu_offload(device=device)
+        take_turns([pipe.vae, pipe.transformer], device)
+
+
+def take_turns(models: list[torch.nn.Module], device: torch.device) -> None:
+    """Have each of these models come to the device when it is called, the one before it leaving first."""
+    visits: list[Visit] = []
+    for model in models:
+        visit = Visit(model, device, visits)
+        visits.append(visit)
+        add_hook_to_module(model, visit)
+
+
+class Visit(ModelHook):  # type: ignore[misc]
+    """One model's visits to the card. The host's tensors stay where they are, so leaving costs nothing: the copy on the
+    card is dropped, not copied back. Weights are never written to while a model works."""
+
+    def __init__(self, model: torch.nn.Module, device: torch.device, sharing: list[Visit]) -> None:
+        super().__init__()
+        self.execution_device = device
+        self._sharing = sharing
+        self._at_home = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
+        self._away = False
+
+    def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        if not self._away:
+            for other in self._sharing:
+                other.leave()
+            self._away = True
+            for tensor, home in self._at_home:
+                tensor.data = home.to(self.execution_device, copy=True)
+        return args, kwargs
+
+    def leave(self) -> None:
+        if self._away:
+            for tensor, home in self._at_home:
+                tensor.data = home
+            self._away = False
+
+    def detach_hook(self, module: torch.nn.Module) -> torch.nn.Module:
+        self.leave()
+        return module
+
+
+def rest(pipe: VoidPipeline) -> None:
+    """After a shot: whoever still visits the card leaves it."""
+    for model in (pipe.vae, pipe.transformer):
+        hook = getattr(model, "_hf_hook", None)
+        if isinstance(hook, Visit):
+            hook.leave()
 
 
 def free(device: torch.device) -> None:
     """Give back what is no longer referred to."""
     gc.collect()
     if device.type == "cuda":
+        # cuBLAS keeps its workspaces until told otherwise.
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
+
+
+def let_go(error: BaseException) -> None:
+    """Empty the frames that an exception was raised through. They hold the pipeline, its models and whatever was in
+    flight: an exception that is still being handled, or is noted somewhere, would keep all that on the card."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        traceback.clear_frames(current.__traceback__)
+        pending += [current.__cause__, current.__context__]
+
+
+def prepare_allocator() -> None:
+    """Have torch grow its blocks instead of cutting them up, where the user has not said otherwise: it is read when the
+    card is first used. Sizes differ so much between transformer and autoencoder that fragments add up to gigabytes."""
+    if not os.environ.get("PYTORCH_ALLOC_CONF") and not os.environ.get("PYTORCH_CUDA_ALLOC_CONF"):
+        os.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
 
 
 @contextlib.contextmanager
