@@ -170,3 +170,33 @@ def test_frames_that_an_exception_passed_through_are_emptied_along_its_whole_cha
         memory.let_go(error)
         gc.collect()
         assert seen[0]() is None
+
+
+def test_a_worker_without_a_job_has_engines_give_back_what_they_keep(monkeypatch):
+    import io
+
+    from void_server.daemon.worker import Worker
+    from void_server.engine import registry
+
+    class Kept:
+        def release(self):
+            worker._tasks.put({"job": "the next"})
+
+    kept = {"kept": (Kept, "cpu", Kept()), "plain": (object, "cpu", object())}
+    monkeypatch.setattr(registry, "_kept", kept)
+    worker = Worker("cpu", "void_server.pipeline:deliver", io.StringIO(), idle_release_s=0.0)
+    assert worker._next_task() == {"job": "the next"}, "and goes on waiting"
+    assert kept == {}
+
+
+def test_a_worker_told_to_keep_its_models_or_one_with_work_releases_nothing(monkeypatch):
+    import io
+
+    from void_server import engine as engines
+    from void_server.daemon.worker import Worker
+
+    monkeypatch.setattr(engines, "release", lambda: pytest.fail("released"))
+    for idle_s in (float("inf"), 3600.0):
+        worker = Worker("cpu", "void_server.pipeline:deliver", io.StringIO(), idle_s)
+        worker._tasks.put({"job": "waiting"})
+        assert worker._next_task() == {"job": "waiting"}

@@ -139,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         "--trust", type=Path, action="append", default=[], metavar="ROOT",
         help="files under this folder may be named by path instead of being sent; may be repeated",
     )  # fmt: skip
+    serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
+                       help="give the card's memory back after S seconds without a job; default: 120; inf keeps it")  # fmt: skip
     serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
 
     for name, act, text, out in (
@@ -303,7 +305,13 @@ def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
     from void_server.daemon.config import DaemonConfig
 
     config = DaemonConfig.from_flags(
-        bind=args.bind, data=args.data, devices=args.device, keys=args.keys, trust=args.trust, quota_gb=args.quota_gb
+        bind=args.bind,
+        data=args.data,
+        devices=args.device,
+        keys=args.keys,
+        trust=args.trust,
+        quota_gb=args.quota_gb,
+        idle_release_s=args.idle_release_s,
     )
     status: int = server.serve(
         config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")

@@ -50,6 +50,8 @@ class DaemonConfig:
     """Age at which finished jobs and unused frames are dropped. Source: Flamenco's Shaman keeps 744 h."""
     receiving_s: float = 24 * 3600.0
     """Silence after which a job that was never sent whole fails."""
+    idle_release_s: float = 120.0
+    """How long a worker without a job keeps models loaded: the next shot starts sooner, others lack the memory."""
     pipeline: str = "void_server.pipeline:deliver"
     """The callable that a worker runs, as module:function."""
 
@@ -61,6 +63,8 @@ class DaemonConfig:
                 raise SettingsError(f"There is no device '{device}'.", "Use cpu, or cuda:0, cuda:1, ...")
         if not self.devices or len(set(self.devices)) != len(self.devices):
             raise SettingsError("Each device can be named once, and one is needed.", "Use --device cuda:0.")
+        if not self.idle_release_s >= 0:
+            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, 0 or more, or inf.")
         for root in self.trust:
             if not root.is_dir():
                 raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")
@@ -75,6 +79,7 @@ class DaemonConfig:
         keys: Path | None = None,
         trust: Sequence[Path | str] | None = None,
         quota_gb: float | None = None,
+        idle_release_s: float | None = None,
     ) -> DaemonConfig:
         """The configuration for flags as given; None takes the default. Raises SettingsError."""
         return cls(
@@ -84,4 +89,5 @@ class DaemonConfig:
             keys=Path(keys) if keys else None,
             trust=tuple(Path(root).resolve() for root in trust or ()),
             quota_bytes=cls.quota_bytes if quota_gb is None else int(quota_gb * 1e9),
+            idle_release_s=cls.idle_release_s if idle_release_s is None else idle_release_s,
         )

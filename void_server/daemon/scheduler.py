@@ -56,7 +56,9 @@ class Scheduler:
         self._folders = folders
         self._disk = disk
         self.on_change: OnChange = lambda job, event: None
-        self.workers = [WorkerProcess(d, config.pipeline, disk, self._on_worker) for d in config.devices]
+        self.workers = [
+            WorkerProcess(d, config.pipeline, config.idle_release_s, disk, self._on_worker) for d in config.devices
+        ]
         self._progress: dict[str, tuple[str, int, int]] = {}
         self._lost: set[str] = set()
         """Jobs whose worker was ended because the store could not keep what it said."""

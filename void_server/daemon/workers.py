@@ -32,7 +32,7 @@ OnEvent = Callable[["WorkerProcess", "dict[str, Any] | None"], None]
 class WorkerProcess:
     """One device's worker. Methods belong to the loop's thread and never block."""
 
-    def __init__(self, device: str, pipeline: str, disk: Disk, on_event: OnEvent) -> None:
+    def __init__(self, device: str, pipeline: str, idle_release_s: float, disk: Disk, on_event: OnEvent) -> None:
         self.device = device
         self.ready = False
         self.engines: list[str] = []
@@ -42,6 +42,7 @@ class WorkerProcess:
         self.exit_status = 0
         """How the last process ended: below 0 is minus the signal that killed it."""
         self._pipeline = pipeline
+        self._idle_release_s = idle_release_s
         self._disk = disk
         self._on_event = on_event
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,7 +103,8 @@ class WorkerProcess:
     def _start(self) -> None:
         self._started = time.monotonic()
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._visible(), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "void_server.daemon.worker", self.device, self._pipeline, str(os.getpid())]
+        command = [sys.executable, "-m", "void_server.daemon.worker", self.device, self._pipeline]
+        command += [str(os.getpid()), str(self._idle_release_s)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
         )
