@@ -126,7 +126,8 @@ def test_models_that_take_turns_leave_without_being_copied_back():
     transformer._hf_hook.pre_forward(transformer)
     assert visiting() == {"transformer"}
     transformer._hf_hook.leave()
-    assert {name: [t.data_ptr() for t in model.parameters()] for name, model in models.items()} == home, "the same bytes"
+    back = {name: [t.data_ptr() for t in model.parameters()] for name, model in models.items()}
+    assert back == home, "the same bytes, never copied back"
 
 
 def test_a_pipeline_whose_models_take_turns_gives_the_same_frames(weights):

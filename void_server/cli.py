@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
         help="files under this folder may be named by path instead of being sent; may be repeated",
     )  # fmt: skip
     serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
-                       help="give the card's memory back after S seconds without a job; default: 120; inf keeps it")  # fmt: skip
+                       help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
     serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
 
     for name, act, text, out in (

@@ -64,7 +64,7 @@ class DaemonConfig:
         if not self.devices or len(set(self.devices)) != len(self.devices):
             raise SettingsError("Each device can be named once, and one is needed.", "Use --device cuda:0.")
         if not self.idle_release_s >= 0:
-            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, 0 or more, or inf.")
+            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, or inf.")
         for root in self.trust:
             if not root.is_dir():
                 raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")

@@ -5,8 +5,8 @@ out, one a line on what was stdout: `ready`, `progress`, `frame`, `warning`, `no
 and `done`, `failed` or `cancelled`, each with its job and attempt. It does not know sockets or the store. The only file
 of this room that imports the pipeline, and with it numpy and the engines.
 
-Started as `python -m void_server.daemon.worker DEVICE PIPELINE PARENT IDLE_S`, with CUDA_VISIBLE_DEVICES already set: a GPU library
-looks at it once, when it is loaded.
+Started as `python -m void_server.daemon.worker DEVICE PIPELINE PARENT IDLE_S`, with CUDA_VISIBLE_DEVICES already set: a
+GPU library looks at it once, when it is loaded.
 """
 
 from __future__ import annotations

@@ -46,11 +46,15 @@ class Tier:
     picture_bytes: int
     why: str
 
-    def needs(self, pixels: int) -> int:
-        return self.resident_bytes + round(self.picture_bytes * pixels / RELEASED_PIXELS)
+    def needs(self, pixels: int, float8: bool = False) -> int:
+        """float8: whether the transformer's weights are of 8 bits whatever the tier."""
+        halved = FLOAT8_SAVES if float8 and self.name == "full" else 0
+        return self.resident_bytes - halved + round(self.picture_bytes * pixels / RELEASED_PIXELS)
 
 
 RELEASED_PIXELS = 384 * 672
+FLOAT8_SAVES = 4 * GIB
+"""Of 4.76 billion weights in the blocks' linear layers, one byte each; rounded down."""
 TIERS = (
     Tier("full", 12 * GIB, 24 * GIB, "all weights stay on the card"),
     Tier("model_offload", 2 * GIB, 12 * GIB, "each model visits the card while it works"),
@@ -71,14 +75,15 @@ def named(name: str) -> Tier:
     raise SettingsError(f"memory='{name}' is unknown.", f"Use auto or one of: {', '.join(NAMES)}.")
 
 
-def choose(asked: str, device: torch.device, pixels: int = RELEASED_PIXELS) -> tuple[Tier, str]:
-    """The tier for this device and why, for the log. asked: "auto" or a name. pixels: of one picture of the shot."""
+def choose(asked: str, device: torch.device, pixels: int = RELEASED_PIXELS, float8: bool = False) -> tuple[Tier, str]:
+    """The tier for this device and why, for the log. asked: "auto" or a name. pixels: of one picture of the shot.
+    float8: whether the transformer multiplies in 8 bits."""
     if asked != "auto":
         return named(asked), "asked for"
     if device.type != "cuda":
         return TIERS[0], "no card to save memory on"
     free = usable_bytes(device)
-    fitting = next((tier for tier in TIERS if tier.needs(pixels) <= free), TIERS[-1])
+    fitting = next((tier for tier in TIERS if tier.needs(pixels, float8) <= free), TIERS[-1])
     return fitting, f"{free / GIB:.1f} GiB free on {torch.cuda.get_device_name(device)}"
 
 
@@ -94,11 +99,14 @@ def lower(tier: Tier) -> Tier | None:
     return TIERS[index] if index < len(TIERS) else None
 
 
-def apply(pipe: VoidPipeline, tier: Tier, device: torch.device) -> None:
-    """Set a freshly loaded pipeline, still on the host, up for a tier. On the CPU only storage and tiling matter."""
+def apply(pipe: VoidPipeline, tier: Tier, device: torch.device, stored_in_8_bits: bool = False) -> None:
+    """Set a freshly loaded pipeline, still on the host, up for a tier. On the CPU only storage and tiling matter.
+
+    stored_in_8_bits: the transformer's weights are so already, and are multiplied so.
+    """
     if tier.name in ("float8", "sequential"):
         pipe.vae.enable_tiling()
-    if tier.name == "float8":
+    if tier.name == "float8" and not stored_in_8_bits:
         pipe.transformer.enable_layerwise_casting(
             storage_dtype=torch.float8_e4m3fn, compute_dtype=pipe.transformer.dtype
         )
@@ -137,23 +145,22 @@ class Visit(ModelHook):  # type: ignore[misc]
         super().__init__()
         self.execution_device = device
         self._sharing = sharing
-        self._at_home = [(tensor, tensor.data) for tensor in (*model.parameters(), *model.buffers())]
-        self._away = False
+        self._tensors = [*model.parameters(), *model.buffers()]
+        self._at_home: list[torch.Tensor] = []
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        if not self._away:
+        if not self._at_home:
             for other in self._sharing:
                 other.leave()
-            self._away = True
-            for tensor, home in self._at_home:
-                tensor.data = home.to(self.execution_device, copy=True)
+            self._at_home = [tensor.data for tensor in self._tensors]
+            for tensor in self._tensors:
+                tensor.data = tensor.data.to(self.execution_device, copy=True)
         return args, kwargs
 
     def leave(self) -> None:
-        if self._away:
-            for tensor, home in self._at_home:
-                tensor.data = home
-            self._away = False
+        for tensor, home in zip(self._tensors, self._at_home):
+            tensor.data = home
+        self._at_home = []
 
     def detach_hook(self, module: torch.nn.Module) -> torch.nn.Module:
         self.leave()

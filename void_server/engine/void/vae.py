@@ -62,6 +62,13 @@ class VoidVae(AutoencoderKLCogVideoX):  # type: ignore[misc]
                 block.upsamplers[index] = layer
                 self._upsamplers.append(layer)
 
+    def widen(self) -> None:
+        """Go on in bfloat16, whose range is float32's."""
+        visit = getattr(self, "_hf_hook", None)
+        if visit is not None and hasattr(visit, "leave"):
+            visit.leave()
+        self.to(torch.bfloat16)
+
     @apply_forward_hook  # type: ignore[untyped-decorator]
     def decode_chunks(self, z: torch.Tensor) -> Iterator[torch.Tensor]:
         """Frames [B, 3, 1 or 4 or 8, H, W] in order, as soon as they are decoded; tiled where tiling is on."""

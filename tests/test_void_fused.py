@@ -1,0 +1,94 @@
+"""The autoencoder arranged for a card gives what diffusers' arrangement gives. On the CPU, kernels interpreted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra [void]")
+pytest.importorskip("diffusers", reason="needs the extra [void]")
+
+from tests.fakes import tiny_void as tiny  # noqa: E402
+from void_server.engine.void import VoidVae, fused  # noqa: E402
+
+
+def pair(channels_last):
+    stock, ours = (tiny.fill(VoidVae(**tiny.VAE), 12) for _ in range(2))
+    fused.fuse(ours, channels_last)
+    return stock, ours
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_encoding_is_the_same_over_all_chunks(channels_last):
+    stock, ours = pair(channels_last)
+    video = tiny.array((2, 3, 29, 32, 48), 5)
+    with torch.no_grad():
+        expected, got = (vae.encode(video).latent_dist.mode() for vae in (stock, ours))
+    assert got.shape == expected.shape
+    assert torch.allclose(got, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("latents", [1, 2, 3, 8])
+def test_decoding_is_the_same_over_all_chunks(channels_last, latents):
+    stock, ours = pair(channels_last)
+    z = tiny.array((1, tiny.LATENT_CHANNELS, latents, 4, 6), 5)
+    with torch.no_grad():
+        expected, got = (vae.decode(z).sample for vae in (stock, ours))
+    assert got.shape == expected.shape
+    assert torch.allclose(got, expected, atol=1e-4)
+
+
+def test_tiles_go_through_the_same_layers():
+    stock, ours = pair(True)
+    z, video = tiny.array((1, tiny.LATENT_CHANNELS, 6, 12, 20), 5), tiny.array((1, 3, 13, 96, 160), 6)
+    with torch.no_grad():
+        for vae in (stock, ours):
+            vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=96)
+        assert torch.allclose(ours.decode(z).sample, stock.decode(z).sample, atol=1e-4)
+        assert torch.allclose(ours.encode(video).latent_dist.mode(), stock.encode(video).latent_dist.mode(), atol=1e-5)
+
+
+def test_weights_keep_their_names():
+    stock, ours = pair(False)
+    assert stock.state_dict().keys() == ours.state_dict().keys()
+
+
+KERNELS = """
+import json, sys, torch, torch.nn.functional as F
+from void_server.engine.void import normalisation
+torch.manual_seed(0)
+worst = 0.0
+for last in (False, True):
+    layout = torch.channels_last_3d if last else torch.contiguous_format
+    for clips, channels, frames, low in ((1, 16, 5, None), (2, 8, 4, 2), (1, 32, 3, 2)):
+        x = (torch.randn(clips, channels, frames, 24, 40) * 3 + 50).contiguous(memory_format=layout)
+        norm = torch.nn.GroupNorm(4, channels, eps=1e-6)
+        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+        condition = None
+        if low:
+            condition = [torch.randn(clips, channels, low, 6, 10).contiguous(memory_format=layout) for _ in range(2)]
+        expected, got = (torch.full((clips, channels, frames + 2, 24, 40), 7.0, dtype=t) for t in (torch.float64, None))
+        expected, got = (part.contiguous(memory_format=layout) for part in (expected, got))
+        with torch.no_grad():
+            normalisation.on_card(x, norm, got[:, :, 2:], condition)
+            exact = condition and [part.double() for part in condition]
+            normalisation.norm_silu(x.double(), norm.double(), expected[:, :, 2:], exact)
+        worst = max(worst, (expected - got).abs().max().item())
+print(json.dumps(worst))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton, which comes with torch for CUDA")
+def test_the_kernels_compute_what_torch_does_far_from_zero_and_write_nowhere_else():
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", KERNELS], capture_output=True, text=True, env=environment, check=False, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) < 3e-5
