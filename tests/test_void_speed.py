@@ -207,3 +207,15 @@ def test_a_picture_that_leaves_float16_is_made_in_bfloat16(transformer, turns):
     assert pipe.left_float16
     assert pipe.vae.dtype == torch.bfloat16
     assert torch.isfinite(frames).all()
+
+
+def test_padding_before_a_convolution_is_padding_in_it():
+    inside, before = (tiny.fill(VoidVae(**tiny.VAE), 12) for _ in range(2))
+    before.pad_as_released()
+    assert before.decoder.conv_in.conv.padding == (0, 0, 0)
+    z, video = tiny.array((1, tiny.LATENT_CHANNELS, 5, 4, 6), 5), tiny.array((1, 3, 21, 32, 48), 6)
+    with torch.no_grad():
+        assert torch.allclose(before.decode(z).sample, inside.decode(z).sample, atol=1e-5)
+        assert torch.allclose(
+            before.encode(video).latent_dist.mode(), inside.encode(video).latent_dist.mode(), atol=1e-5
+        )

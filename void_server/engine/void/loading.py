@@ -49,7 +49,9 @@ def load_pipeline(
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(f"VOID can't be loaded from {folder}: {error}", weights.FETCH_HINT) from error
-    if fused_for is not None:
+    if fused_for is None:
+        vae.pad_as_released()
+    else:
         fused.fuse(vae, channels_last=fused_for.type == "cuda")
     if float8_on is not None:
         float8.convert(transformer, float8_on)

@@ -10,8 +10,6 @@ Chan's formula (Chan, Golub, LeVeque, The American Statistician 37, 1983), which
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -23,7 +21,7 @@ REPEATS = 8
 
 
 @triton.jit
-def _row_moments(x: Any, mean: Any, squares: Any, length: Any, PIECE: tl.constexpr, REPEATS: tl.constexpr) -> None:
+def _row_moments(x, mean, squares, length, PIECE: tl.constexpr, REPEATS: tl.constexpr):
     row = tl.program_id(1).to(tl.int64)
     first = tl.program_id(0) * PIECE * REPEATS
     at = first + tl.arange(0, PIECE)
@@ -46,9 +44,7 @@ def _row_moments(x: Any, mean: Any, squares: Any, length: Any, PIECE: tl.constex
 
 
 @triton.jit
-def _column_moments(
-    x: Any, mean: Any, squares: Any, length: Any, CHANNELS: tl.constexpr, PIECE: tl.constexpr, REPEATS: tl.constexpr
-) -> None:
+def _column_moments(x, mean, squares, length, CHANNELS: tl.constexpr, PIECE: tl.constexpr, REPEATS: tl.constexpr):
     channel = tl.arange(0, CHANNELS)[None, :]
     first = tl.program_id(0) * PIECE * REPEATS
     start = tl.program_id(1).to(tl.int64) * length
@@ -73,22 +69,22 @@ def _column_moments(
 
 @triton.jit
 def _apply_rows(
-    x: Any,
-    out: Any,
-    scale: Any,
-    offset: Any,
-    gain: Any,
-    bias: Any,
-    source: Any,
-    frames: Any,
-    out_row: Any,
-    low_frames: Any,
+    x,
+    out,
+    scale,
+    offset,
+    gain,
+    bias,
+    source,
+    frames,
+    out_row,
+    low_frames,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
     SHRINK: tl.constexpr,
     CONDITIONED: tl.constexpr,
     PIECE: tl.constexpr,
-) -> None:
+):
     row = tl.program_id(2).to(tl.int64)
     frame = tl.program_id(1)
     at = tl.program_id(0) * PIECE + tl.arange(0, PIECE)
@@ -106,23 +102,23 @@ def _apply_rows(
 
 @triton.jit
 def _apply_columns(
-    x: Any,
-    out: Any,
-    scale: Any,
-    offset: Any,
-    gain: Any,
-    bias: Any,
-    source: Any,
-    frames: Any,
-    out_clip: Any,
-    low_frames: Any,
+    x,
+    out,
+    scale,
+    offset,
+    gain,
+    bias,
+    source,
+    frames,
+    out_clip,
+    low_frames,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
     SHRINK: tl.constexpr,
     CONDITIONED: tl.constexpr,
     CHANNELS: tl.constexpr,
     PIECE: tl.constexpr,
-) -> None:
+):
     clip = tl.program_id(2).to(tl.int64)
     frame = tl.program_id(1)
     channel = tl.arange(0, CHANNELS)[None, :]

@@ -190,6 +190,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
             latents, (batch, windows.latent_count(total)), height, width, dtype, device, generator
         )
         self.left_float16 = False
+        self._rotaries: dict[Any, Any] = {}
         if condition is None:
             condition = self._condition(
                 conditioning.resize_area(video[:, :, order], height, width),
@@ -347,11 +348,6 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
     ) -> torch.Tensor:
         guided = prompt_embeds.shape[0] > latents.shape[0]
         noisy = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        rotary = (
-            self._prepare_rotary_positional_embeddings(*size, latents.shape[1], latents.device)
-            if self.transformer.config.use_rotary_positional_embeddings
-            else None
-        )
         # What caching keeps from the step before belongs to one window.
         caching = getattr(self.transformer, "is_cache_enabled", False)
         with self.transformer.cache_context(f"window {window}") if caching else contextlib.nullcontext():
@@ -359,7 +355,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
                 hidden_states=torch.cat([noisy, condition], dim=2),
                 encoder_hidden_states=prompt_embeds,
                 timestep=t.expand(noisy.shape[0]),
-                image_rotary_emb=rotary,
+                image_rotary_emb=self._rotary(size, latents.shape[1], latents.device),
                 return_dict=False,
             )[0].float()
         if guided:
@@ -367,6 +363,20 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
             prediction = without + self._guidance_scale * (with_prompt - without)
         stepped: torch.Tensor = self.scheduler.step(prediction, t, latents, **step_settings, return_dict=False)[0]
         return stepped.to(prompt_embeds.dtype)
+
+    def _rotary(
+        self, size: tuple[int, int], latents: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Positions of a window's tokens; made once for a shot's windows, not once a step."""
+        if not self.transformer.config.use_rotary_positional_embeddings:
+            return None
+        key = (*size, latents, device)
+        if key not in self._rotaries:
+            # On the host, as released: a card's sines differ in the last bit, which a step makes visible. Tensors of
+            # their own: what is compiled for a view depends on what it is a view of.
+            parts = self._prepare_rotary_positional_embeddings(*size, latents, torch.device("cpu"))
+            self._rotaries[key] = tuple(part.clone().to(device) for part in parts)
+        return self._rotaries[key]
 
     def _decode(self, latents: torch.Tensor, keep: int) -> torch.Tensor:
         """float32 [B, 3, keep, H, W] in [-1, 1] on the CPU; frames leave the card as they are decoded."""
