@@ -84,7 +84,41 @@ print(json.dumps(worst))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton, which comes with torch for CUDA")
+FOR_A_CARD = """
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from void_server.engine.void import norm_kernels
+def build(kernel, pointers, numbers, fixed):
+    signature = {**pointers, **dict.fromkeys(numbers, "i32"), **dict.fromkeys(fixed, "constexpr")}
+    signature = {name: signature[name] for name in kernel.arg_names}
+    triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=fixed), target=GPUTarget("cuda", 90, 32))
+for kind in ("*fp16", "*bf16", "*fp32"):
+    found = {"x": kind, "mean": "*fp32", "squares": "*fp32"}
+    build(norm_kernels._row_moments, found, ["length"], {"PIECE": 4096, "REPEATS": 8})
+    build(norm_kernels._column_moments, found, ["length"], {"PIECE": 32, "REPEATS": 8, "CHANNELS": 128})
+    found = dict.fromkeys(["x", "out", "gain", "bias"], kind) | {"scale": "*fp32", "offset": "*fp32", "source": "*i32"}
+    for conditioned in (True, False):
+        fixed = {"HEIGHT": 384, "WIDTH": 672, "SHRINK": 8, "CONDITIONED": conditioned}
+        build(norm_kernels._apply_rows, found, ["frames", "out_row", "low_frames"], fixed | {"PIECE": 2048})
+        fixed |= {"PIECE": 16, "CHANNELS": 128}
+        build(norm_kernels._apply_columns, found, ["frames", "out_clip", "low_frames"], fixed)
+"""
+needs_triton = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="needs Triton, which comes with torch for CUDA"
+)
+
+
+@needs_triton
+def test_the_kernels_can_be_built_for_a_card_without_one(tmp_path):
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", FOR_A_CARD], capture_output=True, text=True, env=environment, check=False, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@needs_triton
 def test_the_kernels_compute_what_torch_does_far_from_zero_and_write_nowhere_else():
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run(

@@ -376,7 +376,8 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
             # their own: what is compiled for a view depends on what it is a view of.
             parts = self._prepare_rotary_positional_embeddings(*size, latents, torch.device("cpu"))
             self._rotaries[key] = tuple(part.clone().to(device) for part in parts)
-        return self._rotaries[key]
+        rotary: tuple[torch.Tensor, torch.Tensor] = self._rotaries[key]
+        return rotary
 
     def _decode(self, latents: torch.Tensor, keep: int) -> torch.Tensor:
         """float32 [B, 3, keep, H, W] in [-1, 1] on the CPU; frames leave the card as they are decoded."""

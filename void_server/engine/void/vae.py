@@ -42,8 +42,8 @@ class FirstAwareUpsample(CogVideoXUpsample3D):  # type: ignore[misc]
 
 
 class ReleasedCausalConv(CogVideoXCausalConv3d):  # type: ignore[misc]
-    """Pads its pictures before the convolution, as released (videox_fun/models/cogvideox_vae.py:142-146), where diffusers
-    has the convolution pad. The same sums, but a card runs them in another order."""
+    """Pads its pictures before the convolution, as released (videox_fun/models/cogvideox_vae.py:142-146), where
+    diffusers has the convolution pad. The same sums, but a card runs them in another order."""
 
     def forward(
         self, inputs: torch.Tensor, conv_cache: torch.Tensor | None = None
