@@ -60,26 +60,32 @@ def test_weights_keep_their_names():
 
 
 KERNELS = """
-import json, sys, torch, torch.nn.functional as F
-from void_server.engine.void import normalisation
+import json, sys, torch
+from void_server.engine.void import normalisation, norm_kernels
 torch.manual_seed(0)
+last = torch.channels_last_3d
 worst = 0.0
-for last in (False, True):
-    layout = torch.channels_last_3d if last else torch.contiguous_format
-    for clips, channels, frames, low in ((1, 16, 5, None), (2, 8, 4, 2), (1, 32, 3, 2)):
-        x = (torch.randn(clips, channels, frames, 24, 40) * 3 + 50).contiguous(memory_format=layout)
-        norm = torch.nn.GroupNorm(4, channels, eps=1e-6)
-        torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
-        condition = None
-        if low:
-            condition = [torch.randn(clips, channels, low, 6, 10).contiguous(memory_format=layout) for _ in range(2)]
-        expected, got = (torch.full((clips, channels, frames + 2, 24, 40), 7.0, dtype=t) for t in (torch.float64, None))
-        expected, got = (part.contiguous(memory_format=layout) for part in (expected, got))
-        with torch.no_grad():
-            normalisation.on_card(x, norm, got[:, :, 2:], condition)
-            exact = condition and [part.double() for part in condition]
-            normalisation.norm_silu(x.double(), norm.double(), expected[:, :, 2:], exact)
-        worst = max(worst, (expected - got).abs().max().item())
+for clips, channels, frames, low, added in ((1, 16, 5, None, None), (2, 8, 4, 2, True), (1, 32, 3, 2, True)):
+    x = (torch.randn(clips, channels, frames, 24, 40) * 3 + 50).contiguous(memory_format=last)
+    norm = torch.nn.GroupNorm(4, channels, eps=1e-6)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    added = added and 5 * torch.randn(channels)
+    condition = None
+    if low:
+        condition = [torch.randn(clips, channels, low, 6, 10).contiguous(memory_format=last) for _ in range(2)]
+    expected, got = (torch.full((clips, channels, frames + 2, 24, 40), 7.0, dtype=t) for t in (torch.float64, None))
+    expected, got = (part.contiguous(memory_format=last) for part in (expected, got))
+    with torch.no_grad():
+        normalisation.on_card(x, added, norm, got[:, :, 2:], condition)
+        exact = condition and [part.double() for part in condition]
+        wide = None if added is None else added.double()
+        normalisation.norm_silu(x.double(), wide, norm.double(), expected[:, :, 2:], exact)
+    worst = max(worst, (expected - got).abs().max().item())
+    if added is not None:
+        other = torch.randn_like(x)
+        sum_of_all = x + other + added[:, None, None, None]
+        norm_kernels.add(x, other, added)
+        worst = max(worst, (x - sum_of_all).abs().max().item())
 print(json.dumps(worst))
 """
 
@@ -91,18 +97,23 @@ from triton.compiler import ASTSource
 from void_server.engine.void import norm_kernels
 def build(kernel, pointers, numbers, fixed):
     signature = {**pointers, **dict.fromkeys(numbers, "i32"), **dict.fromkeys(fixed, "constexpr")}
+    if "eps" in kernel.arg_names:
+        signature["eps"] = "fp32"
     signature = {name: signature[name] for name in kernel.arg_names}
     triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=fixed), target=GPUTarget("cuda", 90, 32))
 for kind in ("*fp16", "*bf16", "*fp32"):
     found = {"x": kind, "mean": "*fp32", "squares": "*fp32"}
-    build(norm_kernels._row_moments, found, ["length"], {"PIECE": 4096, "REPEATS": 8})
-    build(norm_kernels._column_moments, found, ["length"], {"PIECE": 32, "REPEATS": 8, "CHANNELS": 128})
+    build(norm_kernels._moments, found, ["length"], {"ROWS": 32, "REPEATS": 16, "CHANNELS": 128})
+    found = dict.fromkeys(["added", "weight", "bias"], kind)
+    found |= dict.fromkeys(["mean", "squares", "scale", "offset"], "*fp32")
+    for added in (True, False):
+        fixed = {"CHANNELS": 128, "GROUP": 4, "PIECE": 512, "HAS_ADDED": added, "MERGED": 256}
+        build(norm_kernels._merge, found, ["length", "pieces"], fixed)
     found = dict.fromkeys(["x", "out", "gain", "bias"], kind) | {"scale": "*fp32", "offset": "*fp32", "source": "*i32"}
+    numbers = ["frames", "out_clip", "low_frames", "height", "width", "shrink"]
     for conditioned in (True, False):
-        fixed = {"HEIGHT": 384, "WIDTH": 672, "SHRINK": 8, "CONDITIONED": conditioned}
-        build(norm_kernels._apply_rows, found, ["frames", "out_row", "low_frames"], fixed | {"PIECE": 2048})
-        fixed |= {"PIECE": 16, "CHANNELS": 128}
-        build(norm_kernels._apply_columns, found, ["frames", "out_clip", "low_frames"], fixed)
+        build(norm_kernels._apply, found, numbers, {"CONDITIONED": conditioned, "ROWS": 16, "CHANNELS": 128})
+    build(norm_kernels._add, dict.fromkeys(["x", "other", "added"], kind), ["length"], {"ROWS": 32, "CHANNELS": 128})
 """
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs Triton, which comes with torch for CUDA"

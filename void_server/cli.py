@@ -202,7 +202,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "wire", "speed"))
+    bench.add_argument("what", choices=("propagate", "effects", "void", "wire", "speed"))
     bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
     bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
     bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
@@ -216,6 +216,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--removal", action="store_true", help="effects: also remove, with the found and the true region"
     )
+    bench.add_argument("--released", type=Path, default=None, metavar="DIR",
+                       help="void: a checkout of Netflix/void-model to measure against")  # fmt: skip
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 
@@ -386,7 +388,13 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
         fields, text = bench.speed_of(args.plate, args.matte, args.affected, args.engine, report)
     else:
         fields, text = bench.run(
-            args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work
+            args.what,
+            args.data,
+            args.case,
+            report,
+            removal=args.removal,
+            keep_work=args.keep_work,
+            released=args.released,
         )
     console.result(fields, text)
     return 0

@@ -38,32 +38,43 @@ GIB = 1 << 30
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
-    """name: as the setting `memory` takes it. resident_bytes, picture_bytes: what 85 frames need on the card, whatever
-    their size, and for every 384x672 pixels of it."""
+    """name: as the setting `memory` takes it. weights_bytes: of the transformer on the card while it works.
+    beside_bytes: of the same while the autoencoder works. decode_bytes: what the autoencoder works in, for every
+    384x672 pixels of a picture, or in all where it works in tiles."""
 
     name: str
-    resident_bytes: int
-    picture_bytes: int
+    weights_bytes: int
+    beside_bytes: int
+    decode_bytes: int
+    tiles: bool
     why: str
 
     def needs(self, pixels: int, float8: bool = False) -> int:
-        """float8: whether the transformer's weights are of 8 bits whatever the tier."""
-        halved = FLOAT8_SAVES if float8 and self.name == "full" else 0
-        return self.resident_bytes - halved + round(self.picture_bytes * pixels / RELEASED_PIXELS)
+        """What 85 frames need. float8: whether the transformer's weights are of 8 bits whatever the tier."""
+        pictures = pixels / RELEASED_PIXELS
+        saved = FLOAT8_SAVES if float8 and self.name in ("full", "model_offload") else 0
+        step = self.weights_bytes - saved + STEP_BYTES * pictures
+        beside = self.beside_bytes - (saved if self.beside_bytes > saved else 0)
+        decode = beside + self.decode_bytes * (1 if self.tiles else pictures) + FRAMES_BYTES * pictures
+        return round(max(step, decode))
 
 
 RELEASED_PIXELS = 384 * 672
 FLOAT8_SAVES = 4 * GIB
 """Of 4.76 billion weights in the blocks' linear layers, one byte each; rounded down."""
+STEP_BYTES = 3 * GIB // 2
+"""What one step of 85 frames works in, for every 384x672 pixels."""
+FRAMES_BYTES = GIB // 2
+"""85 frames of 384x672 as they go in and come out, and the seams of tiles."""
+HALF = GIB // 2
 TIERS = (
-    Tier("full", 12 * GIB, 24 * GIB, "all weights stay on the card"),
-    Tier("model_offload", 2 * GIB, 12 * GIB, "each model visits the card while it works"),
-    Tier("float8", 7 * GIB, 2 * GIB, "weights are stored as float8 and the autoencoder works in tiles"),
-    Tier("sequential", 0, 0, "one layer at a time visits the card: slow"),
+    Tier("full", 23 * HALF, 23 * HALF, 7 * GIB, False, "all weights stay on the card"),
+    Tier("model_offload", 23 * HALF, HALF, 7 * GIB, False, "each model visits the card while it works"),
+    Tier("float8", 13 * HALF, HALF, 3 * GIB, True, "weights are stored as float8 and the autoencoder works in tiles"),
+    Tier("sequential", 3 * HALF, HALF, 3 * GIB, True, "one block at a time visits the card, the next one on its way"),
 )
-"""Measured peaks on an H100, 85 frames at 384x672, full-size weights, nothing else on the card: 32.9, 11.7, 7.3 and
-3.8 GiB; pass 2's guidance takes .9 more in the middle two. The rest is room for the allocator. The autoencoder on whole
-pictures sets the first two (22.8 GiB in float32, 11.4 in bfloat16), stored weights the third."""
+"""Room measured on an H200 at 384x672 and 768x1360, weights counted; void-server bench void --case memory measures it
+again under caps."""
 NAMES = tuple(tier.name for tier in TIERS)
 
 

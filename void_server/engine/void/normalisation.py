@@ -1,11 +1,12 @@
-"""Group normalisation with its activation and, in the decoder, its conditioning, in two passes over the picture.
+"""Group normalisation with its activation and, in the decoder, its conditioning, in few passes over the picture.
 
 What comes in: activations [B, C, T, H, W] and a norm's weights. What goes out: the activated picture, written where the
 next convolution reads it. It knows neither layers nor caches.
 
 The decoder's norms are conditioned on the latents: gain and bias are 1x1 convolutions of latents blown up to the
 picture's size (diffusers: CogVideoXSpatialNorm3D). Nearest-neighbour blowing up and 1x1 convolution commute, so here
-the convolutions run at the latents' size and their results are looked up.
+the convolutions run at the latents' size and their results are looked up. The bias of the convolution before is added
+here too, where the picture is read anyway.
 """
 
 from __future__ import annotations
@@ -22,30 +23,40 @@ def has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
+def by_kernels(x: torch.Tensor) -> bool:
+    """Whether the kernels take x: on a card, channels last in memory and a power of two of them."""
+    channels = x.shape[1]
+    last = x.is_contiguous(memory_format=torch.channels_last_3d)
+    return bool(x.is_cuda and has_triton() and last and channels & (channels - 1) == 0)
+
+
 def norm_silu(
     x: torch.Tensor,
+    added: torch.Tensor | None,
     norm: torch.nn.GroupNorm,
     out: torch.Tensor,
     condition: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> None:
-    """out = silu(norm(x)), or silu(norm(x) * gain + bias).
+    """out = silu(norm(x + added)), or silu(norm(x + added) * gain + bias).
 
-    x: [B, C, T, H, W]. out: the same shape, may be a part of a longer clip. condition: gain and bias [B, C, t, h, w]
-    at the latents' size; H / h must be a whole power of two, the same as W / w.
+    x: [B, C, T, H, W]. added: [C], or None. out: x's shape, may be a part of a longer clip. condition: gain and bias
+    [B, C, t, h, w] at the latents' size; H / h must be a whole power of two, the same as W / w.
     """
-    groups = norm.num_groups
-    if not (x.is_cuda and has_triton()):
-        normed = F.group_norm(x, groups, norm.weight, norm.bias, norm.eps)
-        if condition is not None:
-            gain, bias = (_blown_up(part, x.shape[2:]) for part in condition)
-            normed = normed * gain + bias
-        out.copy_(F.silu(normed))
+    if by_kernels(x):
+        on_card(x, added, norm, out, condition)
         return
-    on_card(x, norm, out, condition)
+    if added is not None:
+        x = x + added[:, None, None, None]
+    normed = F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps)
+    if condition is not None:
+        gain, bias = (_blown_up(part, x.shape[2:]) for part in condition)
+        normed = normed * gain + bias
+    out.copy_(F.silu(normed))
 
 
 def on_card(
     x: torch.Tensor,
+    added: torch.Tensor | None,
     norm: torch.nn.GroupNorm,
     out: torch.Tensor,
     condition: tuple[torch.Tensor, torch.Tensor] | None,
@@ -53,24 +64,20 @@ def on_card(
     """The same by the kernels."""
     from void_server.engine.void import norm_kernels
 
-    clips, channels = x.shape[:2]
-    rows = clips * norm.num_groups
-    mean, squares, samples = (part.reshape(rows, -1) for part in norm_kernels.moments(x, rows))
-    total = samples.sum(-1, keepdim=True)
-    middle = (mean * samples).sum(-1, keepdim=True) / total
-    variance = (squares + samples * (mean - middle).square()).sum(-1, keepdim=True) / total
-    inverse = torch.rsqrt(variance + norm.eps)
-    scale = norm.weight.float() * _by_channel(inverse, clips, channels)
-    offset = norm.bias.float() - _by_channel(middle, clips, channels) * scale
     found = None
     if condition is not None:
         found = (*condition, _frames_of(x.shape[2], condition[0].shape[2], x.device))
-    norm_kernels.apply(x, out, scale, offset, found)
+    norm_kernels.apply(x, out, *norm_kernels.scales(x, norm, added), found)
 
 
-def _by_channel(of_groups: torch.Tensor, clips: int, channels: int) -> torch.Tensor:
-    """[B * groups, 1] to [B, C]."""
-    return of_groups.reshape(clips, -1).repeat_interleave(channels * clips // of_groups.numel(), dim=1)
+def add(x: torch.Tensor, other: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    """x + other + added, in x's place. added: [C]."""
+    if by_kernels(x) and by_kernels(other):
+        from void_server.engine.void import norm_kernels
+
+        norm_kernels.add(x, other, added)
+        return x
+    return x.add_(other).add_(added[:, None, None, None])
 
 
 def _blown_up(low: torch.Tensor, size: torch.Size) -> torch.Tensor:
