@@ -219,3 +219,30 @@ def test_padding_before_a_convolution_is_padding_in_it():
         assert torch.allclose(
             before.encode(video).latent_dist.mode(), inside.encode(video).latent_dist.mode(), atol=1e-5
         )
+
+
+def test_the_time_a_shot_takes_is_foretold_from_what_a_card_does():
+    from void_server.bench.void_models import TRANSFORMER
+    from void_server.engine.void import duration
+
+    size, h200 = (384, 672), 788e12
+    assert duration.step_operations(TRANSFORMER, 22, size) == pytest.approx(173.7e12, rel=0.01)
+    once = duration.seconds(TRANSFORMER, [22], 85, size, 30, h200)
+    assert once == pytest.approx(12.9, rel=0.1), "measured on an H200"
+    three = duration.seconds(TRANSFORMER, [22, 22, 14], 197, size, 30, h200)
+    assert 2 * once < three < 3 * once
+    streamed = duration.seconds(TRANSFORMER, [22], 85, size, 30, h200, streamed=True)
+    assert streamed > once
+    assert duration.seconds(TRANSFORMER, [22], 85, size, 50, h200, guided=True) > 3 * once
+
+
+def test_a_shots_flags_reach_the_engine():
+    import argparse
+
+    from void_server.commands import shot_flags
+
+    parser = argparse.ArgumentParser()
+    shot_flags.add_to(parser)
+    words = ["plate", "--matte", "matte", "--out", "out", "--draft", "--precision", "fp8"]
+    assert shot_flags.settings(parser.parse_args(words)).options == {"draft": True, "precision": "fp8"}
+    assert shot_flags.settings(parser.parse_args(words[:5])).options == {}

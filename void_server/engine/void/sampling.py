@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from diffusers.hooks import FirstBlockCacheConfig
 
-from void_server.engine.void import weights, windows
+from void_server.engine.void import duration, weights, windows
 from void_server.engine.void.memory import Tier
 from void_server.engine.void.noise import released_noise, released_resize, warped_noise
 from void_server.engine.void.options import VoidOptions
-from void_server.engine.void.pipeline import GUIDANCE, VoidPipeline
+from void_server.engine.void.pipeline import GUIDANCE, STEPS, VoidPipeline
 from void_server.engine.void.prompts import PromptBook
 from void_server.wire.errors import LimitError
 from void_server.wire.report import Report
@@ -59,6 +59,7 @@ class Sampler:
         """float32 [T, H, W, 3] in [0, 1]. video: the same, with the object in it. labels: the quadmask [T, H, W]."""
         refine = self._options.refine
         self._check_length(len(video))
+        self._tell_duration(video.shape[:3])
         texts = [prompt, self._options.negative_prompt]
         embeddings = self._embed(texts, refine)
         made, condition = self._pass(False, video, labels, embeddings, seed, None, None)
@@ -79,6 +80,29 @@ class Sampler:
                 f"the shot has {frames}.",
                 "Use preset=fixed, which takes any length.",
             )
+
+    def _tell_duration(self, shape: tuple[int, ...]) -> None:
+        """Before anything is loaded, so that whoever waits knows for how long. A CPU takes hours, as was said."""
+        if self._device.type != "cuda":
+            return
+        options, config = self._options, _transformer_config(self._folder)
+        window = windows.window_frames(options.window)
+        longest = windows.RELEASED_MAX_FRAMES if options.preset == "released" else None
+        total = windows.legal_frames(shape[0], at_least=window, at_most=longest)
+        cuts = windows.spans(windows.latent_count(total), windows.latent_count(window))
+        speed, needed = duration.card_speed(self._device), 0.0
+        for name in ("pass 1", "pass 2")[: 1 + options.refine]:
+            needed += duration.seconds(
+                config,
+                [end - begin for begin, end in cuts],
+                total,
+                (shape[1], shape[2]),
+                options.steps or (DRAFT_STEPS if options.draft else STEPS[name]),
+                speed,
+                guided=(options.guidance or GUIDANCE[name]) > 1,
+                streamed=self._tier.name == "sequential",
+            )
+        self._report.note(f"The model takes {duration.spoken(needed)} on this card, longer the first time.")
 
     def _embed(self, texts: list[str], refine: bool) -> list[torch.Tensor]:
         # Before any pipeline is loaded: the text encoder and the transformer never share the card.
