@@ -137,3 +137,12 @@ def test_the_kernels_compute_what_torch_does_far_from_zero_and_write_nowhere_els
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) < 3e-5
+
+
+def test_a_picture_too_large_for_one_convolution_goes_through_in_parts(monkeypatch):
+    stock, ours = pair(True)
+    video, z = tiny.array((1, 3, 29, 32, 48), 5), tiny.array((1, tiny.LATENT_CHANNELS, 5, 4, 6), 5)
+    monkeypatch.setattr(fused, "MOST_BYTES", 150_000)
+    with torch.no_grad():
+        assert torch.allclose(ours.encode(video).latent_dist.mode(), stock.encode(video).latent_dist.mode(), atol=1e-5)
+        assert torch.allclose(ours.decode(z).sample, stock.decode(z).sample, atol=1e-4)

@@ -256,6 +256,7 @@ def _capped(cap_gb: int | None, device: torch.device) -> Iterator[None]:
         yield
         return
     usable = cap_gb * 10**9 - CONTEXT_BYTES
+    device = torch.device(device.type, device.index or 0)
     whole = torch.cuda.get_device_properties(device).total_memory
     told = memory.usable_bytes
     torch.cuda.set_per_process_memory_fraction(min(1.0, usable / whole), device)

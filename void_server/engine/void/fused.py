@@ -20,6 +20,7 @@ from void_server.engine.void.normalisation import add, norm_silu
 from void_server.engine.void.vae import FirstAwareUpsample, VoidVae
 
 MOST_BYTES = 2 << 30
+"""Of 16-bit samples, what a convolution is given at a time: cuDNN counts samples in 32 bits."""
 Tails = dict[torch.nn.Module, torch.Tensor]
 """Of every convolution through time, the last two frames it read: the next chunk begins with them."""
 
@@ -106,11 +107,16 @@ def _through_time(
     write(room[:, :, before:])
     room[:, :, :before] = tails[conv] if conv in tails else room[:, :, before : before + 1]
     kept[conv] = room[:, :, -before:].clone(memory_format=torch.preserve_format)
-    # cuDNN counts in 32 bits, so a large picture goes through in parts (diffusers: CogVideoXSafeConv3d).
-    parts = 1 + 2 * room.numel() // MOST_BYTES
+    # A large picture goes through in parts (diffusers: CogVideoXSafeConv3d).
+    length = max(1, MOST_BYTES // (2 * room[:, :, 0].numel()) - before)
     made = [
-        F.conv3d(room[:, :, part[0] : part[-1] + 1 + before], conv.conv.weight, bias, padding=conv.const_padding_conv3d)
-        for part in torch.arange(frames).chunk(parts)
+        F.conv3d(
+            room[:, :, begin : min(begin + length, frames) + before],
+            conv.conv.weight,
+            bias,
+            padding=conv.const_padding_conv3d,
+        )
+        for begin in range(0, frames, length)
     ]
     return made[0] if len(made) == 1 else torch.cat(made, dim=2)
 
@@ -151,9 +157,12 @@ class FusedDecoder(_Fused):
 
 def _frame_by_frame(layer: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """A layer for pictures, run on every frame of [B, C, T, H, W]; no copy where channels are last in memory."""
-    clips = x.shape[0]
-    made = layer(x.transpose(1, 2).flatten(0, 1))
-    return made.unflatten(0, (clips, -1)).transpose(1, 2)
+    clips, channels, _, height, width = x.shape
+    flat = x.transpose(1, 2).flatten(0, 1)
+    # What comes out may be four times as large.
+    made = [layer(part) for part in flat.split(max(1, MOST_BYTES // (8 * channels * height * width)))]
+    whole = made[0] if len(made) == 1 else torch.cat(made)
+    return whole.unflatten(0, (clips, -1)).transpose(1, 2)
 
 
 def _halved(sampler: Any, x: torch.Tensor) -> torch.Tensor:

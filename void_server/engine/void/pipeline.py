@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -192,6 +193,8 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         self.left_float16 = False
         self._rotaries: dict[Any, Any] = {}
         if condition is None:
+            # The released noise is drawn on the host, in the order in which the host keeps the video.
+            video, mask_video = (part.to("cpu" if released else device) for part in (video, mask_video))
             condition = self._condition(
                 conditioning.resize_area(video[:, :, order], height, width),
                 self._mask(mask_video[:, :, order], height, width, this_pass, preset, enable_physics_prior),
@@ -277,8 +280,13 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         flat = video.float().transpose(1, 2).flatten(0, 1)
         normalised = self.frame_processor.preprocess(flat, height=video.shape[-2], width=video.shape[-1])
         source = normalised.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
-        noisy = conditioning.add_noise(source.cpu(), generator, noise_strength)
-        encoded = [self._in_range(self._encode, part, device) for part in (conditioning.mask_for_vae(mask), noisy)]
+        # A card's noise would depend on the card, and the host takes its time: it draws while the mask is encoded.
+        with ThreadPoolExecutor(1) as host:
+            drawing = host.submit(conditioning.draw_noise, source.shape, generator) if generator else None
+            encoded = [self._in_range(self._encode, conditioning.mask_for_vae(mask), device)]
+            drawn = drawing.result() if drawing else None
+        noisy = conditioning.add_noise(source, generator, noise_strength, drawn)
+        encoded.append(self._in_range(self._encode, noisy, device))
         return torch.cat(encoded, dim=1).transpose(1, 2).to(dtype)
 
     def _encode(self, video: torch.Tensor, device: torch.device) -> torch.Tensor:
