@@ -131,17 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie", movies.add_to)
 
     serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
-    serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
-    serve.add_argument("--data", type=Path, default=None, metavar="DIR", help="where jobs and frames are kept")
-    serve.add_argument("--device", action="append", default=None, metavar="D", help="cpu, cuda:0, ...; may be repeated")
-    serve.add_argument("--keys", type=Path, default=None, metavar="DIR", help="server key and allowed clients")
-    serve.add_argument(
-        "--trust", type=Path, action="append", default=[], metavar="ROOT",
-        help="files under this folder may be named by path instead of being sent; may be repeated",
-    )  # fmt: skip
-    serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
-                       help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
-    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
+    _add_daemon(serve)
 
     for name, act, text, out in (
         ("status", _status, "what the daemon is doing, or how one job stands", False),
@@ -174,7 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     shot_flags.add_to(quadmask)
     quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
-    bench = command("bench", _bench, "measure: clips with known answers, the wire, where a shot's time goes")
+    bench = command(
+        "bench", _bench, "measure: clips with known answers, the wire, void on a card, where a shot's time goes"
+    )
     _add_bench(bench)
 
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
@@ -199,6 +191,20 @@ def _use_threads(args: argparse.Namespace) -> None:
 def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
     parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
+
+
+def _add_daemon(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
+    serve.add_argument("--data", type=Path, default=None, metavar="DIR", help="where jobs and frames are kept")
+    serve.add_argument("--device", action="append", default=None, metavar="D", help="cpu, cuda:0, ...; may be repeated")
+    serve.add_argument("--keys", type=Path, default=None, metavar="DIR", help="server key and allowed clients")
+    serve.add_argument(
+        "--trust", type=Path, action="append", default=[], metavar="ROOT",
+        help="files under this folder may be named by path instead of being sent; may be repeated",
+    )  # fmt: skip
+    serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
+                       help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
+    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
