@@ -119,11 +119,11 @@ def test_each_room_keeps_to_its_libraries(path):
         assert not used, "hosts import it on a bare Python"
     if room == "daemon":
         assert used <= {"zmq", "msgpack", "psutil"}
-    # Its bench builds the engine's own models.
-    void_models = room == "engine" or place(path).startswith("bench/void")
-    if not void_models:
+    # What measures the engine builds its models and waits for its card.
+    with_card = room in ("engine", "bench")
+    if not with_card:
         assert not used & {"diffusers", "transformers"}
-    if not void_models and not trains(path):
+    if not with_card and not trains(path):
         assert "torch" not in used, "only engines run torch, and the room where the predictor was made"
     if room in ROOMS and room != "image":
         assert "OpenEXR" not in used
