@@ -15,8 +15,9 @@ import pytest
 
 from tests.live_daemon import ROOT, LiveDaemon, make_shot, until
 from void_server.daemon.disk import translated
+from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder, Part
-from void_server.daemon.store import JobFile, Store
+from void_server.daemon.store import Store
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS
@@ -224,7 +225,8 @@ class TestStore:
         script = """
 import os, signal, sys
 from pathlib import Path
-from void_server.daemon.store import Store, JobFile
+from void_server.daemon.frame_table import JobFile
+from void_server.daemon.store import Store
 store = Store(Path(sys.argv[1]))
 file = JobFile(0, "plate", 1, "p.exr", 10, "0" * 32, 0, None, None)
 while True:
@@ -272,9 +274,9 @@ while True:
         store.keep_frame(job, 0, "frame", 7)
         store.keep_frame(other, 0, "frame", 7)
         store.move(other, "cancelled", since=("receiving",))
-        assert [row[0] for row in store.unused_frames(9e9)] == ["p"], "another owner's frame is not this one"
+        assert [row[0] for row in store.unused_frames(-1.0)] == ["p"], "another owner's frame is not this one"
         store.move(job, "cancelled", since=("receiving",))
-        assert len(store.unused_frames(9e9)) == 2 and store.unused_frames(0) == []
+        assert len(store.unused_frames(-1.0)) == 2 and store.unused_frames(3600.0) == []
         store.close()
 
     def test_a_frame_that_nobody_read_yet_is_found_by_checksum_and_keeps_the_first_hash_claimed(self, tmp_path):

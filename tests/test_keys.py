@@ -64,7 +64,9 @@ def test_the_command_s_words(tmp_path):
     keys.run("new", "daemon", folder=tmp_path / "d", name=None)
     keys.run("allow", fields["public"], folder=tmp_path / "d", name="anna")
     listed, text = keys.run("list", None, folder=tmp_path / "d", name=None)
-    assert listed["allowed"] == [{"name": "anna", "public": fields["public"]}] and text.startswith("anna")
+    (anna,) = listed["allowed"]
+    assert (anna["name"], anna["public"], anna["admin"]) == ("anna", fields["public"], False)
+    assert text.startswith("anna")
     keys.run("revoke", "anna", folder=tmp_path / "d", name=None)
     assert keys.run("list", None, folder=tmp_path / "d", name=None)[0]["allowed"] == []
 

@@ -1,9 +1,9 @@
 """A worker process: one per device, computes one job after the other, keeps its models loaded, dies with its daemon.
 
 What comes in, one JSON object a line on stdin: `{"do": "run", "task": FILE}`, `{"do": "cancel", "job": ...}`. What goes
-out, one a line on what was stdout: `ready`, `progress`, `frame`, `warning`, `note`, `verified`, `damaged`, `results`,
-and `done`, `failed` or `cancelled`, each with its job and attempt. It does not know sockets or the store. The only file
-of this room that imports the pipeline, and with it numpy and the engines.
+out, one a line on what was stdout: `ready`, `alive`, and for one attempt at one job `progress`, `frame`, `warning`,
+`note`, `verified`, `damaged`, `results`, and at last `done`, `failed` or `cancelled`. It does not know sockets or the
+store. The only file of this room that imports the pipeline, and with it numpy and the engines.
 
 Started as `python -m void_server.daemon.worker DEVICE PIPELINE`, with CUDA_VISIBLE_DEVICES already set: a GPU library
 looks at it once, when it is loaded.
@@ -44,6 +44,8 @@ from void_server.wire.transfer import look_at, sums_of
 
 _PROGRESS_S = 0.1
 """Progress is told at most this often; each telling wakes the daemon."""
+_BEAT_S = 5.0
+"""How often the process says that it lives. A stopped one, or one stuck in a call that never returns, does not."""
 _PR_SET_PDEATHSIG = 1
 """Source: prctl(2), linux/prctl.h."""
 
@@ -64,6 +66,7 @@ class Worker:
     def serve(self) -> None:
         """Work until stdin ends, which is when the daemon is gone. Never returns."""
         threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
         self.say({"event": "ready", "engines": _engines()})
         while True:
             task = self._tasks.get()
@@ -78,6 +81,11 @@ class Worker:
         with self._say_lock:
             self._out.write(line)
             self._out.flush()
+
+    def _beat(self) -> None:
+        beat = threading.Event()
+        while not beat.wait(_BEAT_S):
+            self.say({"event": "alive"})
 
     def _listen(self) -> None:
         for line in sys.stdin:
@@ -127,6 +135,13 @@ class Worker:
             role, frame, path = file["role"], file["frame"], Path(file["link"])
             found[role][frame] = path
             report.progress("verify", index, len(task["files"]), frame)
+            if not path.is_file():
+                # No word about the frame itself: that may be whole, and others' too.
+                raise StoreError(
+                    f"{spoken_role(role)} frame {frame} is not where it was put: {path}.",
+                    "Submit the shot again.",
+                    frame=frame,
+                )
             if file["path"]:
                 seen = look_at(role, frame, path)
                 if (seen.size, seen.mtime_ns, seen.fingerprint) != (
@@ -142,8 +157,9 @@ class Worker:
                     )
             elif file["held"] in task["unverified"] and file["held"] not in verified:
                 crc32, sha256 = task["unverified"][file["held"]]
-                sums = sums_of(path, lambda: task["job"] in self._cancelled) if path.is_file() else None
-                if sums is None or sums.crc32 != crc32 or sha256 not in (None, sums.sha256):
+                sums = sums_of(path, lambda: task["job"] in self._cancelled)
+                # A store of version 1 kept no checksum: -1.
+                if crc32 not in (-1, sums.crc32) or sha256 not in (None, sums.sha256):
                     self.say({"event": "damaged", "held": file["held"], **_of(task)})
                     raise StoreError(
                         f"{spoken_role(role)} frame {frame} arrived damaged.", "Submit the shot again.", frame=frame

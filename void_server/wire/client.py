@@ -148,14 +148,30 @@ class Client:
         """One job as it stands. Answers at once; blocks for at most two `timeout_s`. Raises JobNotFoundError."""
         return self._ask("status", job)
 
-    def jobs(self) -> list[JobStatus]:
-        """This client's jobs, newest first. Answers at once; blocks for at most two `timeout_s`."""
+    def jobs(self, *, everybody: bool = False) -> list[JobStatus]:
+        """This client's jobs, newest first. Each page answers at once; blocks for at most two `timeout_s` a page.
+
+        everybody: all clients' jobs, for administrators. Raises RefusedError.
+        """
+        found: list[JobStatus] = []
+        fields: dict[str, Any] = {"all": True} if everybody else {}
         with self._borrowed() as connection:
-            return [JobStatus.from_wire(job) for job in connection.call("jobs", {}, self.timeout_s)["jobs"]]
+            while True:
+                answer = connection.call("jobs", fields, self.timeout_s)
+                found += [JobStatus.from_wire(job) for job in answer["jobs"]]
+                # A daemon of before there were pages says nothing of more.
+                after = answer.fields.get("more")
+                if not after or not answer["jobs"] or after == fields.get("after"):
+                    return found
+                fields["after"] = after
 
     def cancel(self, job: str) -> JobStatus:
         """Cancel a job; does nothing to one that is over. Answers at once, the worker stops within 2 s."""
         return self._ask("cancel", job)
+
+    def drop(self, job: str) -> JobStatus:
+        """Have the daemon forget a job that is over, and delete its results; returns what it was. Cancel it first."""
+        return self._ask("drop", job)
 
     def watch(self, job: str, on_event: OnEvent = None, cancelled: Cancelled = None) -> JobStatus:
         """Block until the job is over and return its status; a failed job is a status with `error`, not a raise.

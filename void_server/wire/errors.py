@@ -34,6 +34,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+MOST_CHARS = 4000
+"""Longest text of an error that travels or is stored; a little less than `messages.LIMITS["text_chars"]`."""
+
 
 class VoidError(Exception):
     """Base of every error this project raises on purpose.
@@ -154,12 +157,21 @@ def tree(root: type[VoidError] = VoidError) -> Iterator[type[VoidError]]:
         yield from tree(cls)
 
 
+def bounded(text: str) -> str:
+    """A text that fits into a message, cut where it does not.
+
+    >>> bounded("x" * 5000)[-30:]
+    'xxx ... (1000 characters more)'
+    """
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} ... ({len(text) - MOST_CHARS} characters more)"
+
+
 def to_wire(error: VoidError) -> dict[str, Any]:
     """Turn an error into a plain map for a message or a file; never holds a traceback."""
     return {
         "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
+        "message": bounded(error.message),
+        "hint": bounded(error.hint),
         "frame": error.frame,
         "job": error.job,
     }

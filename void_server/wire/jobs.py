@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from void_server.wire.errors import ProtocolError, VoidError, from_wire, to_wire
+from void_server.wire.errors import ProtocolError, VoidError, bounded, from_wire, to_wire
 from void_server.wire.messages import FINAL, STATES
 
 
@@ -70,8 +70,10 @@ class JobStatus:
 
     def to_wire(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        # Whatever a store holds, an old one or a damaged one: one status must not make a list that nobody can read.
+        fields["name"] = self.name[:200]
         fields["error"] = to_wire(self.error) if self.error else None
-        fields["warnings"] = list(self.warnings)
+        fields["warnings"] = [bounded(warning) for warning in self.warnings[:100]]
         return fields
 
     @classmethod

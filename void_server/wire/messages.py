@@ -44,6 +44,11 @@ LIMITS: dict[str, Limit] = {
     "map_keys": Limit(64, "keys of one map"),
     "queued_jobs": Limit(200, "unfinished jobs of one owner"),
     "listed_jobs": Limit(500, "jobs in one `jobs_reply`, newest first"),
+    "unanswered": Limit(128, "requests of one connection that the daemon works on at a time"),
+    "watches": Limit(64, "jobs watched on one connection"),
+    "connections": Limit(2000, "connections of one daemon, or as many as it has descriptors for"),
+    "half_open": Limit(256, "connections from which nothing was heard yet; beyond that the oldest are cut"),
+    "containers": Limit(20_256, "lists and maps in one header, nested ones counted"),
     "crashes": Limit(3, "crashes of a worker or daemon after which a job fails"),
 }
 """What both ends hold each other to. A daemon's disk quota and ages are its own (`DaemonConfig`)."""
@@ -161,8 +166,23 @@ KINDS: dict[str, Kind] = {
     "start_reply": Kind("daemon", {"job": _MAP}, "", "the job's status; the job now survives everything"),
     "status": Kind("client", {"job": _ID}, "status_reply", "asks for one job"),
     "status_reply": Kind("daemon", {"job": _MAP}, "", "the job's status"),
-    "jobs": Kind("client", {}, "jobs_reply", "asks for the client's jobs"),
-    "jobs_reply": Kind("daemon", {"jobs": Field(list, 0, LIMITS["listed_jobs"].value)}, "", "their status"),
+    "jobs": Kind(
+        "client",
+        {"after": Field(str, 0, 64, required=False), "all": dataclasses.replace(_FLAG, required=False)},
+        "jobs_reply",
+        "asks for the client's jobs, newest first: those after a job; `all` = everybody's, for administrators",
+    ),
+    "jobs_reply": Kind(
+        "daemon",
+        {
+            "jobs": Field(list, 0, LIMITS["listed_jobs"].value),
+            "more": Field(str, 0, 64, required=False),
+        },
+        "",
+        "their status; `more` = ask again with this `after`",
+    ),
+    "drop": Kind("client", {"job": _ID}, "drop_reply", "forget a job that is over, and delete its results"),
+    "drop_reply": Kind("daemon", {"job": _MAP}, "", "the job's last status"),
     "watch": Kind(
         "client",
         {"job": _ID, "after": _COUNT},
@@ -246,9 +266,20 @@ def unpack(frames: Sequence[Buffer]) -> Message:
     if len(frames) < 2 or len(frames[1]) > LIMITS["header_bytes"].value:
         raise ProtocolError("The message's header is missing or too long.")
     files, text = LIMITS["files"].value, LIMITS["text_chars"].value
+    left = LIMITS["containers"].value
+
+    def counted(container: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError("too many lists and maps")
+        return container
+
     try:
         header = msgpack.unpackb(
             frames[1],
+            object_hook=counted,
+            list_hook=counted,
             raw=False,
             strict_map_key=True,
             max_str_len=text,
