@@ -11,7 +11,6 @@ import zlib
 
 import psutil
 import pytest
-import zmq
 
 from tests.live_daemon import HOLD, LiveDaemon, make_shot, until
 from tests.raw_client import RawClient, junk, rows
@@ -220,18 +219,27 @@ def test_a_shot_of_thousands_of_files_offered_again_stops_nobody(live, raw):
     assert worst[0] < 1.0, "a second at the most, on a machine that others load; alone it is some milliseconds"
 
 
+def zmtp(address):
+    """A connection that has shaken hands as a DEALER without keys. Source of the bytes: ZeroMQ RFC 23 (ZMTP 3.0)."""
+    line = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=10)
+    line.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+    kind = b"\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+    ready = b"\x05READY" + kind
+    line.sendall(b"\x04" + bytes([len(ready)]) + ready)
+    return line
+
+
 def test_a_message_that_never_ends_is_cut_off(live, raw):
     own = raw.upload(junk())
     before = resident_mb(live)
-    with RawClient(live.address) as flood:
-        frame = bytes(LIMITS["header_bytes"].value)
-        flood.socket.setsockopt(zmq.SNDHWM, 2)
-        with contextlib.suppress(zmq.Again):
-            flood.socket.setsockopt(zmq.SNDTIMEO, 2000)
+    frame = bytes(LIMITS["header_bytes"].value)
+    more = b"\x03" + len(frame).to_bytes(8, "big")
+    with zmtp(live.address) as flood:
+        with contextlib.suppress(OSError):
             for _ in range(250):
-                flood.socket.send(frame, zmq.SNDMORE, copy=False)
-        assert until(lambda: raw.state(own) == "done")
-    until(lambda: resident_mb(live) < before + 400)
+                flood.sendall(more + frame)
+        until(lambda: raw.state(own) == "done")
+        until(lambda: resident_mb(live) < before + 300)
 
 
 def test_readers_that_never_read_cost_little_and_hold_up_nobody(live, raw, tmp_path):
@@ -241,7 +249,7 @@ def test_readers_that_never_read_cost_little_and_hold_up_nobody(live, raw, tmp_p
         client.watch(job)
         before = resident_mb(live)
         deaf = []
-        for _ in range(8):
+        for _ in range(12):
             reader = RawClient(live.address, rcvhwm=1)
             deaf.append(reader)
             for _ in range(100):
@@ -249,7 +257,7 @@ def test_readers_that_never_read_cost_little_and_hold_up_nobody(live, raw, tmp_p
         with RawClient(live.address) as other:
             assert other.call("get", {"job": job, "name": "clean.1001.exr", "offset": 0, "length": 100})["buffer"]
         assert len(client.fetch(job, tmp_path / "out")) == 4
-        assert resident_mb(live) < before + 500
+        assert resident_mb(live) < before + 400
         for reader in deaf:
             reader.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,6 @@ class Audit:
                     older.replace(self._path.with_name(f"{self._path.name}.{number + 1}"))
             self._path.with_name(f"{self._path.name}.{_FILES}").unlink(missing_ok=True)
             self._path.replace(self._path.with_name(f"{self._path.name}.1"))
-        with self._path.open("a", encoding="utf-8") as file:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             file.writelines(lines)

@@ -128,13 +128,20 @@ class Router:
                     self._unread.setdefault(identity, collections.deque()).append((tracker, size))
                 return True
 
-    def change_key(self) -> None:
-        """Meet whoever comes from now on with the door's present key; those who are in stay in."""
-        if self._door:
-            with contextlib.suppress(zmq.ZMQError):
-                self._socket.unbind(self.address)
-            self._use_key(self._door)
-            self._bind(self.address)
+    async def change_key(self) -> None:
+        """Meet whoever comes from now on with the door's present key; libzmq ends the connections that there are."""
+        if self._door is None:
+            return
+        with contextlib.suppress(zmq.ZMQError):
+            self._socket.unbind(self.address)
+        self._use_key(self._door)
+        while True:
+            # libzmq lets go of the port in a thread of its own, some time later.
+            try:
+                self._bind(self.address)
+                return
+            except SettingsError:
+                await asyncio.sleep(0.05)
 
     def _use_key(self, door: Doorkeeper) -> None:
         self._socket.setsockopt(zmq.CURVE_SERVER, 1)

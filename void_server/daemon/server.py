@@ -243,7 +243,7 @@ class _Server:
                 for public in self._door.take_refused():
                     self._audit.refused(public, "", "unknown key")
                 if self._door.has_new_key():
-                    self._router.change_key()
+                    await self._router.change_key()
             await self._audit.write()
 
 
