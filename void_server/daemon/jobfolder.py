@@ -167,6 +167,17 @@ class JobFolders:
         """Jobs whose drop was begun and not finished."""
         return [path.name.removeprefix(_DROPPED) for path in self.root.glob(f"{_DROPPED}*")]
 
+    def empty(self, job: str) -> None:
+        """Delete what lies in a folder that is being dropped; the folder itself says so until `remove`."""
+        for path in self._dropped(job).glob("*"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def is_emptied(self, job: str) -> bool:
+        return not any(self._dropped(job).glob("attempt-*"))
+
     def remove(self, job: str) -> None:
         """Delete what `begin_drop` took out of sight."""
         shutil.rmtree(self._dropped(job), ignore_errors=True)

@@ -98,7 +98,7 @@ def rotate(folder: Path, name: str, key: str | None) -> tuple[str, Path]:
     """Replace a client's key by another, keeping its jobs; or, for "daemon", the daemon's own by one made now.
 
     Returns (the new public key, its file). A running daemon heeds it within a second: a client's old key is refused
-    from then on. Where the daemon's own key is replaced, connections end, and whoever comes again must know the new one.
+    from then on. Where the daemon's own key is replaced, connections end; whoever comes again must know the new one.
     """
     if name == "daemon":
         _private(folder)

@@ -49,7 +49,14 @@ def open_database(data: Path, make_room: Callable[[], bool]) -> Database:
 
 async def take_in_strays(data: Path, database: Database, folders: JobFolders, disk: Disk) -> None:
     """Make the store know the jobs whose folders it does not know, or knows from an earlier time."""
-    await disk.do(lambda: _finish_drops(folders, database))
+    for job in folders.dropped():
+        # A daemon that went down while it dropped a job: the job is there whole, or it goes.
+        if database.now.state(job) and folders.is_emptied(job):
+            await database.change(lambda s, job=job: s.forget_job(job))  # type: ignore[misc]
+        if database.now.state(job):
+            folders.bring_back(job)
+        else:
+            await disk.do(lambda job=job: folders.remove(job))  # type: ignore[misc]
     for job in folders.all():
         state = database.now.state(job)
         if state in FINAL:
@@ -86,9 +93,10 @@ def _read_folder(folders: JobFolders, frames: Path, job: str) -> dict[str, Any]:
         request, asked = str(about.get("request") or job)[:64], str(about.get("asked") or "")
         results: list[list[Any]] = []
         if state == "done":
-            results = _results(folder)
+            results = _results(folder, folder / "result")
         elif state not in FINAL:
             attempt = max([attempt, *(int(p.name[8:]) for p in folder.glob("attempt-*") if p.name[8:].isdigit())])
+            results = _results(folder, folders.attempt(job, attempt))
             gone = [f for f in files if not (folder / f.role / link_name(f)).exists()]
             state = "failed" if gone else "queued"
             if gone:
@@ -127,23 +135,18 @@ def _files(folders: JobFolders, frames: FrameFolder, owner: str, job: str, liste
     return sorted(found)
 
 
-def _results(folder: Path) -> list[list[Any]]:
+def _results(folder: Path, result: Path) -> list[list[Any]]:
     """Finished files with size and hash: as written down, else as they lie there."""
-    result = folder / "result"
+    if not result.is_dir():
+        return []
     with contextlib.suppress(FileNotFoundError):
         rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         return [row for row in rows if (result / row[0]).is_file() and (result / row[0]).stat().st_size == row[1]]
-    names = sorted(p for p in result.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix != ".jsonl")
+    unfinished = (".jsonl", ".tmp", ".part")
+    names = sorted(
+        p for p in result.iterdir() if p.is_file() and not p.name.startswith(".") and p.suffix not in unfinished
+    )
     return [[path.name, path.stat().st_size, sums_of(path).sha256] for path in names]
-
-
-def _finish_drops(folders: JobFolders, database: Database) -> None:
-    """A daemon that went down while it dropped a job: the job is there whole, or it goes."""
-    for job in folders.dropped():
-        if database.now.state(job):
-            folders.bring_back(job)
-        else:
-            folders.remove(job)
 
 
 def _lay_aside(data: Path, folders: JobFolders, job: str, why: Exception) -> None:

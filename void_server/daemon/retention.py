@@ -128,11 +128,16 @@ class Retention:
         await self._disk.do(lambda: self._folders.begin_drop(job))
         try:
             await self._database.change(lambda s: s.forget_job(job))
-        except VoidError:
-            await self._disk.do(lambda: self._folders.bring_back(job))
-            raise
+        except StoreError:
+            # No room even to forget: what goes anyway makes some.
+            await self._disk.do(lambda: self._folders.empty(job))
+            await self._database.change(lambda s: s.forget_job(job))
         self._watchers.tell(job)
         await self._disk.do(lambda: self._folders.remove(job))
+
+    async def take_ballast(self) -> None:
+        """Have something to give up again, once there is room."""
+        await self._disk.do(self._ballast.take)
 
     async def sweep(self) -> None:
         """Drop what has been kept for long enough. Whatever can't be done now is done next time."""
@@ -179,7 +184,7 @@ class Retention:
         receiving = set(self._database.now.in_state("receiving"))
         await self._disk.write(lambda: self._frames.remove_parts(receiving))
         await self._database.tidy()
-        await self._disk.do(self._ballast.take)
+        await self.take_ballast()
 
     async def _drop_frames(self, wanted_bytes: int, owner: str | None, keep: set[str]) -> int:
         """Drop unused frames, longest unused first, until that many bytes are free; returns how many are."""

@@ -50,7 +50,7 @@ from void_server.wire.report import Event
 _LOCAL = "local"
 """The one owner on loopback without keys."""
 _SWEEP_S = 600.0
-_AUDIT_S = 1.0
+_LOOK_S = 1.0
 
 
 def serve(config: DaemonConfig, *, ready: Callable[[str], None] | None = None) -> int:
@@ -124,7 +124,7 @@ class _Server:
     async def run(self, stopped: asyncio.Event) -> None:
         """Go on until `stopped`."""
         self._scheduler.start()
-        tasks = [asyncio.create_task(work()) for work in (self._take_messages, self._sweep, self._keep_audit)]
+        tasks = [asyncio.create_task(work()) for work in (self._take_messages, self._sweep, self._look_after)]
         waiting = asyncio.create_task(stopped.wait())
         done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, *tasks):
@@ -236,15 +236,17 @@ class _Server:
             await self._retention.sweep()
             await asyncio.sleep(_SWEEP_S)
 
-    async def _keep_audit(self) -> None:
+    async def _look_after(self) -> None:
+        """What wants doing every second."""
         while True:
-            await asyncio.sleep(_AUDIT_S)
+            await asyncio.sleep(_LOOK_S)
             if self._door:
                 for public in self._door.take_refused():
                     self._audit.refused(public, "", "unknown key")
                 if self._door.has_new_key():
                     await self._router.change_key()
             await self._audit.write()
+            await self._retention.take_ballast()
 
 
 @contextlib.contextmanager

@@ -254,10 +254,17 @@ class Client:
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Connection]:
         """A connection for one call: from the pool, else new. Back to the pool only if nothing at all went wrong."""
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect()
+        connection = None
+        while connection is None:
+            with self._lock:
+                kept = self._idle.pop() if self._idle else None
+            if kept is None:
+                connection = self._connect()
+            elif kept.still_up():
+                connection = kept
+            else:
+                # The daemon went away meanwhile; another may be there.
+                kept.close()
         try:
             yield connection
         except VoidError as error:
