@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import stat as stat_kinds
 import time
 import uuid
 import zlib
@@ -63,6 +64,9 @@ def unreadable(role: str, frame: int, error: object) -> RequestError:
 def look_at(role: str, frame: int, path: Path) -> Source:
     """Stat and sample one file. Raises PlateError or MatteError."""
     try:
+        # A pipe would block for ever on open, and a device has no size.
+        if not stat_kinds.S_ISREG(path.stat().st_mode):
+            raise unreadable(role, frame, "it is not a file")
         with path.open("rb", buffering=0) as file:
             stat = os.fstat(file.fileno())
             digest = hashlib.sha256(str(stat.st_size).encode())
