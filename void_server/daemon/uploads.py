@@ -25,7 +25,7 @@ from void_server.daemon.scheduler import Scheduler
 from void_server.daemon.watchers import Peer
 from void_server.wire.errors import JobCancelledError, LimitError, ProtocolError, SettingsError
 from void_server.wire.jobs import JobStatus
-from void_server.wire.messages import LIMITS, Message
+from void_server.wire.messages import LIMITS, Message, checked_row
 from void_server.wire.shot import ROLES, ShotSettings, spoken_role
 
 _WAITING_BYTES = 256 << 20
@@ -223,16 +223,6 @@ def _check_number(job: str, number: int, found: _Open) -> JobFile:
     if not 0 <= number < len(found.files):
         raise ProtocolError(f"Job {job} has {len(found.files)} files; there is no number {number}.")
     return found.files[number]
-
-
-def checked_row(row: Any, *kinds: type) -> tuple[Any, ...]:
-    """A row of a list in a header, checked; raises ProtocolError."""
-    if not isinstance(row, list) or len(row) != len(kinds):
-        raise ProtocolError(f"A row of {len(kinds)} was expected.", "Update the older of the two ends.")
-    for value, kind in zip(row, kinds):
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ProtocolError(f"In a row, {type(value).__name__} stands for {kind.__name__}.")
-    return tuple(row)
 
 
 def _checked_rows(rows: list[Any]) -> list[JobFile]:

@@ -29,18 +29,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from void_server.daemon.trusted import TrustedFiles, hold_many
 from void_server.wire.errors import (
     InternalError,
     JobCancelledError,
-    MatteError,
-    PlateError,
     StoreError,
     VoidError,
     to_wire,
 )
 from void_server.wire.report import Event, Report
 from void_server.wire.shot import ROLES, ShotFiles, ShotSettings, spoken_role
-from void_server.wire.transfer import look_at, sums_of
+from void_server.wire.transfer import sums_of
 
 _PROGRESS_S = 0.1
 """Progress is told at most this often; each telling wakes the daemon."""
@@ -116,18 +115,23 @@ class Worker:
         job, out = task["job"], Path(task["out"])
         report = Report(lambda event: self._tell(task, event), lambda: job in self._cancelled)
         _note(f"attempt {task['attempt']} on {self._device}, worker process {os.getpid()}")
-        files = self._check(task, report)
+        with TrustedFiles(out.parent / ".open", task.get("trust", ())) as trusted:
+            self._compute(task, out, report, trusted)
+        _note(f"attempt {task['attempt']} done")
+
+    def _compute(self, task: dict[str, Any], out: Path, report: Report, trusted: TrustedFiles) -> None:
+        files = self._check(task, report, trusted)
         settings = ShotSettings.from_wire(task["settings"])
         # The daemon showed this process one device, so that is number 0 here whatever its number on the machine.
         if self._device == "cpu" or settings.device != "cpu":
             settings = dataclasses.replace(settings, device="cpu" if self._device == "cpu" else "cuda:0")
         _load(self._pipeline)(files, settings, out, report)
+        trusted.check(report.warn)
         rest = [p.name for p in sorted(out.iterdir()) if p.is_file() and p.name not in self._told_files]
         results = self._hashed(out, [n for n in rest if not n.startswith(".") and not n.endswith((".tmp", ".jsonl"))])
         self.say({"event": "results", "files": results, **_of(task)})
-        _note(f"attempt {task['attempt']} done")
 
-    def _check(self, task: dict[str, Any], report: Report) -> ShotFiles:
+    def _check(self, task: dict[str, Any], report: Report, trusted: TrustedFiles) -> ShotFiles:
         """The shot's files, after each was found to be what its sender said. Raises PlateError, MatteError."""
         found: dict[str, dict[int, Path]] = {role: {} for role in ROLES}
         verified: dict[str, str] = {}
@@ -135,7 +139,7 @@ class Worker:
             role, frame, path = file["role"], file["frame"], Path(file["link"])
             found[role][frame] = path
             report.progress("verify", index, len(task["files"]), frame)
-            if not path.is_file():
+            if not file["path"] and not path.is_file():
                 # No word about the frame itself: that may be whole, and others' too.
                 raise StoreError(
                     f"{spoken_role(role)} frame {frame} is not where it was put: {path}.",
@@ -143,18 +147,9 @@ class Worker:
                     frame=frame,
                 )
             if file["path"]:
-                seen = look_at(role, frame, path)
-                if (seen.size, seen.mtime_ns, seen.fingerprint) != (
-                    file["size"],
-                    file["mtime_ns"],
-                    file["fingerprint"],
-                ):
-                    kind = MatteError if role == "matte" else PlateError
-                    raise kind(
-                        f"{spoken_role(role)} frame {frame} changed after it was submitted: {file['path']}.",
-                        "Submit the shot again.",
-                        frame=frame,
-                    )
+                was = (file["size"], file["mtime_ns"], file["fingerprint"])
+                name = f"{role}.{Path(file['link']).name}"
+                found[role][frame] = trusted.take(role, frame, file["path"], name, was)
             elif file["held"] in task["unverified"] and file["held"] not in verified:
                 crc32, sha256 = task["unverified"][file["held"]]
                 sums = sums_of(path, lambda: task["job"] in self._cancelled)
@@ -256,6 +251,7 @@ def main(device: str, pipeline: str, parent: int) -> None:
     """Entry of the process. Never returns."""
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hold_many()
     # Events own the pipe; what anybody prints must not end up between them.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

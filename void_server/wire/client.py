@@ -39,7 +39,7 @@ from void_server.wire.errors import (
     WireError,
 )
 from void_server.wire.jobs import Hello, JobStatus
-from void_server.wire.messages import FINAL, LIMITS, PROTOCOL
+from void_server.wire.messages import FINAL, LIMITS, PROTOCOL, checked_row
 from void_server.wire.report import Event
 from void_server.wire.shot import ShotFiles, ShotSettings
 from void_server.wire.transfer import Lacking, Result, Source, Transfer
@@ -129,10 +129,14 @@ class Client:
             nonlocal job
             reply = connection.call("submit", fields, self._slow_s, request=request, cancelled=stop)
             status = JobStatus.from_wire(reply["job"])
-            job = status.job
+            job, offsets = status.job, reply["offsets"]
+            if len(offsets) != len(sources) or not all(
+                isinstance(at, int) and -2 <= at <= source.size for at, source in zip(offsets, sources)
+            ):
+                raise ProtocolError("The daemon's answer does not fit the shot.", "Update the older of the two ends.")
             if status.state == "receiving":
                 upload = Transfer(connection, job, stop, self._slow_s)
-                _send_lacking(upload, sources, reply["offsets"], on_event)
+                _send_lacking(upload, sources, offsets, on_event)
                 reply = connection.call("start", {"job": job}, self._slow_s, cancelled=stop)
                 status = JobStatus.from_wire(reply["job"])
             return status
@@ -224,8 +228,11 @@ class Client:
             raise OutputError(f"{out} can't be made: {error}.", "Give a folder that you may write.") from error
 
         def once(connection: Connection) -> list[Path]:
-            files = connection.call("results", {"job": job}, self._slow_s, cancelled=stop)["files"]
-            done, total = 0, sum(row[1] for row in files)
+            answer = connection.call("results", {"job": job}, self._slow_s, cancelled=stop)["files"]
+            files = [Result(*checked_row(row, str, int, str)) for row in answer]
+            if any(not 0 <= result.size <= LIMITS["file_bytes"].value for result in files):
+                raise ProtocolError("The daemon offers a result of impossible size.", "Do not trust this daemon.")
+            done, total = 0, sum(result.size for result in files)
 
             def on_bytes(count: int) -> None:
                 nonlocal done
@@ -233,8 +240,8 @@ class Client:
                 on_event({"event": "progress", "stage": "fetch", "done": done, "total": total, "frame": None})
 
             bring, found = Transfer(connection, job, stop, self._slow_s), []
-            for row in files:
-                result, before = Result(*row), done
+            for result in files:
+                before = done
                 found.append(bring.fetch(result, out, on_bytes))
                 if done == before:
                     on_bytes(result.size)
@@ -361,7 +368,12 @@ def _send_lacking(
                 raise transfer.unreadable(source.role, source.frame, error) from error
     fields = {"job": upload.job, "files": [[index, *sums[source.path]] for index, source in perhaps]}
     reply = upload.connection.call("bind", fields, upload.timeout_s, cancelled=upload.cancelled)
-    again = [Lacking(index, sources[index], offset) for index, offset in reply["lacking"]]
+    again, asked = [], {index for index, _ in perhaps}
+    for row in reply["lacking"]:
+        index, offset = checked_row(row, int, int)
+        if index not in asked or not 0 <= offset <= sources[index].size:
+            raise ProtocolError("The daemon asks for a file that it was not offered.", "Do not trust this daemon.")
+        again.append(Lacking(index, sources[index], offset))
     done = total - sum(file.source.size - file.offset for file in again)
     upload.send(again, on_bytes)
 

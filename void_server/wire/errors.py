@@ -177,14 +177,19 @@ def to_wire(error: VoidError) -> dict[str, Any]:
     }
 
 
+def _printable(text: str) -> str:
+    """A text from elsewhere, without what would steer a terminal; lines stay lines."""
+    return bounded("".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text))
+
+
 def from_wire(fields: Mapping[str, Any]) -> VoidError:
     """Rebuild an error from `to_wire`'s map. A code this version does not know keeps its text as a VoidError."""
     known = {cls.code: cls for cls in tree()}
     cls = known.get(str(fields.get("code")), VoidError)
     frame, job = fields.get("frame"), fields.get("job")
     return cls(
-        str(fields.get("message", "")),
-        str(fields.get("hint", "")),
+        _printable(str(fields.get("message", ""))),
+        _printable(str(fields.get("hint", ""))),
         frame=frame if isinstance(frame, int) else None,
         job=job if isinstance(job, str) else None,
     )

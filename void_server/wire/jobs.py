@@ -29,6 +29,9 @@ class Hello:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Hello:
+        """Rebuild from an answer. Raises ProtocolError for limits that are no numbers."""
+        if not all(isinstance(value, int) for value in fields["limits"].values()):
+            raise ProtocolError("The daemon's limits can't be read.", "Update the older of the two ends.")
         return cls(
             fields["protocol"],
             fields["server_version"],
@@ -84,6 +87,8 @@ class JobStatus:
         numbers = ("done", "total", "frames_done", "attempt", "position")
         if (
             not all(isinstance(values.get(name), str) for name in ("job", "name", "state"))
+            or not isinstance(values.get("stage", ""), str)
+            or not isinstance(values.get("warnings") or [], (list, tuple))
             or values["state"] not in STATES
             or not isinstance(values.get("created"), (int, float))
             or not all(isinstance(values.get(name, 0), int) for name in numbers)

@@ -299,6 +299,20 @@ def unpack(frames: Sequence[Buffer]) -> Message:
     return Message(type_, request, header, buffer)
 
 
+def checked_row(row: Any, *kinds: type) -> tuple[Any, ...]:
+    """A row of a list in a header, as a tuple. Raises ProtocolError unless it holds one value of each kind.
+
+    >>> checked_row(["plate", 7], str, int)
+    ('plate', 7)
+    """
+    if not isinstance(row, list) or len(row) != len(kinds):
+        raise ProtocolError(f"A row of {len(kinds)} was expected.", "Update the older of the two ends.")
+    for value, kind in zip(row, kinds):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ProtocolError(f"In a row, {type(value).__name__} stands for {kind.__name__}.")
+    return tuple(row)
+
+
 def request_of(frames: Sequence[Buffer]) -> str:
     """The request id of a message that `unpack` refused, so that the refusal reaches the asker; "" where unreadable."""
     try:
