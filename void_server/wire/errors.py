@@ -170,15 +170,15 @@ def to_wire(error: VoidError) -> dict[str, Any]:
     """Turn an error into a plain map for a message or a file; never holds a traceback."""
     return {
         "code": error.code,
-        "message": bounded(error.message),
-        "hint": bounded(error.hint),
+        "message": _printable(error.message),
+        "hint": _printable(error.hint),
         "frame": error.frame,
         "job": error.job,
     }
 
 
 def _printable(text: str) -> str:
-    """A text from elsewhere, without what would steer a terminal; lines stay lines."""
+    """A text without what would steer a terminal, or can't travel (undecodable file names); lines stay lines."""
     return bounded("".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text))
 
 
@@ -190,7 +190,7 @@ def from_wire(fields: Mapping[str, Any]) -> VoidError:
     return cls(
         _printable(str(fields.get("message", ""))),
         _printable(str(fields.get("hint", ""))),
-        frame=frame if isinstance(frame, int) else None,
+        frame=frame if isinstance(frame, int) and abs(frame) < 2**31 else None,
         job=job if isinstance(job, str) else None,
     )
 
