@@ -378,17 +378,17 @@ def lose_database(s: Scenario, own: random.Random) -> None:
 
 def cut_in_the_middle(s: Scenario, own: random.Random) -> None:
     """A client that is gone in the middle of its upload, and one that finishes it."""
+    files = [("plate", 1, own.randbytes(300_000)), ("matte", 1, b"m")]
+    request = f"cut-{own.random()}"
     with s.raw() as raw, contextlib.suppress(AssertionError):
-        files = [("plate", 1, own.randbytes(300_000)), ("matte", 1, b"m")]
-        request = f"cut-{own.random()}"
         job = raw.submit(files, request=request)
         raw.send("put", {"job": job, "file": 0, "offset": 0}, files[0][2][:100_000])
     with s.raw() as raw, contextlib.suppress(AssertionError):
         fields = {"name": "raw", "settings": ShotSettings().to_wire(), "files": rows(files)}
         answer = raw.call("submit", fields, request=request)
         if answer["type"] == "submit_reply":
-            raw.send_files(job, files)
-            raw.call("start", {"job": job})
+            raw.send_files(answer["job"]["job"], files)
+            raw.call("start", {"job": answer["job"]["job"]})
 
 
 TROUBLE: list[Callable[[Scenario, random.Random], None]] = [

@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 
-from tests.live_daemon import ROOT, LiveDaemon, make_shot, until
+from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
 from void_server.daemon.disk import translated
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder, Part
@@ -207,6 +208,43 @@ def test_a_daemon_frozen_for_a_while_is_waited_for(live, tmp_path):
         live.process.send_signal(signal.SIGCONT)
         watcher.join(60)
         assert found == ["done"]
+
+
+def test_a_worker_that_is_stopped_is_ended_and_the_job_goes_on(tmp_path):
+    gate = tmp_path / "gate"
+    with LiveDaemon(tmp_path / "data", silence_s=7.0) as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"gate": str(gate)})).job
+        until(lambda: client.status(job).frames_done == 1)
+        os.kill(worker_of(live, job), signal.SIGSTOP)
+        until(lambda: client.status(job).attempt == 2)
+        gate.touch()
+        assert client.watch(job).state == "done"
+
+
+def test_a_job_that_makes_no_progress_fails_and_the_next_one_has_its_turn(tmp_path):
+    with LiveDaemon(tmp_path / "data", stalled_s=1.0) as live, live.client() as client:
+        stuck = client.submit(make_shot(tmp_path / "in"), ShotSettings(**HOLD)).job
+        status = client.watch(stuck)
+        assert status.state == "failed" and "no progress" in status.error.message
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_job_that_takes_too_much_memory_fails_rather_than_the_machine(tmp_path):
+    with LiveDaemon(tmp_path / "data", worker_bytes=400 << 20) as live, live.client() as client:
+        greedy = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"take_mb": 600})).job
+        status = client.watch(greedy)
+        assert isinstance(status.error, LimitError) and "gives a worker 0.4 GB" in status.error.message
+        assert (status.state, status.attempt) == ("failed", 1)
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_worker_that_is_only_being_started_goes_with_its_daemon(tmp_path):
+    for _ in range(3):
+        live = LiveDaemon(tmp_path / "data").start()
+        assert live.process
+        (worker,) = until(lambda live=live: psutil.Process(live.process.pid).children())
+        live.kill()
+        until(lambda worker=worker: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_nearly_full_disk_is_translated():
