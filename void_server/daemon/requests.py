@@ -67,6 +67,7 @@ class Requests:
         self._watchers = watchers
         self._retention = retention
         self._audit = audit
+        self._fetching: dict[tuple[bytes, str], None] = {}
         self._handlers: dict[str, Callable[[Peer, Message], Awaitable[Answer]]] = {
             "hello": self._hello,
             "submit": self._submit,
@@ -182,8 +183,12 @@ class Requests:
             raise JobNotFoundError(f"Job {job} has no finished file {name}.", "Ask which it has.", job=job)
         path = self._folders.attempt(job, self._database.now.status(job).attempt) / name
         piece = await self._disk.do(lambda: _read(path, offset, length))
-        if offset == 0:
-            self._audit.note("fetch", peer, job=job, name=name)
+        if (peer.identity, job) not in self._fetching:
+            # One line for each time that somebody comes for a job's files, not for each of them.
+            self._fetching[peer.identity, job] = None
+            if len(self._fetching) > 1000:
+                del self._fetching[next(iter(self._fetching))]
+            self._audit.note("fetch", peer, job=job)
         whole = offset + len(piece) >= size
         return Answer(
             {"name": name, "offset": offset}, piece, (lambda: self._retention.fetched(job, name)) if whole else None

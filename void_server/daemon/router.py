@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,8 @@ class Router:
         self.gone_listeners: list[Any] = []
         self.connections = Connections(own_user_only=local, on_gone=self._gone)
         self._unread: dict[bytes, collections.deque[tuple[zmq.MessageTracker, int]]] = {}
+        self._turns: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
+        """Whoever waits for room holds the lock; nobody else needs it."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -160,14 +163,18 @@ class Router:
 
     async def _room(self, identity: bytes, size: int) -> bool:
         """Wait until a peer has read enough of what it asked for; false where it never does."""
-        until = time.monotonic() + 2 * _STUCK_S
-        while True:
-            held = self._held(identity)
-            if held + size <= _UNREAD_BYTES and sum(map(self._held, list(self._unread))) + size <= _ALL_UNREAD_BYTES:
-                return True
-            if time.monotonic() > until:
-                return False
-            await asyncio.sleep(0.005)
+        turn = self._turns.setdefault(identity, asyncio.Lock())
+        until, pause_s = time.monotonic() + 2 * _STUCK_S, 0.002
+        # One after the other: hundreds that each look again and again would keep the loop busy.
+        async with turn:
+            while True:
+                here, all_ = self._held(identity), sum(map(self._held, list(self._unread)))
+                if here + size <= _UNREAD_BYTES and all_ + size <= _ALL_UNREAD_BYTES:
+                    return True
+                if time.monotonic() > until:
+                    return False
+                await asyncio.sleep(pause_s)
+                pause_s = min(0.1, 2 * pause_s)
 
     def _held(self, identity: bytes) -> int:
         waiting = self._unread.get(identity)

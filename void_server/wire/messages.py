@@ -265,29 +265,8 @@ def unpack(frames: Sequence[Buffer]) -> Message:
         raise ProtocolError(f"{len(frames)} frames that are not a VOID1 message.", "Is this a void-server client?")
     if len(frames) < 2 or len(frames[1]) > LIMITS["header_bytes"].value:
         raise ProtocolError("The message's header is missing or too long.")
-    files, text = LIMITS["files"].value, LIMITS["text_chars"].value
-    left = LIMITS["containers"].value
-
-    def counted(container: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise ValueError("too many lists and maps")
-        return container
-
     try:
-        header = msgpack.unpackb(
-            frames[1],
-            object_hook=counted,
-            list_hook=counted,
-            raw=False,
-            strict_map_key=True,
-            max_str_len=text,
-            max_bin_len=0,
-            max_array_len=4 * files,
-            max_map_len=LIMITS["map_keys"].value,
-            max_ext_len=0,
-        )
+        header = _unpacked(frames[1])
     # The pure-Python and the C unpacker disagree on what they raise for the same noise.
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError(f"The message's header is not msgpack of this protocol: {type(error).__name__}.") from error
@@ -316,11 +295,36 @@ def checked_row(row: Any, *kinds: type) -> tuple[Any, ...]:
 def request_of(frames: Sequence[Buffer]) -> str:
     """The request id of a message that `unpack` refused, so that the refusal reaches the asker; "" where unreadable."""
     try:
-        header = msgpack.unpackb(frames[1], max_str_len=4096, max_array_len=4096, max_map_len=64, max_ext_len=0)
+        header = _unpacked(frames[1])
         request = header["request"]
     except Exception:  # noqa: BLE001 - whatever noise this is, the answer is "unreadable"
         return ""
     return request if isinstance(request, str) and len(request) <= _ID.high else ""
+
+
+def _unpacked(header: Buffer) -> Any:
+    """The value of a packed header, each length and the number of containers bounded before it is believed."""
+    left = LIMITS["containers"].value
+
+    def counted(container: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError("too many lists and maps")
+        return container
+
+    return msgpack.unpackb(
+        header,
+        object_hook=counted,
+        list_hook=counted,
+        raw=False,
+        strict_map_key=True,
+        max_str_len=LIMITS["text_chars"].value,
+        max_bin_len=0,
+        max_array_len=4 * LIMITS["files"].value,
+        max_map_len=LIMITS["map_keys"].value,
+        max_ext_len=0,
+    )
 
 
 def _check(type_: Any, request: Any, fields: Mapping[str, Any], buffer: Buffer | None) -> None:
