@@ -87,7 +87,7 @@ class Worker:
             self.say({"event": "alive"})
 
     def _listen(self) -> None:
-        for line in sys.stdin:
+        for line in _lines_of(0):
             command = json.loads(line)
             if command["do"] == "cancel":
                 self._cancelled.add(command["job"])
@@ -192,6 +192,15 @@ class Worker:
                 found.append((name, file.tell(), digest.hexdigest()))
                 self._told_files.add(name)
         return found
+
+
+def _lines_of(descriptor: int) -> Iterator[bytes]:
+    """Lines until the other end closes. Not through `sys.stdin`: whoever waits there holds its lock, and a process that
+    the pipeline forks meanwhile would wait for that lock for ever."""
+    rest = b""
+    while data := os.read(descriptor, 1 << 16):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
 
 
 def _of(task: dict[str, Any]) -> dict[str, Any]:
