@@ -218,3 +218,22 @@ def test_a_range_below_zero_is_a_range_and_no_flag(tmp_path, capsys):
 def test_a_pattern_that_the_shell_took_apart_is_told_to_be_quoted(capsys):
     assert cli.main(["check", "plate.1001.exr", "plate.1002.exr", "--matte", "m"]) == 2
     assert "in quotes" in capsys.readouterr().err
+
+
+def test_a_job_that_somebody_else_cancels_is_not_done_whatever_lies_in_the_folder(shot, tmp_path):
+    from tests.live_daemon import LiveDaemon, until
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text('{"coverage": 1.0, "frames": {}}')
+    with LiveDaemon(tmp_path / "data") as live, live.client() as client:
+        words = ["submit", shot.plate, "--matte", shot.matte, "--out", str(tmp_path / "out"), "--server", live.address]
+        gate = tmp_path / "nothing"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "void_server.cli", *words, "--engine", "propagate", "--option", f"gate={gate}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        job = until(client.jobs)[0].job
+        until(lambda: client.status(job).frames_done == 1)
+        client.cancel(job)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "was cancelled" in err and "clean frames" not in out

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import threading
 
+import msgpack
 import pytest
+import zmq
 
 from void_server.wire import transfer
 from void_server.wire.client import Client
-from void_server.wire.errors import ProtocolError, SettingsError, UnreachableError, WireError
+from void_server.wire.errors import ProtocolError, SettingsError, UnreachableError, WireError, from_wire
+from void_server.wire.shot import ShotFiles, ShotSettings
 
 
 def test_a_daemon_that_offers_unsafe_names_is_not_believed(tmp_path):
@@ -76,3 +79,90 @@ def test_somebody_who_never_answers_is_given_up_on():
 def test_a_bad_address_is_named(address):
     with pytest.raises(SettingsError):
         Client(address)
+
+
+OK = {"job": "j", "name": "n", "state": "done", "created": 1.0}
+HELLO = {
+    "protocol": 2, "server_version": "x", "boot_id": "b", "limits": {}, "engines": [], "devices": [], "time": 1.0
+}  # fmt: skip
+RECEIVING = {**OK, "state": "receiving"}
+
+
+def results(*rows):
+    return {
+        "results": ("results_reply", {"job": OK, "files": list(rows)}),
+        "get": ("get_reply", {"name": "x", "offset": 0}),
+    }
+
+
+def offers(*offsets):
+    return {
+        "submit": ("submit_reply", {"job": RECEIVING, "offsets": list(offsets)}),
+        "start": ("start_reply", {"job": OK}),
+    }
+
+
+NONSENSE = {
+    "limits that are text": ("hello", {"hello": ("hello_reply", {**HELLO, "limits": {"a": "b"}})}),
+    "a status of nothing": ("status", {"status": ("status_reply", {"job": {}})}),
+    "warnings that are a number": ("status", {"status": ("status_reply", {"job": {**OK, "warnings": 5}})}),
+    "a stage that is a list": ("status", {"status": ("status_reply", {"job": {**OK, "stage": [1]}})}),
+    "a state that is a list": ("status", {"status": ("status_reply", {"job": {**OK, "state": [1]}})}),
+    "a result above the folder": ("fetch", results(["../x", 2, "0" * 64])),
+    "a result of one column": ("fetch", results(["x"])),
+    "a size that is text": ("fetch", results(["x", "2", "0" * 64])),
+    "a size below nothing": ("fetch", results(["x", -5, "0" * 64])),
+    "a size beyond all disks": ("fetch", results(["x", 2**60, "0" * 64])),
+    "a name that is a number": ("fetch", results([5, 2, "0" * 64])),
+    "offsets for no file": ("submit", offers()),
+    "offsets that are text": ("submit", offers("x", "y")),
+    "an offset beyond the file": ("submit", offers(10**9, 0)),
+    "a file that was not offered": (
+        "submit", {**offers(-2, -2), "bind": ("bind_reply", {"lacking": [[99, 0]]})}
+    ),
+    "a lacking that is a number": ("submit", {**offers(-2, -2), "bind": ("bind_reply", {"lacking": [5]})}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_a_daemon_that_answers_nonsense_is_told_apart_from_a_bug_here(tmp_path, nonsense):
+    what, answers = NONSENSE[nonsense]
+    answers = {"hello": ("hello_reply", HELLO), **answers}
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.LINGER, 0)
+    port = router.bind_to_random_port("tcp://127.0.0.1")
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            if router.poll(50):
+                identity, _, header, *_ = router.recv_multipart()
+                asked = msgpack.unpackb(header)
+                type_, fields = answers[asked["type"]]
+                frames = [b"VOID1", msgpack.packb({"type": type_, "request": asked["request"], **fields})]
+                router.send_multipart([identity, *frames, *([b"zz"] if type_ == "get_reply" else [])])
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    for name in ("plate", "matte"):
+        (tmp_path / f"{name}.exr").write_bytes(b"light")
+    files = ShotFiles(plate={1: tmp_path / "plate.exr"}, matte={1: tmp_path / "matte.exr"})
+    try:
+        with Client(f"tcp://127.0.0.1:{port}", timeout_s=5.0, patience_s=1.0) as client, pytest.raises(ProtocolError):
+            {
+                "hello": client.hello,
+                "status": lambda: client.status("j"),
+                "fetch": lambda: client.fetch("j", tmp_path / "out"),
+                "submit": lambda: client.submit(files, ShotSettings()),
+            }[what]()
+    finally:
+        stop.set()
+        thread.join()
+        context.destroy(linger=0)
+    assert not list(tmp_path.glob("out/*")) and not (tmp_path / "x").exists()
+
+
+def test_an_error_from_elsewhere_can_t_steer_a_terminal():
+    error = from_wire({"code": "x", "message": "m\x1b[31m\x07\nn", "hint": "h\x00"})
+    assert (error.message, error.hint) == ("m?[31m?\nn", "h?")

@@ -352,8 +352,8 @@ def test_a_device_the_daemon_lacks_is_refused_at_submit(client, tmp_path):
 
 
 def test_too_little_room_is_said_before_anything_is_sent(tmp_path):
-    files = make_shot(tmp_path / "in", frames=2, size=1_000_000)
-    with LiveDaemon(tmp_path / "small", quota_bytes=1_500_000) as daemon, daemon.client() as client:
+    files = make_shot(tmp_path / "in", frames=3, size=1_000_000)
+    with LiveDaemon(tmp_path / "small", quota_bytes=2_500_000) as daemon, daemon.client() as client:
         with pytest.raises(LimitError, match="more than this daemon keeps"):
             client.submit(files, ShotSettings())
         one = ShotFiles(plate={1001: files.plate[1001]}, matte={1001: files.matte[1001]})

@@ -11,12 +11,14 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
+import psutil
 import pytest
 
-from tests.live_daemon import ROOT, LiveDaemon, make_shot, until
+from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
 from void_server.daemon.disk import translated
+from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder, Part
-from void_server.daemon.store import JobFile, Store
+from void_server.daemon.store import Store
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS
@@ -208,6 +210,43 @@ def test_a_daemon_frozen_for_a_while_is_waited_for(live, tmp_path):
         assert found == ["done"]
 
 
+def test_a_worker_that_is_stopped_is_ended_and_the_job_goes_on(tmp_path):
+    gate = tmp_path / "gate"
+    with LiveDaemon(tmp_path / "data", silence_s=7.0) as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"gate": str(gate)})).job
+        until(lambda: client.status(job).frames_done == 1)
+        os.kill(worker_of(live, job), signal.SIGSTOP)
+        until(lambda: client.status(job).attempt == 2)
+        gate.touch()
+        assert client.watch(job).state == "done"
+
+
+def test_a_job_that_makes_no_progress_fails_and_the_next_one_has_its_turn(tmp_path):
+    with LiveDaemon(tmp_path / "data", stalled_s=1.0) as live, live.client() as client:
+        stuck = client.submit(make_shot(tmp_path / "in"), ShotSettings(**HOLD)).job
+        status = client.watch(stuck)
+        assert status.state == "failed" and "no progress" in status.error.message
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_job_that_takes_too_much_memory_fails_rather_than_the_machine(tmp_path):
+    with LiveDaemon(tmp_path / "data", worker_bytes=400 << 20) as live, live.client() as client:
+        greedy = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"take_mb": 600})).job
+        status = client.watch(greedy)
+        assert isinstance(status.error, LimitError) and "gives a worker 0.4 GB" in status.error.message
+        assert (status.state, status.attempt) == ("failed", 1)
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_worker_that_is_only_being_started_goes_with_its_daemon(tmp_path):
+    for _ in range(3):
+        live = LiveDaemon(tmp_path / "data").start()
+        assert live.process
+        (worker,) = until(lambda live=live: psutil.Process(live.process.pid).children())
+        live.kill()
+        until(lambda worker=worker: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_nearly_full_disk_is_translated():
     assert "full" in translated(OSError(28, "No space left on device")).message
     assert isinstance(translated(OSError(5, "Input/output error")), StoreError)
@@ -224,7 +263,8 @@ class TestStore:
         script = """
 import os, signal, sys
 from pathlib import Path
-from void_server.daemon.store import Store, JobFile
+from void_server.daemon.frame_table import JobFile
+from void_server.daemon.store import Store
 store = Store(Path(sys.argv[1]))
 file = JobFile(0, "plate", 1, "p.exr", 10, "0" * 32, 0, None, None)
 while True:
@@ -272,9 +312,9 @@ while True:
         store.keep_frame(job, 0, "frame", 7)
         store.keep_frame(other, 0, "frame", 7)
         store.move(other, "cancelled", since=("receiving",))
-        assert [row[0] for row in store.unused_frames(9e9)] == ["p"], "another owner's frame is not this one"
+        assert [row[0] for row in store.unused_frames(-1.0)] == ["p"], "another owner's frame is not this one"
         store.move(job, "cancelled", since=("receiving",))
-        assert len(store.unused_frames(9e9)) == 2 and store.unused_frames(0) == []
+        assert len(store.unused_frames(-1.0)) == 2 and store.unused_frames(3600.0) == []
         store.close()
 
     def test_a_frame_that_nobody_read_yet_is_found_by_checksum_and_keeps_the_first_hash_claimed(self, tmp_path):

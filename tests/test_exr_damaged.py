@@ -167,7 +167,7 @@ def set_attribute(data: bytes, name: bytes, value: bytes) -> bytes:
         (b"dataWindow", struct.pack("<4i", 0, 0, 99_999, 9), "100000x10"),
         (b"dataWindow", struct.pack("<4i", 0, 0, 60_000, 60_000), "60001x60001"),
         (b"displayWindow", struct.pack("<4i", 0, 0, 99_999, 9), "100000x10"),
-        (b"dataWindow", struct.pack("<4i", 0, 0, 60_000, 4_000), "truncated"),
+        (b"dataWindow", struct.pack("<4i", 0, 0, 60_000, 2_000), "truncated"),
         (b"compression", b"\x63", "codec 99"),
         (b"pixelAspectRatio", struct.pack("<f", float("nan")), "pixel aspect"),
         (b"channels", b"B\0" + struct.pack("<iiii", 9, 0, 1, 1), "channel list"),
@@ -193,7 +193,7 @@ def test_a_chunk_count_that_lies_is_refused(tmp_path: Path) -> None:
 
 def test_a_header_that_promises_a_giant_costs_no_memory(tmp_path: Path) -> None:
     plate = write(tmp_path / "plate.exr", part(Window(0, 0, 8, 8), dict.fromkeys("RGB", "float"), compression=9))
-    head = set_attribute(plate.read_bytes(), b"dataWindow", struct.pack("<4i", 0, 0, 16383, 16383))
+    head = set_attribute(plate.read_bytes(), b"dataWindow", struct.pack("<4i", 0, 0, 5000, 16383))
     head = head[: exr_files.header_end(head)]
     count, payload = 16384 // 256, bytes(40)
     offsets = [len(head) + 8 * count + index * (8 + len(payload)) for index in range(count)]

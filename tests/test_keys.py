@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import uuid
 
+import psutil
 import pytest
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from tests.live_daemon import LiveDaemon, make_shot
+from tests.live_daemon import HOLD, LiveDaemon, make_shot, until
+from tests.raw_client import RawClient, junk
 from void_server.daemon import keys
 from void_server.daemon.config import DaemonConfig
 from void_server.daemon.keys import Doorkeeper, check_bind
@@ -64,7 +70,9 @@ def test_the_command_s_words(tmp_path):
     keys.run("new", "daemon", folder=tmp_path / "d", name=None)
     keys.run("allow", fields["public"], folder=tmp_path / "d", name="anna")
     listed, text = keys.run("list", None, folder=tmp_path / "d", name=None)
-    assert listed["allowed"] == [{"name": "anna", "public": fields["public"]}] and text.startswith("anna")
+    (anna,) = listed["allowed"]
+    assert (anna["name"], anna["public"], anna["admin"]) == ("anna", fields["public"], False)
+    assert text.startswith("anna")
     keys.run("revoke", "anna", folder=tmp_path / "d", name=None)
     assert keys.run("list", None, folder=tmp_path / "d", name=None)[0]["allowed"] == []
 
@@ -234,3 +242,184 @@ def test_a_daemon_on_another_machine_serves_its_clients_and_nobody_else(machine,
             client.hello()
     finally:
         live.stop()
+
+
+def half_open(address: str, count: int) -> list[socket.socket]:
+    """Connections that begin a handshake and never go on."""
+    port, lines = int(address.rpartition(":")[2]), []
+    for _ in range(count):
+        line = socket.socket()
+        lines.append(line)
+        line.settimeout(2)
+        with contextlib.suppress(OSError):
+            line.connect(("127.0.0.2", port))
+            line.send(b"\xff" + bytes(7))
+    return lines
+
+
+def test_strangers_who_never_finish_a_handshake_blind_nobody(tmp_path):
+    """With 1024 descriptors, as most shells give, 1,100 of them used to lock everybody out and end the daemon."""
+    house, (anna,) = make_keys(tmp_path, "anna")
+    live = LiveDaemon(tmp_path / "data", keys=str(house), bind="tcp://127.0.0.2:*")
+    live.start(prefix=("prlimit", "--nofile=1024:1024"))
+    strangers = []
+    try:
+        with live.client(keys=anna) as client:
+            job = client.submit(make_shot(tmp_path / "in"), ShotSettings()).job
+            assert client.watch(job).state == "done"
+            strangers = half_open(live.address, 1100)
+            process = psutil.Process(live.process.pid)
+            until(lambda: process.num_fds() < 600)
+            assert client.status(job).state == "done"
+            (worker,) = process.children()
+            worker.kill()
+            with live.client(keys=anna) as newcomer:
+                again = newcomer.submit(make_shot(tmp_path / "in2"), ShotSettings()).job
+                assert newcomer.watch(again).state == "done"
+                assert len(newcomer.fetch(job, tmp_path / "out")) == 8
+        for line in strangers:
+            line.close()
+        until(lambda: process.num_fds() < 100)
+    finally:
+        for line in strangers:
+            line.close()
+        live.stop()
+
+
+def test_a_list_that_cant_be_read_is_the_last_one_that_could(tmp_path, monkeypatch):
+    house, (anna,) = make_keys(tmp_path, "anna")
+    public = identity.read_key(anna / "client.public")
+    door = Doorkeeper(house)
+
+    def no_descriptor(*_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "scandir", no_descriptor)
+    assert door.client(public).name == "anna"
+    monkeypatch.undo()
+    keys.revoke(house, "anna")
+    assert door.client(public) is None
+
+
+def test_a_key_has_one_name_and_revoking_it_leaves_no_other(tmp_path):
+    house, (anna,) = make_keys(tmp_path, "anna")
+    public = identity.read_key(anna / "client.public")
+    with pytest.raises(SettingsError, match="as 'anna'"):
+        keys.allow(house, public, "anna-laptop")
+    # Folders of earlier versions may hold a key twice.
+    shutil.copy(house / "allowed" / "anna.public", house / "allowed" / "anna-laptop.public")
+    keys.revoke(house, "anna")
+    assert keys.allowed(house) == []
+
+
+def test_a_revoked_watcher_hears_nothing_more(guarded, tmp_path):
+    live, house, (anna, _) = guarded
+    gate = tmp_path / "gate"
+    own = tuple((anna / name).read_bytes().strip() for name in ("client.public", "client.secret", "daemon.public"))
+    with RawClient(live.address, keys=own) as raw:
+        job = raw.upload(junk(3), options={"gate": str(gate)})
+        raw.call("watch", {"job": job, "after": 0})
+        until(lambda: raw.call("status", {"job": job})["job"]["frames_done"] == 1)
+        keys.revoke(house, "anna")
+        assert raw.call("jobs")["code"] == "refused"
+        while raw.receive(0.2):
+            pass
+        gate.touch()
+        until((live.data / "jobs" / job / "result").exists)
+        assert raw.receive(0.5) is None
+
+
+def test_an_administrator_sees_and_ends_everybody_s_jobs_but_fetches_none(guarded, tmp_path):
+    live, house, (anna, bert) = guarded
+    keys.revoke(house, "bert")
+    keys.allow(house, str(bert / "client.public"), "bert", admin=True)
+    with live.client(keys=anna) as a, live.client(keys=bert) as b:
+        done = a.submit(make_shot(tmp_path / "in"), ShotSettings(), name="hers").job
+        a.watch(done)
+        held = a.submit(make_shot(tmp_path / "in2"), ShotSettings(**HOLD)).job
+        assert b.jobs() == [] and {job.job for job in b.jobs(everybody=True)} == {done, held}
+        with pytest.raises(RefusedError, match="administrators"):
+            a.jobs(everybody=True)
+        assert b.status(done).name == "hers"
+        with pytest.raises(JobNotFoundError):
+            b.fetch(done, tmp_path / "out")
+        assert b.cancel(held).state == "cancelled"
+        assert b.drop(done).state == "done"
+        with pytest.raises(JobNotFoundError):
+            a.status(done)
+
+
+def test_a_key_can_be_replaced_while_the_daemon_runs_and_its_jobs_stay_its_owner_s(guarded, tmp_path):
+    live, house, (anna, _) = guarded
+    with live.client(keys=anna) as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings()).job
+        client.watch(job)
+    fresh = tmp_path / "anna-new"
+    keys.rotate(house, "anna", str(keys.new(fresh)))
+    shutil.copy(house / "daemon.public", fresh)
+    with live.client(keys=fresh) as client:
+        assert [found.job for found in client.jobs()] == [job]
+    with live.client(keys=anna) as client, pytest.raises(RefusedError):
+        client.hello()
+
+
+def test_the_daemon_s_own_key_can_be_replaced_while_it_runs(guarded, tmp_path):
+    live, house, (anna, bert) = guarded
+    with live.client(keys=anna) as before:
+        before.hello()
+        keys.rotate(house, "daemon", None)
+        shutil.copy(house / "daemon.public", bert)
+
+        def knows_the_new_key():
+            with live.client(keys=bert) as client, contextlib.suppress(RefusedError, UnreachableError):
+                return client.hello()
+
+        until(knows_the_new_key)
+    with live.client(keys=anna) as client, pytest.raises(RefusedError, match="is not the daemon"):
+        client.hello()
+
+
+def test_everything_that_was_let_in_or_kept_out_has_its_line(guarded, tmp_path):
+    live, house, (anna, _) = guarded
+    stranger = tmp_path / "stranger"
+    keys.new(stranger)
+    shutil.copy(house / "daemon.public", stranger)
+    with live.client(keys=stranger) as client, pytest.raises(RefusedError):
+        client.hello()
+    with live.client(keys=anna) as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(), name="sh010").job
+        client.watch(job)
+        client.fetch(job, tmp_path / "out")
+        client.cancel(job)
+    audit = live.data / "audit.log"
+
+    def lines():
+        return [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
+
+    until(lambda: {"admit", "refuse", "submit", "fetch", "cancel"} <= {line["what"] for line in lines()})
+    (submitted,) = [line for line in lines() if line["what"] == "submit"]
+    assert (submitted["who"], submitted["job"], submitted["from"]) == ("anna", job, "127.0.0.1")
+    assert any(line["what"] == "refuse" and line["why"] == "unknown key" for line in lines())
+    assert audit.stat().st_mode & 0o077 == 0
+
+
+def test_another_user_of_the_machine_is_kept_out_of_a_daemon_without_keys(tmp_path):
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("becoming another user needs root and setpriv")
+    with LiveDaemon(tmp_path / "data") as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(), name="secret").job
+        client.watch(job)
+        script = f"""
+import sys
+sys.path[:0] = {[p for p in sys.path if p]!r}
+from void_server.wire.client import Client
+from void_server.wire.errors import RefusedError
+try:
+    print(Client({live.address!r}).jobs())
+except RefusedError as error:
+    print("refused:", error)
+"""
+        other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", script]
+        said = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert "refused: This daemon serves only the user who started it." in said.stdout, said.stderr
+        assert client.status(job).state == "done"

@@ -130,27 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie", movies.add_to)
 
-    serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
-    _add_daemon(serve)
-
-    for name, act, text, out in (
-        ("status", _status, "what the daemon is doing, or how one job stands", False),
-        ("cancel", _cancel, "stop a job; its unfinished work is thrown away", False),
-        ("fetch", _fetch, "bring a job's frames here", True),
-    ):
-        sub = command(name, act, text)
-        sub.add_argument("job", metavar="JOB", nargs="?" if name == "status" else None)
-        _add_server(sub)
-        if out:
-            sub.add_argument("--out", type=Path, required=True, metavar="DIR")
-
-    keys = command("keys", _keys, "who may use a daemon that is reached over a network")
-    keys.add_argument("action", choices=("new", "allow", "revoke", "list"))
-    keys.add_argument(
-        "key", nargs="?", help="allow, revoke: a public key, or the file that holds it; new: client|server"
-    )
-    keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
-    keys.add_argument("--name", default=None, help="whose key it is")
+    _add_daemon(command)
 
     text = "find what the object did to the scene, and write it for review"
     command("effects", _effects, text, shot_flags.add_to, _add_threads)
@@ -164,15 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     shot_flags.add_to(quadmask)
     quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
-    bench = command(
-        "bench", _bench, "measure: clips with known answers, the wire, void on a card, where a shot's time goes"
-    )
+    bench = command("bench", _bench, "measure: clips with known answers, the wire, where a shot's time goes")
     _add_bench(bench)
 
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
     install.add_to(commands)
 
-    command("doctor", _doctor, "check this machine: libraries, engines, devices, disk, daemon")
+    doctor = command("doctor", _doctor, "check this machine: libraries, engines, devices, disk, daemon")
+    doctor.add_argument("--data", type=Path, default=None, metavar="DIR", help="a daemon's data folder; default: yours")
     return parser
 
 
@@ -188,12 +167,9 @@ def _use_threads(args: argparse.Namespace) -> None:
     process.use_threads(args.threads)
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
-    parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
-
-
-def _add_daemon(serve: argparse.ArgumentParser) -> None:
+def _add_daemon(command: Callable[[str, Callable[..., int], str], argparse.ArgumentParser]) -> None:
+    """The daemon, and what is asked of one."""
+    serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
     serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
     serve.add_argument("--data", type=Path, default=None, metavar="DIR", help="where jobs and frames are kept")
     serve.add_argument("--device", action="append", default=None, metavar="D", help="cpu, cuda:0, ...; may be repeated")
@@ -204,7 +180,49 @@ def _add_daemon(serve: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
                        help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
-    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that stored frames may take")
+    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that is kept of one owner")
+    serve.add_argument(
+        "--keep-days", type=float, default=None, metavar="N",
+        help="days after which finished jobs go (31); results that nobody fetched a week after a warning",
+    )  # fmt: skip
+    serve.add_argument(
+        "--worker-gb", type=float, default=None, metavar="N", help="most memory that one worker may take"
+    )
+
+    for name, act, text, out in (
+        ("status", _status, "what the daemon is doing, or how one job stands", False),
+        ("cancel", _cancel, "stop a job; its unfinished work is thrown away", False),
+        ("fetch", _fetch, "bring a job's frames here", True),
+    ):
+        sub = command(name, act, text)
+        sub.add_argument("job", metavar="JOB", nargs="?" if name == "status" else None)
+        _add_server(sub)
+        if out:
+            sub.add_argument("--out", type=Path, required=True, metavar="DIR")
+        if name == "status":
+            sub.add_argument("--all", action="store_true", help="everybody's jobs, for administrators")
+
+    jobs = command("jobs", _jobs, "what the daemon keeps of you, and how to have it keep less")
+    jobs.add_argument("action", choices=("list", "drop"))
+    jobs.add_argument("job", metavar="JOB", nargs="*", help="drop: jobs that are over; their results are deleted")
+    _add_server(jobs)
+    jobs.add_argument("--all", action="store_true", help="list: everybody's, for administrators")
+
+    keys = command("keys", _keys, "who may use a daemon that is reached over a network")
+    keys.add_argument("action", choices=("new", "allow", "revoke", "rotate", "list"))
+    keys.add_argument(
+        "key", nargs="?",
+        help="allow, revoke: a public key, or the file that holds it; new: client|daemon; rotate: a name, or daemon",
+    )  # fmt: skip
+    keys.add_argument("by", nargs="?", metavar="NEW_KEY", help="rotate: the key that replaces the one of that name")
+    keys.add_argument("--admin", action="store_true", help="allow: may list, watch, cancel and drop everybody's jobs")
+    keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
+    keys.add_argument("--name", default=None, help="whose key it is")
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
+    parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
@@ -300,6 +318,9 @@ def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], 
             raise
         if status.error is not None:
             raise status.error
+        if status.state != "done":
+            # Cancelled elsewhere. What may lie in the folder from an earlier job is not this one's.
+            raise JobCancelledError(f"Job {status.job} was {status.state}.", "Submit the shot again.", job=status.job)
         client.fetch(status.job, args.out, on_event=console.on_event, cancelled=cancelled)
     import json
 
@@ -313,14 +334,9 @@ def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
     from void_server.daemon.config import DaemonConfig
 
     config = DaemonConfig.from_flags(
-        bind=args.bind,
-        data=args.data,
-        devices=args.device,
-        keys=args.keys,
-        trust=args.trust,
-        quota_gb=args.quota_gb,
-        idle_release_s=args.idle_release_s,
-    )
+        bind=args.bind, data=args.data, devices=args.device, keys=args.keys, trust=args.trust,
+        quota_gb=args.quota_gb, keep_days=args.keep_days, worker_gb=args.worker_gb, idle_release_s=args.idle_release_s,
+    )  # fmt: skip
     status: int = server.serve(
         config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")
     )
@@ -329,10 +345,22 @@ def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
 def _status(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     with _client(args) as client:
-        jobs = [client.status(args.job)] if args.job else client.jobs()
-    lines = [_job_line(job) for job in jobs] or ["no jobs"]
-    fields = jobs[0].to_wire() if args.job else {"jobs": [job.to_wire() for job in jobs]}
-    console.result(fields, "\n".join(lines))
+        if args.job:
+            job = client.status(args.job)
+            console.result(job.to_wire(), "\n".join([_job_line(job), *(f"warning: {text}" for text in job.warnings)]))
+            return 0
+        jobs = client.jobs(everybody=args.all)
+    console.result({"jobs": [job.to_wire() for job in jobs]}, "\n".join(map(_job_line, jobs)) or "no jobs")
+    return 0
+
+
+def _jobs(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    if args.action == "drop" and not args.job:
+        raise SettingsError("jobs drop needs a job.", "See: void-server jobs list")
+    with _client(args) as client:
+        jobs = [client.drop(job) for job in args.job] if args.action == "drop" else client.jobs(everybody=args.all)
+    text = "\n".join(map(_job_line, jobs)) or "no jobs"
+    console.result({"jobs": [job.to_wire() for job in jobs]}, f"dropped:\n{text}" if args.action == "drop" else text)
     return 0
 
 
@@ -360,7 +388,7 @@ def _fetch(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.daemon import keys
 
-    fields, text = keys.run(args.action, args.key, folder=args.keys, name=args.name)
+    fields, text = keys.run(args.action, args.key, folder=args.keys, name=args.name, admin=args.admin, by=args.by)
     console.result(fields, text)
     return 0
 
@@ -409,7 +437,7 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import doctor
 
-    findings = doctor.examine()
+    findings = doctor.examine(args.data)
     console.result({"findings": [f.to_wire() for f in findings]}, doctor.spoken(findings))
     return 0 if all(f.ok or not f.required for f in findings) else 4
 

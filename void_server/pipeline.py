@@ -204,6 +204,7 @@ def _write_frame(
         confidence = fit.place(fit.resize_soft(fill.confidence, *size), fill.crop, hole).astype(np.float32)
         light = composite.over(shot.plate_bits(frame, hole), light, change)
         light = _faded(shot, result, frame, hole, light)
+    result.keep_older(frame)
     exr.write_clean(header, result.clean(frame), hole.shift(shot.canvas.x0, shot.canvas.y0), light, change)
     physics = shot.physics(frame, own)
     exr.write_aov(

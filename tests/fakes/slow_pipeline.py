@@ -2,8 +2,8 @@
 
 Each clean frame is the plate's bytes reversed, so that a test can tell it was computed from the right file. Options:
 `frame_s` how long a frame takes; `hang` never look at cancel; `crash_at` a frame at which the process dies, each time;
-`crash_once_at` only in the first attempt; `fail` an error code; `gate` a file that must exist before frames after the
-first are made, so that a test decides when the job goes on.
+`crash_once_at` only in the first attempt; `fail` an error code; `warnings` how many; `take_mb` memory to take and keep;
+`gate` a file that must exist before frames after the first are made, so that a test decides when the job goes on.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) ->
         raise MatteError("Matte is empty in frames 1001-1003.", "Draw it.")
     if options.get("fail") == "gpu":
         raise GpuMemoryError("The shot does not fit on the card.", "Use fewer frames.")
+    taken = bytearray(options.get("take_mb", 0) << 20)
+    while taken:
+        pause.wait(0.05)
+        taken[::4096] = b"x" * len(taken[::4096])
+    if options.get("fail") == "long":
+        raise MatteError("Matte is wrong. " * 2000, "Draw it.")
+    for number in range(options.get("warnings", 0)):
+        report.warn("many", f"{number} " + "w" * 2000)
     if options.get("fail") == "bug":
         raise ZeroDivisionError("a bug")
     report.warn("coverage", "Frame 1001 is half invented.")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import void_server
 from void_server import engine as engines
+from void_server.daemon import survey
 from void_server.image import movie
 from void_server.wire.errors import VoidError
 
@@ -38,8 +39,8 @@ class Finding:
         return dataclasses.asdict(self)
 
 
-def examine() -> list[Finding]:
-    """Look at everything. Takes a second or two, longer where torch is installed."""
+def examine(data: Path | None = None) -> list[Finding]:
+    """Look at everything, and at what a daemon keeps in `data`. Takes a second or two, longer where torch is there."""
     findings = [
         Finding("void-server", True, f"{void_server.__version__} on Python {platform.python_version()}, {sys.platform}")
     ]
@@ -64,6 +65,9 @@ def examine() -> list[Finding]:
         )
     )  # fmt: skip
     findings.append(Finding("processors", True, f"{os.cpu_count()}"))
+    findings += [
+        Finding(what, ok, detail, required=False, hint=hint) for what, ok, detail, hint in survey.examine(data)
+    ]
     return findings
 
 

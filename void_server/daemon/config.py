@@ -43,13 +43,20 @@ class DaemonConfig:
     trust: tuple[Path, ...] = ()
     """Folders under which a client's path is read in place of its bytes."""
     quota_bytes: int = 500 * GIB
-    """Frames kept of one owner, received and expected."""
+    """What is kept of one owner: frames, received and expected, and results."""
     reserve_bytes: int = 1 * GIB
     """Disk space that uploads leave free for results and the database."""
     keep_s: float = 744 * 3600.0
-    """Age at which finished jobs and unused frames are dropped. Source: Flamenco's Shaman keeps 744 h."""
+    """Age, in time that daemons were up, at which finished jobs and unused frames are dropped; results that nobody
+    fetched only a week after a warning. Source: Flamenco's Shaman keeps 744 h."""
     receiving_s: float = 24 * 3600.0
     """Silence after which a job that was never sent whole fails."""
+    silence_s: float = 300.0
+    """How long a worker process may show no sign of life before it is ended."""
+    stalled_s: float = 2 * 3600.0
+    """How long a job may make no progress before it fails."""
+    worker_bytes: int = dataclasses.field(default_factory=lambda: 9 * _memory_bytes() // 10)
+    """Memory that one worker may take before its job fails, rather than the machine."""
     idle_release_s: float = 120.0
     """How long a worker without a job keeps models loaded: the next shot starts sooner, others lack the memory."""
     pipeline: str = "void_server.pipeline:deliver"
@@ -63,6 +70,10 @@ class DaemonConfig:
                 raise SettingsError(f"There is no device '{device}'.", "Use cpu, or cuda:0, cuda:1, ...")
         if not self.devices or len(set(self.devices)) != len(self.devices):
             raise SettingsError("Each device can be named once, and one is needed.", "Use --device cuda:0.")
+        most = {"quota-gb": self.quota_bytes, "keep-days": self.keep_s, "worker-gb": self.worker_bytes}
+        for flag, value in most.items():
+            if not value > 0:
+                raise SettingsError(f"--{flag} must be more than 0.", "Leave it away for the default.")
         if not self.idle_release_s >= 0:
             raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, or inf.")
         for root in self.trust:
@@ -79,6 +90,8 @@ class DaemonConfig:
         keys: Path | None = None,
         trust: Sequence[Path | str] | None = None,
         quota_gb: float | None = None,
+        keep_days: float | None = None,
+        worker_gb: float | None = None,
         idle_release_s: float | None = None,
     ) -> DaemonConfig:
         """The configuration for flags as given; None takes the default. Raises SettingsError."""
@@ -89,5 +102,22 @@ class DaemonConfig:
             keys=Path(keys) if keys else None,
             trust=tuple(Path(root).resolve() for root in trust or ()),
             quota_bytes=cls.quota_bytes if quota_gb is None else int(quota_gb * 1e9),
+            keep_s=cls.keep_s if keep_days is None else keep_days * 86400.0,
+            worker_bytes=9 * _memory_bytes() // 10 if worker_gb is None else int(worker_gb * 1e9),
             idle_release_s=cls.idle_release_s if idle_release_s is None else idle_release_s,
         )
+
+    def limits(self) -> dict[str, int]:
+        """What this daemon holds its clients to beyond the protocol's own limits."""
+        return {
+            "quota_bytes": self.quota_bytes,
+            "reserve_bytes": self.reserve_bytes,
+            "keep_hours": int(self.keep_s // 3600),
+            "receiving_hours": int(self.receiving_s // 3600),
+            "worker_bytes": self.worker_bytes,
+            "stalled_s": int(self.stalled_s),
+        }
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -72,9 +72,7 @@ class FrameFolder:
 
     def let_go(self, part: Part) -> None:
         """Close the file that `append` kept open. Same thread as `append`."""
-        descriptor = self._open.pop(self._part(part), None)
-        if descriptor is not None:
-            os.close(descriptor)
+        self._close(self._part(part))
 
     def finish(self, part: Part, size: int) -> bool:
         """Make a frame of a file that has come whole, synced; whether it was whole. Safe to repeat."""
@@ -95,11 +93,8 @@ class FrameFolder:
     def give_up(self, owner: str, job: str) -> None:
         """Drop what came of a job's unfinished files. Same thread as `append`."""
         for path in self._space(owner).glob(f"{job}.*.part"):
-            descriptor = self._open.pop(path, None)
-            if descriptor is not None:
-                os.close(descriptor)
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            self._close(path)
+            path.unlink(missing_ok=True)
 
     def sync(self, owner: str) -> None:
         """Make the names of an owner's frames durable."""
@@ -111,12 +106,25 @@ class FrameFolder:
         with contextlib.suppress(FileNotFoundError):
             self.path(owner, name).unlink()
 
-    def remove_parts(self, before: float) -> None:
-        """Drop files on their way that got no byte since `before`."""
-        for part in self.root.glob("*/*.part"):
+    def remove_parts(self, keep: set[str]) -> None:
+        """Drop files on their way, but for those of the jobs in `keep`. Same thread as `append`."""
+        for path in self.root.glob("*/*.part"):
+            if path.name.split(".")[0] not in keep:
+                self._close(path)
+                path.unlink(missing_ok=True)
+
+    def part_bytes(self) -> int:
+        """Bytes that have come of files on their way."""
+        found = 0
+        for path in self.root.glob("*/*.part"):
             with contextlib.suppress(FileNotFoundError):
-                if part.stat().st_mtime < before:
-                    part.unlink()
+                found += path.stat().st_size
+        return found
+
+    def _close(self, path: Path) -> None:
+        descriptor = self._open.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _space(self, owner: str) -> Path:
         # A key's text holds '/' and '*'; its hash is a name on every file system.

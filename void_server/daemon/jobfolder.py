@@ -1,12 +1,13 @@
 """The folder of one job, laid out so that `ls` and `cat` explain it to whoever looks after the daemon.
 
-What comes in: what the store knows of a job. What goes out: files and links. Nothing is ever read back from here to
-decide anything: the store is the truth. It does not know sockets or workers.
+What comes in: what the store knows of a job. What goes out: files and links. Nothing is read back from here to decide
+anything while there is a store: that is the truth. Where it was lost, `rebuild.py` makes it anew from what lies here.
 
     jobs/JOB/job.json                what was asked, and how it stands
     jobs/JOB/plate/plate.1001.exr    -> the frame, by content, or the client's own file under a trusted root
     jobs/JOB/attempt-1/              what the first worker made
     jobs/JOB/result                  -> the attempt that counts, once the job is done
+    jobs/JOB/files.json, results.json    every input; every result with its hash
     jobs/JOB/log.txt, error.txt      what workers said; why there is no result
 """
 
@@ -21,12 +22,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import sync_folder
-from void_server.daemon.store import JobFile
 from void_server.wire.errors import VoidError
 from void_server.wire.jobs import JobStatus
 
 _UNFINISHED = re.compile(r"^\.|\.(tmp|part)$")
+_DROPPED = ".dropped-"
 _NOT_CARRIED = ("manifest.json", "sheet.png", "affected.mp4")
 
 
@@ -56,21 +58,32 @@ class JobFolders:
         return self.of(job) / "log.txt"
 
     def create(self, job: str, inputs: Sequence[tuple[JobFile, Path]], about: dict[str, Any]) -> None:
-        """Make the folder with a link for each input (file, where it lies), and `job.json`. Safe to repeat."""
+        """Make the folder with a link for each input (file, where it lies), and `job.json`.
+
+        Safe to repeat, also while somebody reads: a link that is there and right is left alone, one that is not is
+        replaced in one step.
+        """
         folder = self.of(job)
         folder.mkdir(parents=True, exist_ok=True)
+        for role in {file.role for file, _ in inputs}:
+            (folder / role).mkdir(exist_ok=True)
         for file, target in inputs:
             link = folder / file.role / link_name(file)
-            link.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                link.unlink()
             # Relative into the data folder, so that the data folder can be moved.
             inside = target.is_relative_to(self.root.parent)
-            link.symlink_to(os.path.relpath(target, link.parent) if inside else target)
+            to = os.path.relpath(target, link.parent) if inside else str(target)
+            try:
+                link.symlink_to(to)
+            except FileExistsError:
+                if str(link.readlink()) != to:
+                    fresh = link.with_name(f".{link.name}.tmp")
+                    fresh.unlink(missing_ok=True)
+                    fresh.symlink_to(to)
+                    fresh.replace(link)
         files: dict[str, dict[str, Any]] = {}
         for file, _ in inputs:
-            origin = {"path": file.path} if file.path else {"held": file.held}
-            files.setdefault(file.role, {})[str(file.frame)] = {"name": file.name, "size": file.size, **origin}
+            row = {name: value for name, value in file._asdict().items() if value is not None}
+            files.setdefault(row.pop("role"), {})[str(row.pop("frame"))] = row
         _write(folder / "files.json", json.dumps(files, indent=1))
         _write(folder / "job.json", json.dumps(about, indent=1))
         sync_folder(folder)
@@ -117,9 +130,13 @@ class JobFolders:
         _write(path, json.dumps(task, indent=1))
         return path
 
-    def publish(self, job: str, number: int) -> None:
-        """Make an attempt the job's result, at once or not at all, and drop the others."""
+    def publish(self, job: str, number: int, results: Sequence[Sequence[Any]]) -> None:
+        """Make an attempt the job's result, at once or not at all, and drop the others.
+
+        results: its finished files as (name, size, sha256); written down for whoever finds the folder alone.
+        """
         folder = self.of(job)
+        _write(folder / "results.json", json.dumps([list(row) for row in results], indent=1))
         sync_folder(self.attempt(job, number))
         fresh = folder / ".result"
         with contextlib.suppress(FileNotFoundError):
@@ -137,12 +154,40 @@ class JobFolders:
                 if _UNFINISHED.search(path.name) and path.is_file():
                     path.unlink()
 
+    def begin_drop(self, job: str) -> None:
+        """Take the folder out of sight, before the store forgets the job; `remove` follows."""
+        with contextlib.suppress(FileNotFoundError):
+            self.of(job).replace(self._dropped(job))
+
+    def bring_back(self, job: str) -> None:
+        """Undo `begin_drop`."""
+        self._dropped(job).replace(self.of(job))
+
+    def dropped(self) -> list[str]:
+        """Jobs whose drop was begun and not finished."""
+        return [path.name.removeprefix(_DROPPED) for path in self.root.glob(f"{_DROPPED}*")]
+
+    def empty(self, job: str) -> None:
+        """Delete what lies in a folder that is being dropped; the folder itself says so until `remove`."""
+        for path in self._dropped(job).glob("*"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def is_emptied(self, job: str) -> bool:
+        return not any(self._dropped(job).glob("attempt-*"))
+
     def remove(self, job: str) -> None:
-        """Drop the whole folder."""
-        shutil.rmtree(self.of(job), ignore_errors=True)
+        """Delete what `begin_drop` took out of sight."""
+        shutil.rmtree(self._dropped(job), ignore_errors=True)
 
     def all(self) -> list[str]:
-        return [path.name for path in self.root.iterdir() if path.is_dir()] if self.root.is_dir() else []
+        """Jobs that have a folder."""
+        return [path.name for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+    def _dropped(self, job: str) -> Path:
+        return self.root / f"{_DROPPED}{job}"
 
     def _drop(self, job: str, keep: int | None) -> None:
         for path in self.of(job).glob("attempt-*"):

@@ -27,7 +27,16 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\-]{0,63}")
 class AllowedClient:
     name: str
     public: str
-    """The client's public key as Z85 text; also the owner's name in the store."""
+    """The client's public key as Z85 text."""
+    admin: bool = False
+    """Whether they list, watch, cancel and drop everybody's jobs."""
+    first: str = ""
+    """The key under which they came first, where it was another one."""
+
+    @property
+    def owner(self) -> str:
+        """Whose jobs theirs are in the store: it stays the same when their key is replaced."""
+        return self.first or self.public
 
 
 def new(folder: Path, name: str = "client") -> Path:
@@ -53,44 +62,102 @@ def new(folder: Path, name: str = "client") -> Path:
     return path
 
 
-def allow(folder: Path, key: str, name: str | None = None) -> AllowedClient:
-    """Admit a client by its public key, or a file that holds it. A running daemon heeds it with the next message."""
-    public = key
-    if not Z85_KEY.fullmatch(key):
-        path = Path(key)
-        if path.suffix == ".secret":
-            raise SettingsError(f"{path} is a secret key.", "It must stay with its owner; allow the .public file.")
-        public = read_key(path)
+def allow(folder: Path, key: str, name: str | None = None, *, admin: bool = False) -> AllowedClient:
+    """Admit a client by its public key, or a file that holds it. A running daemon heeds it with the next message.
+
+    One key has one name. Raises SettingsError where it has another, or where the name has another key.
+    """
+    public = _public(key)
     name = name or f"client-{sum(map(ord, public)) % 10000:04d}"
     _check_name(name)
     for known in allowed(folder):
         if known.name == name and known.public != public:
-            raise SettingsError(f"'{name}' is allowed already, with another key.", "Revoke it, or use another --name.")
-    _private(folder)
-    _private(folder / "allowed")
-    (folder / "allowed" / f"{name}.public").write_text(public + "\n", encoding="ascii")
-    return AllowedClient(name, public)
+            raise SettingsError(
+                f"'{name}' is allowed already, with another key.", "keys rotate replaces it; or use another --name."
+            )
+        if known.public == public and known.name != name:
+            raise SettingsError(f"This key is allowed already, as '{known.name}'.", f"Revoke {known.name} first.")
+    return _write_allowed(folder, AllowedClient(name, public, admin))
 
 
 def revoke(folder: Path, name: str) -> None:
-    """Shut a client out, by name or public key. A running daemon refuses its next message; its jobs go on."""
-    for known in allowed(folder):
-        if name in (known.name, known.public):
+    """Shut a client out, by name or public key, under every name that its key has.
+
+    A running daemon refuses its next message, and tells it nothing more of what it watches; its jobs go on.
+    """
+    found = allowed(folder)
+    keys = {known.public for known in found if name in (known.name, known.public)}
+    if not keys:
+        raise SettingsError(f"There is no allowed client '{name}' in {folder}.", "See: void-server keys list.")
+    for known in found:
+        if known.public in keys:
             (folder / "allowed" / f"{known.name}.public").unlink()
-            return
-    raise SettingsError(f"There is no allowed client '{name}' in {folder}.", "See: void-server keys list.")
+
+
+def rotate(folder: Path, name: str, key: str | None) -> tuple[str, Path]:
+    """Replace a client's key by another, keeping its jobs; or, for "daemon", the daemon's own by one made now.
+
+    Returns (the new public key, its file). A running daemon heeds it within a second: a client's old key is refused
+    from then on. Where the daemon's own key is replaced, connections end; whoever comes again must know the new one.
+    """
+    if name == "daemon":
+        _private(folder)
+        for kind in ("secret", "public"):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / f"daemon.{kind}").replace(folder / f"daemon.{kind}.old")
+        path = new(folder, "daemon")
+        return read_key(path), path
+    if key is None:
+        raise SettingsError(f"keys rotate {name} needs the new key.", f"void-server keys rotate {name} client.public")
+    public = _public(key)
+    known = next((known for known in allowed(folder) if known.name == name), None)
+    if known is None:
+        raise SettingsError(f"There is no allowed client '{name}' in {folder}.", "See: void-server keys list.")
+    _write_allowed(folder, dataclasses.replace(known, public=public, first=known.owner))
+    return public, folder / "allowed" / f"{name}.public"
 
 
 def allowed(folder: Path) -> list[AllowedClient]:
     """Every admitted client, by name. A file that holds no key admits nobody."""
     found = []
     for path in sorted((folder / "allowed").glob("*.public")):
-        with contextlib.suppress(RefusedError):
-            found.append(AllowedClient(path.stem, read_key(path)))
+        with contextlib.suppress(RefusedError, UnicodeDecodeError):
+            found.append(_read_allowed(path))
     return found
 
 
-def run(action: str, key: str | None, *, folder: Path | None, name: str | None) -> tuple[dict[str, Any], str]:
+def _public(key: str) -> str:
+    if Z85_KEY.fullmatch(key):
+        return key
+    path = Path(key)
+    if path.suffix == ".secret":
+        raise SettingsError(f"{path} is a secret key.", "It must stay with its owner; allow the .public file.")
+    return read_key(path)
+
+
+def _read_allowed(path: Path) -> AllowedClient:
+    """One file of `allowed/`: the key, then a line `admin`, then a line `first KEY`. Raises OSError, RefusedError."""
+    lines = path.read_text(encoding="ascii").split("\n")
+    if not Z85_KEY.fullmatch(lines[0].strip()):
+        raise RefusedError(f"{path} holds no key.", "A key file is one line of 40 characters; make it anew.")
+    first = next((line[6:].strip() for line in lines[1:] if line.startswith("first ")), "")
+    return AllowedClient(path.stem, lines[0].strip(), "admin" in lines[1:], first)
+
+
+def _write_allowed(folder: Path, client: AllowedClient) -> AllowedClient:
+    _private(folder)
+    _private(folder / "allowed")
+    lines = [client.public, *(["admin"] if client.admin else []), *([f"first {client.first}"] if client.first else [])]
+    path = folder / "allowed" / f"{client.name}.public"
+    fresh = path.with_name(f".{client.name}.tmp")
+    fresh.write_text("\n".join(lines) + "\n", encoding="ascii")
+    fresh.replace(path)
+    return client
+
+
+def run(
+    action: str, key: str | None, *, folder: Path | None, name: str | None, admin: bool = False, by: str | None = None
+) -> tuple[dict[str, Any], str]:
     """What `void-server keys ACTION` does: (fields for machines, text for people). Raises SettingsError."""
     folder = folder or default_folder()
     if action == "new":
@@ -100,12 +167,16 @@ def run(action: str, key: str | None, *, folder: Path | None, name: str | None) 
     if action == "list":
         found = allowed(folder)
         fields = {"allowed": [dataclasses.asdict(client) for client in found], "folder": str(folder)}
-        return fields, "\n".join(f"{c.name}  {c.public}" for c in found) or f"No client is allowed in {folder}."
+        lines = [f"{c.name}  {c.public}{'  admin' if c.admin else ''}" for c in found]
+        return fields, "\n".join(lines) or f"No client is allowed in {folder}."
     if key is None:
         raise SettingsError(f"keys {action} needs a key or a name.", "See: void-server keys list.")
     if action == "allow":
-        client = allow(folder, key, name)
+        client = allow(folder, key, name, admin=admin)
         return dataclasses.asdict(client), f"{client.name} may now use the daemon with keys in {folder}."
+    if action == "rotate":
+        public, path = rotate(folder, key, by)
+        return {"public": public, "file": str(path)}, f"{key} has another key now: {path}\n{public}"
     revoke(folder, key)
     return {"revoked": key}, f"{key} may no longer use the daemon with keys in {folder}."
 
@@ -122,13 +193,16 @@ class Doorkeeper:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._stamp: list[tuple[str, int, int]] = []
-        self._admitted: dict[str, str] = {}
+        self._admitted: dict[str, AllowedClient] = {}
+        self._owners: set[str] = set()
+        self._refused: list[str] = []
         lacking = [n for n in ("daemon.secret", "daemon.public") if not (folder / n).is_file()]
         if lacking:
             raise SettingsError(
                 f"The daemon has no key: {folder} lacks {' and '.join(lacking)}.",
                 f"Make one: void-server keys new daemon --keys {folder}.",
             )
+        self._key_stamp = _stamp_of(folder / "daemon.secret")
         self.secret = read_key(folder / "daemon.secret")
         self.public = read_key(folder / "daemon.public")
         if (folder / "daemon.secret").stat().st_mode & 0o077:
@@ -141,9 +215,30 @@ class Doorkeeper:
                 f"Admit one: void-server keys allow client.public --name NAME --keys {folder}.",
             )
 
-    def admits(self, public: str) -> bool:
-        """Whether the client with this public key may come in, or still be in, now."""
-        return public in self._current()
+    def client(self, public: str) -> AllowedClient | None:
+        """Who has this public key, if they may come in, or still be in, now."""
+        return self._current().get(public)
+
+    def admits_owner(self, owner: str) -> bool:
+        """Whether anybody who may be in owns what `owner` owns."""
+        self._current()
+        return owner in self._owners
+
+    def take_refused(self) -> list[str]:
+        """Public keys that were refused since this was asked last; some of them where there were many."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def has_new_key(self) -> bool:
+        """Whether the daemon's own key was replaced; it is read anew."""
+        stamp = _stamp_of(self._folder / "daemon.secret")
+        if stamp in (None, self._key_stamp):
+            return False
+        with contextlib.suppress(RefusedError):
+            secret, public = read_key(self._folder / "daemon.secret"), read_key(self._folder / "daemon.public")
+            self.secret, self.public, self._key_stamp = secret, public, stamp
+            return True
+        return False
 
     def answer(self, request: list[bytes]) -> list[bytes]:
         """The reply to one ZAP request. Source: ZeroMQ RFC 27; field order as in its section "The Request"."""
@@ -152,20 +247,40 @@ class Doorkeeper:
         public = ""
         if domain == self.DOMAIN and mechanism == b"CURVE" and len(request) == 7 and len(request[6]) == 32:
             public = _z85(request[6])
-        if public and self.admits(public):
+        if public and self.client(public):
             return [version, request_id, b"200", b"OK", public.encode(), b""]
+        if len(self._refused) < 100:
+            self._refused.append(public)
         return [version, request_id, b"400", b"Unknown key", b"", b""]
 
-    def _current(self) -> dict[str, str]:
+    def _current(self) -> dict[str, AllowedClient]:
         try:
             with os.scandir(self._folder / "allowed") as entries:
                 stamp = sorted((e.name, e.stat().st_mtime_ns, e.stat().st_ino) for e in entries)
-        except OSError:
-            stamp = []
-        if stamp != self._stamp:
-            self._admitted = {client.public: client.name for client in allowed(self._folder)} if stamp else {}
-            self._stamp = stamp
+            if stamp != self._stamp:
+                found = [_read_allowed(self._folder / "allowed" / name) for name, _, _ in stamp if _is_allowed(name)]
+                self._admitted = {client.public: client for client in found}
+                self._owners = {client.owner for client in found}
+                self._stamp = stamp
+        except FileNotFoundError:
+            if not (self._folder / "allowed").exists():
+                self._admitted, self._owners, self._stamp = {}, set(), []
+        except (OSError, RefusedError, UnicodeDecodeError):
+            # A list that can't be read now, for want of a descriptor say, is still the last one that could.
+            pass
         return self._admitted
+
+
+def _is_allowed(name: str) -> bool:
+    return name.endswith(".public") and not name.startswith(".")
+
+
+def _stamp_of(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def check_bind(bind: str, keys: Path | None) -> None:

@@ -1,32 +1,34 @@
 """The life of a job after its files have come: queue, attempts, crashes, cancel, publishing.
 
-What comes in: what clients want and what workers say. What goes out: changes in the store, tasks for workers, and a
-call of `on_change` for whoever watches. It does not know sockets. Everything runs on the server's thread; the disk's
-part is handed to `Disk`.
+What comes in: what clients want and what workers say. What goes out: changes in the store, tasks for workers, and word
+to the watchers. It does not know sockets.
 
-A job is retried after a crash only: whatever a worker says in words would be said again. Each attempt has a folder of
-its own, and only the attempt that the store names can be published, so a forgotten worker harms nothing.
+One task per device, and it reads from top to bottom: have a process, choose a job, make an attempt at it. A job is
+tried again after a crash only: whatever a worker says in words would be said again. Each attempt has a folder of its
+own, and only the attempt that the store names can be published, so a forgotten worker harms nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from void_server.daemon.attempts import Attempt, Place, hear
 from void_server.daemon.config import DaemonConfig
-from void_server.daemon.disk import Disk
+from void_server.daemon.database import Database
+from void_server.daemon.disk import Disk, translated
+from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder
-from void_server.daemon.jobfolder import JobFolders, link_name
+from void_server.daemon.jobfolder import JobFolders
 from void_server.daemon.store import Store
+from void_server.daemon.watchers import Watchers
 from void_server.daemon.workers import WorkerProcess
 from void_server.wire.errors import (
     EngineError,
     InternalError,
-    JobNotFoundError,
     SettingsError,
     StoreError,
     VoidError,
@@ -36,79 +38,75 @@ from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import LIMITS
 from void_server.wire.report import Event
 
-_IDLE_S = 3600.0
-_RETRY_S = 5.0
+_RETRY_S = 2.0
 """How soon a store that failed is tried again."""
-
-OnChange = Callable[[str, "Event | None"], None]
-"""Called with a job and a passing event, or None where lasting ones were added to the store."""
+_UNFINISHED = ("receiving", "queued", "running")
 
 
 class Scheduler:
     """Moves jobs from `queued` to their end."""
 
     def __init__(
-        self, config: DaemonConfig, store: Store, frames: FrameFolder, folders: JobFolders, disk: Disk
+        self,
+        config: DaemonConfig,
+        database: Database,
+        frames: FrameFolder,
+        folders: JobFolders,
+        disk: Disk,
+        watchers: Watchers,
     ) -> None:
         self._config = config
-        self._store = store
+        self._database = database
         self._frames = frames
         self._folders = folders
         self._disk = disk
-        self.on_change: OnChange = lambda job, event: None
-        self.workers = [
-            WorkerProcess(d, config.pipeline, config.idle_release_s, disk, self._on_worker) for d in config.devices
-        ]
+        self._watchers = watchers
+        self.workers = [WorkerProcess(device, config.pipeline, config.idle_release_s) for device in config.devices]
         self._progress: dict[str, tuple[str, int, int]] = {}
-        self._lost: set[str] = set()
-        """Jobs whose worker was ended because the store could not keep what it said."""
-        self._retry_s = _IDLE_S
+        self._place = Place(config, database, frames, folders, disk, watchers, self._progress)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._behind: set[asyncio.Task[None]] = set()
+        """Courtesies under way: sweeping, describing."""
 
     @property
     def engines(self) -> list[str]:
         return next((w.engines for w in self.workers if w.engines), [])
 
-    def recover(self) -> None:
+    async def recover(self) -> None:
         """After a start: whatever was running when the last daemon went down goes back to the queue, or fails."""
-        for job in self._store.in_state("running"):
-            self._crashed(job, "The daemon went down")
+        for job in self._database.now.in_state("running"):
+            await self._crashed(job, "The daemon went down")
+        for job, device in list(self._database.now.queued()):
+            if not any(_suits(worker, device) for worker in self.workers):
+                await self._fail(job, self._no_device(str(device)))
         for job in self._folders.all():
-            try:
-                status = self._store.status(job)
-            except JobNotFoundError:
-                self._disk.do(lambda job=job: self._folders.remove(job), _ignore, _ignore)  # type: ignore[misc]
-                continue
-            if status.state in ("failed", "cancelled"):
-                self._sweep(status)
+            if self._database.now.state(job) in ("failed", "cancelled"):
+                self._sweep(self._database.now.status(job))
 
-    def tick(self) -> None:
-        """Keep the workers going and give them what is queued."""
-        for worker in self.workers:
-            worker.tick()
-        try:
-            for job in sorted(self._lost):
-                self._crashed(job, "The daemon's disk was full")
-                self._lost.discard(job)
-            self._hand_out()
-            self._retry_s = _IDLE_S
-        except StoreError as error:
-            sys.stderr.write(f"{error}\n")
-            self._retry_s = _RETRY_S
+    def start(self) -> None:
+        """Begin to work through the queue."""
+        self._tasks = [asyncio.create_task(self._tend(worker)) for worker in self.workers]
 
-    def due_s(self) -> float:
-        """Seconds until `tick` has something to do by the clock alone."""
-        return min(self._retry_s, *(worker.due_s() for worker in self.workers))
+    async def stop(self) -> None:
+        """End every worker; what they were doing goes back to the queue and is no crash."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *(worker.stop() for worker in self.workers), return_exceptions=True)
+        await asyncio.gather(*self._behind, return_exceptions=True)
+        for job in self._database.now.in_state("running"):
+            await self._database.change(lambda s, job=job: s.move(job, "queued", since=("running",)))  # type: ignore[misc]
 
     def check_device(self, device: str | None) -> None:
         """Raise SettingsError for a device that no worker has."""
-        if device is not None and not any(_suits(worker, device) for worker in self.workers):
-            names = ", ".join(self._config.devices)
-            raise SettingsError(f"This daemon has no device '{device}'.", f"Use one of: {names}, or none.")
+        if not any(_suits(worker, device) for worker in self.workers):
+            raise self._no_device(str(device))
 
-    def enqueue(self, job: str, then: Callable[[], None], failed: Callable[[VoidError], None]) -> None:
-        """All files are here: make the job's folder, then queue it. `then` is called once that is durable."""
-        owner = self._store.owner(job)
-        files = self._store.files(job)
+    async def enqueue(self, job: str, files: list[JobFile]) -> None:
+        """All files are here: make the job's folder, then queue it. Returns once that is durable.
+
+        Not for two callers at a time with the same job.
+        """
+        owner = self._database.now.owner(job)
         inputs = [(f, Path(f.path) if f.path else self._frames.path(owner, f.held or "")) for f in files]
         about = self._about(job)
 
@@ -116,18 +114,15 @@ class Scheduler:
             self._frames.sync(owner)
             self._folders.create(job, inputs, about)
 
-        def queue(_: None) -> None:
-            if self._store.move(job, "queued", since=("receiving",)):
-                self._changed(job)
-                self._describe(job)
-            then()
-            self._hand_out()
-
-        self._disk.do(on_disk, queue, failed)
+        await self._disk.do(on_disk)
+        if await self._database.change(lambda s: s.move(job, "queued", since=("receiving",))):
+            self._watchers.tell(job)
+            self._describe(job)
+        self._wake()
 
     def status(self, job: str) -> JobStatus:
         """The store's truth with the passing progress laid over it."""
-        return self.with_progress(self._store.status(job))
+        return self.with_progress(self._database.now.status(job))
 
     def with_progress(self, status: JobStatus) -> JobStatus:
         if status.state != "running" or status.job not in self._progress:
@@ -135,194 +130,193 @@ class Scheduler:
         stage, done, total = self._progress[status.job]
         return dataclasses.replace(status, stage=stage, done=done, total=total)
 
-    def cancel(self, job: str) -> None:
+    async def cancel(self, job: str) -> None:
         """Nobody wants the job: it is cancelled now, and its worker is free within 2 s."""
-        if not self._store.move(job, "cancelled", since=("receiving", "queued", "running")):
+        if not await self._database.change(lambda s: s.move(job, "cancelled", since=_UNFINISHED)):
             return
-        self._changed(job)
+        self._watchers.tell(job)
         for worker in self.workers:
             if worker.job == job:
                 worker.cancel()
                 return
-        self._over(job)
+        await self._over(job)
 
-    def stop(self) -> None:
-        """End every worker; what they were doing goes back to the queue and is no crash."""
-        for worker in self.workers:
-            worker.stop()
-        for job in self._store.in_state("running"):
-            self._store.move(job, "queued", since=("running",))
+    async def _tend(self, worker: WorkerProcess) -> None:
+        """A device's life: a process, a job, an attempt; and again."""
+        while True:
+            try:
+                if not worker.alive:
+                    await worker.start()
+                    if not await self._ready(worker):
+                        continue
+                job = await self._next(worker)
+                if job is not None:
+                    await self._attempt(worker, job)
+            except (VoidError, OSError) as error:
+                sys.stderr.write(f"{translated(error)}\n")
+                await asyncio.sleep(_RETRY_S)
+            except Exception as error:  # noqa: BLE001 - one job must never be the last that a device does
+                sys.excepthook(type(error), error, error.__traceback__)
+                await worker.end()
+                await asyncio.sleep(_RETRY_S)
+            finally:
+                worker.job = None
 
-    def _hand_out(self) -> None:
-        free = [worker for worker in self.workers if worker.free]
-        if not free:
-            return
-        for job in self._store.in_state("queued"):
-            device = self._store.settings(job).get("device")
-            worker = next((w for w in free if w.free and _suits(w, device)), None)
-            if worker is not None:
-                self._begin(worker, job)
+    async def _ready(self, worker: WorkerProcess) -> bool:
+        """Wait for the process's first word; false where it died before."""
+        while (event := await hear(worker, self._config)) is not None:
+            if event["event"] == "ready":
+                return True
+        return False
 
-    def _begin(self, worker: WorkerProcess, job: str) -> None:
-        attempt = self._store.begin_attempt(job)
+    async def _next(self, worker: WorkerProcess) -> str | None:
+        """Wait for a job that suits the device, and choose it; None where the process died meanwhile."""
+        while worker.alive:
+            worker.wanted.clear()
+            chosen = {w.job for w in self.workers}
+            for job, device in self._database.now.queued():
+                if job not in chosen and _suits(worker, device):
+                    worker.job = job
+                    return job
+            await worker.wanted.wait()
+        return None
+
+    async def _attempt(self, worker: WorkerProcess, job: str) -> None:
+        """Try a job once, to whatever end."""
+        attempt = await self._database.change(lambda s: s.begin_attempt(job))
         if attempt is None:
             return
-        worker.job, worker.attempt = job, attempt
         self._progress.pop(job, None)
-        self._changed(job)
-        unverified = self._store.unverified(job)
-        files = [
-            {**f._asdict(), "link": str(self._folders.of(job) / f.role / link_name(f))} for f in self._store.files(job)
-        ]
-        task = {
-            "job": job,
-            "attempt": attempt,
-            "out": str(self._folders.attempt(job, attempt)),
-            "log": str(self._folders.log(job)),
-            "settings": self._store.settings(job),
-            "unverified": unverified,
-            "files": files,
-        }
-
-        def prepared(outcome: tuple[int, list[str], Path]) -> None:
-            latest, names, path = outcome
-            if worker.job != job or self._store.status(job).state != "running":
-                if worker.job == job:
-                    worker.rest()
-                    self._over(job)
-                return
-            self._store.carry_results(job, attempt, latest, names)
-            worker.run(path)
-            self._describe(job)
-
-        def unprepared(error: VoidError) -> None:
-            if worker.job == job:
-                worker.rest()
-            self._fail(job, error)
-
-        def prepare() -> tuple[int, list[str], Path]:
-            return (*self._folders.begin(job, attempt), self._folders.write_task(job, task))
-
-        self._disk.do(prepare, prepared, unprepared)
-
-    def _on_worker(self, worker: WorkerProcess, event: Event | None) -> None:
-        if event is None:
-            job, ended = worker.job, worker.exit_status
-            worker.rest()
-            if job is not None:
-                how = f"signal {-ended}" if ended < 0 else f"exit status {ended}"
-                self._crashed(job, f"The worker on {worker.device} died ({how})")
-        elif event["event"] != "ready" and (event.get("job"), event.get("attempt")) == (worker.job, worker.attempt):
+        self._watchers.tell(job)
+        try:
             try:
-                self._on_job_event(worker, event)
+                trial = Attempt(self._place, worker, job, attempt)
+                task = await trial.prepare()
+            except StoreError as error:
+                await self._fail(job, error)
+                return
+            if self._database.now.state(job) == "running":
+                worker.run(task)
+                self._describe(job)
+                last = await trial.follow()
+                await self._ended(worker, job, attempt, last)
+            else:
+                await self._over(job)
+        except StoreError as error:
+            # What the worker said can't be kept, so it has not been said.
+            sys.stderr.write(f"{error}\n")
+            await worker.end()
+            await self._when_the_store_works(job)
+
+    async def _ended(self, worker: WorkerProcess, job: str, attempt: int, last: Event) -> None:
+        """An attempt is over; what that means for the job."""
+        if self._database.now.state(job) != "running":
+            # Cancelled meanwhile.
+            await self._over(job)
+        elif last["event"] == "crashed":
+            await worker.end()
+            await self._crashed(job, str(last["how"]))
+        elif last["event"] == "done":
+            results = await self._database.read(lambda s: s.results(job))
+            try:
+                await self._disk.do(lambda: self._folders.publish(job, attempt, results))
+            except VoidError as error:
+                await self._fail(job, error)
+                return
+            if await self._database.change(lambda s: s.move(job, "done", since=("running",))):
+                self._watchers.tell(job)
+                self._describe(job)
+            self._progress.pop(job, None)
+        elif last["event"] == "failed":
+            why = last["error"] if isinstance(last["error"], VoidError) else from_wire(last["error"])
+            if last.get("fresh") or isinstance(why, (EngineError, InternalError)):
+                # A fresh process has a fresh device context: the surest way out of a full or broken card.
+                await worker.end()
+            await self._fail(job, why)
+        else:
+            await self._fail(job, InternalError("The worker gave up a job that nobody cancelled.", "Submit it again."))
+
+    async def _when_the_store_works(self, job: str) -> None:
+        """The store could not keep what became of a job; wait until it can, then the job goes on."""
+        while True:
+            await asyncio.sleep(_RETRY_S)
+            try:
+                if self._database.now.state(job) == "running":
+                    await self._crashed(job, "The daemon's disk was full")
+                return
             except StoreError as error:
                 sys.stderr.write(f"{error}\n")
-                self._lost.add(str(event["job"]))
-                worker.rest()
-                worker.restart()
-                self._retry_s = _RETRY_S
-                return
-        self.tick()
 
-    def _on_job_event(self, worker: WorkerProcess, event: Event) -> None:
-        job, attempt, kind = event["job"], event["attempt"], event["event"]
-        event = {name: value for name, value in event.items() if name not in ("job", "attempt")}
-        if self._store.status(job).state != "running":
-            # Cancelled meanwhile: only the worker's last word counts, because it frees the worker.
-            if kind in ("done", "failed", "cancelled"):
-                worker.rest()
-                self._over(job)
-            return
-        if kind == "progress":
-            self._progress[job] = (str(event["stage"]), int(event["done"]), int(event["total"]))
-            self.on_change(job, event)
-        elif kind in ("frame", "results"):
-            files = event.pop("files")
-            self._store.add_results(job, attempt, files, event if kind == "frame" else {})
-            self._changed(job)
-        elif kind == "verified":
-            self._store.verified(self._store.owner(job), event["hashes"])
-        elif kind == "damaged":
-            owner = self._store.owner(job)
-            self._store.forget_frame(owner, event["held"])
-            self._disk.do(lambda: self._frames.remove(owner, event["held"]), _ignore, _ignore)
-        elif kind in ("warning", "note"):
-            self._store.add_event(job, event)
-            self._changed(job)
-        else:
-            worker.rest()
-            self._ended(worker, job, attempt, event)
-
-    def _ended(self, worker: WorkerProcess, job: str, attempt: int, event: Event) -> None:
-        if event["event"] == "done":
-
-            def published(_: None) -> None:
-                if self._store.move(job, "done", since=("running",)):
-                    self._changed(job)
-                    self._describe(job)
-                self._progress.pop(job, None)
-
-            self._disk.do(lambda: self._folders.publish(job, attempt), published, lambda e: self._fail(job, e))
-        elif event["event"] == "failed":
-            error = from_wire(event["error"])
-            if isinstance(error, (EngineError, InternalError)):
-                # A fresh process has a fresh device context: the surest way out of a full or broken card.
-                worker.restart()
-            self._fail(job, error)
-        else:
-            self._fail(job, InternalError("The worker gave up a job that nobody cancelled.", "Submit it again."))
-
-    def _crashed(self, job: str, how: str) -> None:
-        if self._store.status(job).state == "cancelled":
-            self._over(job)
-            return
-        crashes, most = self._store.crashed(job), LIMITS["crashes"].value
+    async def _crashed(self, job: str, how: str) -> None:
+        crashes, most = await self._database.change(lambda s: s.crashed(job)), LIMITS["crashes"].value
         if crashes >= most:
             log = self._folders.log(job)
             text = f"{how}; {crashes} times in a row without finishing a frame."
-            self._fail(job, InternalError(text, f"The log says what it was doing: {log}.", job=job))
-        elif self._store.move(job, "queued", since=("running",)):
-            note = {"event": "note", "message": f"{how}; the job goes on where it was."}
-            self._store.add_event(job, note)
-            self._changed(job)
+            await self._fail(job, InternalError(text, f"The log says what it was doing: {log}.", job=job))
+            return
 
-    def _fail(self, job: str, error: VoidError) -> None:
+        def queue_again(store: Store) -> bool:
+            moved = store.move(job, "queued", since=("running",))
+            if moved:
+                store.add_event(job, {"event": "note", "message": f"{how}; the job goes on where it was."})
+            return moved
+
+        if await self._database.change(queue_again):
+            self._watchers.tell(job)
+        elif self._database.now.state(job) == "cancelled":
+            await self._over(job)
+        self._wake()
+
+    async def _fail(self, job: str, error: VoidError) -> None:
         error.job = job
-        if self._store.move(job, "failed", since=("receiving", "queued", "running"), error=error):
-            self._changed(job)
-        self._over(job)
+        if await self._database.change(lambda s: s.move(job, "failed", since=_UNFINISHED, error=error)):
+            self._watchers.tell(job)
+        await self._over(job)
 
-    def _over(self, job: str) -> None:
+    async def _over(self, job: str) -> None:
         """The job ended without a result: nothing temporary stays, and of a cancelled one nothing but the log."""
         self._progress.pop(job, None)
-        status = self._store.status(job)
-        if status.state == "cancelled":
-            self._store.drop_results(job)
-        owner = self._store.owner(job)
-        self._disk.write(lambda: self._frames.give_up(owner, job), _ignore, _ignore)
+        status = self._database.now.status(job)
+        owner = self._database.now.owner(job)
+        self._courtesy(self._disk.write(lambda: self._frames.give_up(owner, job)))
         self._sweep(status)
         self._describe(job)
+        if status.state == "cancelled":
+            await self._database.change(lambda s: s.drop_results(job))
 
     def _sweep(self, status: JobStatus) -> None:
         keep = status.attempt if status.state == "failed" else None
-        self._disk.do(lambda: self._folders.sweep(status.job, keep), _ignore, _ignore)
-
-    def _changed(self, job: str) -> None:
-        self.on_change(job, None)
+        self._courtesy(self._disk.do(lambda: self._folders.sweep(status.job, keep)))
 
     def _describe(self, job: str) -> None:
-        about, status = self._about(job), self._store.status(job)
-        self._disk.write(lambda: self._folders.describe(about, status), _ignore, _ignore)
+        about, status = self._about(job), self._database.now.status(job)
+        self._courtesy(self._disk.write(lambda: self._folders.describe(about, status)))
+
+    def _courtesy(self, work: Any) -> None:
+        """See to something that may fail: a disk that refuses it says so where it matters, at the next write."""
+
+        async def done() -> None:
+            try:
+                await work
+            except VoidError as error:
+                sys.stderr.write(f"{error}\n")
+
+        task = asyncio.create_task(done())
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    def _wake(self) -> None:
+        for worker in self.workers:
+            worker.wanted.set()
 
     def _about(self, job: str) -> dict[str, Any]:
-        created = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(self._store.status(job).created))
-        return {"job": job, "asked": created, "owner": self._store.owner(job), "settings": self._store.settings(job)}
+        return self._database.now.about(job)
+
+    def _no_device(self, device: str) -> SettingsError:
+        names = ", ".join(self._config.devices)
+        return SettingsError(f"This daemon has no device '{device}'.", f"Use one of: {names}, or none.")
 
 
 def _suits(worker: WorkerProcess, device: str | None) -> bool:
     """Whether a worker may take a job that names this device. "cuda" is any card; the CPU runs beside any of them."""
     return device in (None, "cpu", worker.device) or (device == "cuda" and worker.device.startswith("cuda"))
-
-
-def _ignore(_: object) -> None:
-    """Sweeping and describing are courtesies: a disk that refuses them says so where it matters, at the next write."""

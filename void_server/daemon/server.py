@@ -1,59 +1,56 @@
-"""The server process: one ROUTER socket, one loop, nothing that takes long.
+"""The server process: one loop, one task for each thing that goes on, nothing that takes long.
 
 What comes in: a `DaemonConfig`. What goes out: answers within milliseconds, whatever workers and disks do, and an exit
-status. It knows sockets, who may come in, and who watches what; `requests.py` knows the answers.
+status. It knows who may come in; `requests.py` knows the answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
-import dataclasses
 import fcntl
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import zmq
 
+from void_server.daemon.audit import Audit
 from void_server.daemon.config import DaemonConfig
+from void_server.daemon.database import Database
 from void_server.daemon.disk import Disk
 from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders
 from void_server.daemon.keys import Doorkeeper, check_bind
-from void_server.daemon.requests import Peer, Requests
+from void_server.daemon.rebuild import open_database, take_in_strays
+from void_server.daemon.requests import Requests, answer_kind
+from void_server.daemon.retention import Ballast, Retention
+from void_server.daemon.router import Router
 from void_server.daemon.scheduler import Scheduler
 from void_server.daemon.selftest import check_stranger_is_refused
-from void_server.daemon.store import Store
+from void_server.daemon.uploads import Uploads
+from void_server.daemon.watchers import Peer, Watchers
 from void_server.wire import messages
 from void_server.wire.errors import (
     InternalError,
+    LimitError,
     RefusedError,
     SettingsError,
     StoreError,
     VoidError,
+    to_wire,
 )
+from void_server.wire.messages import LIMITS, Message
 from void_server.wire.report import Event
 
 _LOCAL = "local"
 """The one owner on loopback without keys."""
-_BATCH = 64
-"""Messages taken before the loop looks at anything else."""
 _SWEEP_S = 600.0
-
-
-@dataclasses.dataclass
-class _Watcher:
-    """Somebody who is told of a job's events, and up to which lasting one they have been."""
-
-    peer: Peer
-    request: str
-    job: str
-    seen: int
+_LOOK_S = 1.0
 
 
 def serve(config: DaemonConfig, *, ready: Callable[[str], None] | None = None) -> int:
@@ -65,198 +62,191 @@ def serve(config: DaemonConfig, *, ready: Callable[[str], None] | None = None) -
     check_bind(config.bind, config.keys)
     door = Doorkeeper(config.keys) if config.keys else None
     _keep_message_memory()
-    with _data_folder(config.data), contextlib.ExitStack() as stack:
-        store = Store(config.data / "store.sqlite")
-        stack.callback(store.close)
-        server = _Server(config, store, door)
-        stack.callback(server.close)
-        server.open()
-        with _stop_signals(server.stop, server.wake_fd):
-            if ready:
-                ready(server.address)
-            server.run()
+    with _data_folder(config.data):
+        asyncio.run(_serve(config, door, ready))
     return 0
 
 
+async def _serve(config: DaemonConfig, door: Doorkeeper | None, ready: Callable[[str], None] | None) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    ballast = Ballast(config.data / "ballast")
+    database = await asyncio.to_thread(open_database, config.data, ballast.release)
+    server = _Server(config, database, door, ballast)
+    try:
+        await server.open()
+        if ready:
+            ready(server.address)
+        await server.run(stopped)
+    finally:
+        await server.close()
+        await database.close()
+
+
 class _Server:
-    """The loop and what it turns."""
+    """Everything that goes on in a daemon, put together."""
 
-    def __init__(self, config: DaemonConfig, store: Store, door: Doorkeeper | None) -> None:
-        self.address = ""
+    def __init__(self, config: DaemonConfig, database: Database, door: Doorkeeper | None, ballast: Ballast) -> None:
         self._config = config
-        self._store = store
         self._door = door
-        self._stopped = False
-        self._watchers: dict[tuple[bytes, str], _Watcher] = {}
-        self._next_sweep = 0.0
         self._disk = Disk()
-        self._frames = FrameFolder(config.data / "frames")
-        self._folders = JobFolders(config.data / "jobs")
-        self._scheduler = Scheduler(config, store, self._frames, self._folders, self._disk)
-        self._scheduler.on_change = self._tell_watchers
+        self._database = database
+        self._router = Router(config, door)
+        self._audit = Audit(config.data / "audit.log", self._disk)
+        frames, self._folders = FrameFolder(config.data / "frames"), JobFolders(config.data / "jobs")
+        self._watchers = Watchers(database.now, self._send_event, self._admits)
+        self._scheduler = Scheduler(config, database, frames, self._folders, self._disk, self._watchers)
+        self._retention = Retention(config, database, frames, self._folders, self._disk, self._watchers, ballast)
+        uploads = Uploads(config, database, frames, self._disk, self._scheduler, self._retention)
         self._requests = Requests(
-            config, store, self._frames, self._folders, self._disk, self._scheduler, self._send, self._add_watcher
-        )
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._router = self._context.socket(zmq.ROUTER)
-        self._zap = self._context.socket(zmq.REP)
-        self._poller = zmq.Poller()
-
-    def open(self) -> None:
-        """Listen, prove that strangers stay out, and take up what the last daemon left."""
-        router = self._router
-        router.setsockopt(zmq.LINGER, 0)
-        # An answer to somebody who is gone must fail, not vanish; a slow reader must not fill the memory.
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        router.setsockopt(zmq.RCVHWM, 32)
-        router.setsockopt(zmq.SNDHWM, 64)
-        router.setsockopt(zmq.MAXMSGSIZE, messages.LIMITS["header_bytes"].value)
-        router.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
-        router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 60_000)
-        router.setsockopt(zmq.IPV6, 1 if "[" in self._config.bind else 0)
-        if self._door:
-            # The answering socket must be there before the first handshake, or libzmq admits it unasked.
-            self._zap.setsockopt(zmq.LINGER, 0)
-            self._zap.bind("inproc://zeromq.zap.01")
-            router.setsockopt(zmq.CURVE_SERVER, 1)
-            router.setsockopt(zmq.CURVE_SECRETKEY, self._door.secret.encode())
-            router.setsockopt(zmq.ZAP_DOMAIN, Doorkeeper.DOMAIN)
-            router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-            self._poller.register(self._zap, zmq.POLLIN)
-        try:
-            router.bind(self._config.bind)
-        except zmq.ZMQError as error:
-            raise SettingsError(
-                f"Can't listen at {self._config.bind}: {error}.", "Is another daemon running? Choose another --bind."
-            ) from error
-        self.address = router.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._poller.register(router, zmq.POLLIN)
-        self._poller.register(self._disk.waker, zmq.POLLIN)
-        if self._door:
-            check_stranger_is_refused(self._context, self.address, self._door.public, lambda: self._turn(0.02))
-        self._scheduler.recover()
-
-    def run(self) -> None:
-        """Turn until `stop`."""
-        while not self._stopped:
-            now = time.monotonic()
-            if now >= self._next_sweep:
-                self._next_sweep = now + _SWEEP_S
-                self._sweep()
-            self._scheduler.tick()
-            self._turn(min(self._scheduler.due_s(), self._next_sweep - now, 60.0))
-
-    def stop(self) -> None:
-        """End `run` soon. Safe in a signal handler."""
-        self._stopped = True
+            config, database, self._folders, self._disk, self._scheduler, uploads, self._watchers, self._retention,
+            self._audit,
+        )  # fmt: skip
+        self._unanswered: Counter[bytes] = Counter()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._admitted: set[str] = set()
+        self._router.gone_listeners.append(self._watchers.gone)
 
     @property
-    def wake_fd(self) -> int:
-        return self._disk.wake_fd
+    def address(self) -> str:
+        return self._router.address
 
-    def close(self) -> None:
+    async def open(self) -> None:
+        """Listen, prove that strangers stay out, and take up what the last daemon left."""
+        await self._router.open()
+        if self._door:
+            await asyncio.to_thread(check_stranger_is_refused, self.address, self._door.public)
+        await take_in_strays(self._config.data, self._database, self._folders, self._disk)
+        await self._scheduler.recover()
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Go on until `stopped`."""
+        self._scheduler.start()
+        tasks = [asyncio.create_task(work()) for work in (self._take_messages, self._sweep, self._look_after)]
+        waiting = asyncio.create_task(stopped.wait())
+        done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, *tasks):
+            task.cancel()
+        await asyncio.gather(waiting, *tasks, return_exceptions=True)
+        for task in done - {waiting}:
+            task.result()
+
+    async def close(self) -> None:
         """Stop the workers, finish what the disk is doing, let go of the sockets."""
-        self._scheduler.stop()
+        for task in self._answering:
+            task.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
+        self._watchers.close()
+        await self._scheduler.stop()
+        await self._audit.write()
         self._disk.close()
-        for socket in (self._router, self._zap):
-            socket.close(0)
-        self._context.term()
+        await self._router.close()
 
-    def _turn(self, timeout_s: float) -> None:
-        """Wait for something to do, and do all of it once."""
-        ready = dict(self._poller.poll(int(max(0.0, timeout_s) * 1000) + 1))
-        if self._zap in ready and self._door:
-            self._zap.send_multipart(self._door.answer(self._zap.recv_multipart()))
-        if self._disk.waker.fileno() in ready:
-            self._disk.settle()
-        if self._router in ready:
-            for _ in range(_BATCH):
-                try:
-                    frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-                except zmq.Again:
-                    break
-                self._take(frames)
+    async def _take_messages(self) -> None:
+        while True:
+            frames = await self._router.receive()
+            task = asyncio.create_task(self._take(frames))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+            # A flood of messages is always there at once; everybody else must have their turn.
+            await asyncio.sleep(0)
 
-    def _take(self, frames: list[zmq.Frame]) -> None:
+    async def _take(self, frames: list[zmq.Frame]) -> None:
         """Answer one message from the socket, whatever it is."""
         identity, parts = frames[0].bytes, [frame.buffer for frame in frames[1:]]
-        peer = Peer(identity, self._owner(frames[-1]))
+        self._unanswered[identity] += 1
         try:
-            if self._door and not self._door.admits(peer.owner):
-                raise RefusedError("This key was revoked.", "Ask whoever runs the daemon.")
+            peer = self._peer(frames)
+            if self._unanswered[identity] > LIMITS["unanswered"].value:
+                raise LimitError("Too many requests of this connection are unanswered.", "Wait for some answers.")
             message = messages.unpack(parts)
+            frames.clear()
+            await self._answer(peer, message)
         except VoidError as error:
-            self._requests.refuse(peer, messages.request_of(parts), error)
-            return
+            await self._refuse(identity, messages.request_of(parts), error)
+        finally:
+            self._unanswered[identity] -= 1
+            if not self._unanswered[identity]:
+                del self._unanswered[identity]
+
+    async def _answer(self, peer: Peer, message: Message) -> None:
         try:
-            self._requests.handle(peer, message)
+            answer = await self._requests.answer(peer, message)
+            sent = await self._router.send(
+                peer.identity, answer_kind(message), message.request, answer.fields, answer.buffer
+            )
+            if sent and answer.after:
+                answer.after()
+        except VoidError as error:
+            await self._refuse(peer.identity, message.request, error)
         except Exception as error:  # noqa: BLE001 - one request must never end the daemon
             sys.excepthook(type(error), error, error.__traceback__)
             ours = InternalError(f"The daemon failed: {type(error).__name__}.", "Look at the daemon's own output.")
-            self._requests.refuse(peer, message.request, ours)
+            await self._refuse(peer.identity, message.request, ours)
 
-    def _owner(self, frame: zmq.Frame) -> str:
-        """Whose message this is: the key that the handshake proved, never the socket's own name for itself."""
-        return str(frame.get("User-Id")) if self._door else _LOCAL
+    async def _refuse(self, identity: bytes, request: str, error: VoidError) -> None:
+        with contextlib.suppress(VoidError):
+            await self._router.send(identity, "error", request, to_wire(error))
 
-    def _send(
-        self, peer: Peer, type_: str, request: str, fields: Mapping[str, Any], buffer: messages.Buffer | None
-    ) -> bool:
-        """Send one message if the peer takes it now; whoever does not read loses answers, not the daemon's memory."""
+    def _peer(self, frames: list[zmq.Frame]) -> Peer:
+        """Whose message this is: the key that the handshake proved, never the socket's own name for itself.
+
+        Raises RefusedError for a revoked key, and on loopback for another user of this machine.
+        """
+        last = frames[-1]
         try:
-            self._router.send_multipart(
-                [peer.identity, *messages.pack(type_, request, fields, buffer)], zmq.NOBLOCK, copy=False
-            )
-        except zmq.Again:
-            return False
-        except zmq.ZMQError:
-            for key in [key for key, watcher in self._watchers.items() if watcher.peer == peer]:
-                del self._watchers[key]
-            return False
-        return True
+            descriptor = int(last.get(zmq.SRCFD))
+        except (zmq.ZMQError, ValueError, TypeError):
+            descriptor = -1
+        connection = self._router.connections.heard(descriptor, sum(len(frame) for frame in frames))
+        if self._door is None:
+            if connection.foreign:
+                self._audit.refused("another user", connection.host, "not the user who runs the daemon")
+                raise RefusedError(
+                    "This daemon serves only the user who started it.",
+                    "Whoever runs it can start it with --keys and allow your key.",
+                )
+            return self._met(Peer(frames[0].bytes, _LOCAL, _LOCAL, True, descriptor, connection.host))
+        public = str(last.get("User-Id"))
+        client = self._door.client(public)
+        if client is None:
+            self._audit.refused(public, connection.host, "revoked")
+            raise RefusedError("This key was revoked.", "Ask whoever runs the daemon.")
+        return self._met(Peer(frames[0].bytes, client.owner, client.name, client.admin, descriptor, connection.host))
 
-    def _add_watcher(self, peer: Peer, request: str, job: str, after: int) -> None:
-        watcher = _Watcher(peer, request, job, after)
-        self._watchers[peer.identity, request] = watcher
-        self._catch_up(watcher)
+    def _met(self, peer: Peer) -> Peer:
+        met = f"{peer.identity!r} {peer.owner}"
+        if met not in self._admitted:
+            if len(self._admitted) > 10_000:
+                self._admitted.clear()
+            self._admitted.add(met)
+            self._audit.note("admit", peer)
+        return peer
 
-    def _tell_watchers(self, job: str, passing: Event | None) -> None:
-        for watcher in [w for w in self._watchers.values() if w.job == job]:
-            if self._catch_up(watcher) and passing:
-                fields = {"job": job, "seq": watcher.seen, "event": passing}
-                self._send(watcher.peer, "event", watcher.request, fields, None)
+    def _admits(self, owner: str) -> bool:
+        return self._door is None or self._door.admits_owner(owner)
 
-    def _catch_up(self, watcher: _Watcher) -> bool:
-        """Send the lasting events that a watcher has not had; whether they have had all of them now."""
-        while events := self._store.events(watcher.job, watcher.seen):
-            for seq, event in events:
-                fields = {"job": watcher.job, "seq": seq, "event": event}
-                if not self._send(watcher.peer, "event", watcher.request, fields, None):
-                    return False
-                watcher.seen = seq
-                if event.get("event") == "state" and event.get("state") in messages.FINAL:
-                    self._watchers.pop((watcher.peer.identity, watcher.request), None)
-                    return False
-        return True
+    async def _send_event(self, peer: Peer, request: str, seq: int, job: str, event: Event) -> bool:
+        return await self._router.send(peer.identity, "event", request, {"job": job, "seq": seq, "event": event})
 
-    def _sweep(self) -> None:
-        """Drop what has been kept for long enough."""
-        now = time.time()
-        for job in self._store.old_jobs(now - self._config.receiving_s, "receiving"):
-            silence = f"Nobody sent the rest of the shot for {self._config.receiving_s / 3600:.0f} hours."
-            self._store.move(
-                job, "failed", since=("receiving",), error=StoreError(silence, "Submit it again.", job=job)
-            )
-        for job in self._store.old_jobs(now - self._config.keep_s, *messages.FINAL):
-            self._store.forget_job(job)
-            self._disk.do(lambda job=job: self._folders.remove(job), _ignore, _ignore)  # type: ignore[misc]
-        for owner, name, _ in self._store.unused_frames(now - self._config.keep_s):
-            self._requests.drop_frame(owner, name)
-        self._disk.do(lambda: self._frames.remove_parts(now - self._config.receiving_s), _ignore, _ignore)
+    async def _sweep(self) -> None:
+        while True:
+            await self._retention.sweep()
+            await asyncio.sleep(_SWEEP_S)
 
-
-def _ignore(_: object) -> None:
-    """What could not be swept now is swept next time."""
+    async def _look_after(self) -> None:
+        """What wants doing every second."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._door:
+                for public in self._door.take_refused():
+                    self._audit.refused(public, "", "unknown key")
+                if self._door.has_new_key():
+                    await self._router.change_key()
+            await self._audit.write()
+            await self._retention.take_ballast()
 
 
 @contextlib.contextmanager
@@ -279,20 +269,6 @@ def _data_folder(data: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _stop_signals(stop: Callable[[], None], wake_fd: int) -> Iterator[None]:
-    """Have SIGTERM and SIGINT end the loop instead of the process."""
-    kept = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
-    # The kernel may hand the signal to any thread; only a byte on a descriptor wakes the one that polls.
-    signal.set_wakeup_fd(wake_fd, warn_on_full_buffer=False)
-    try:
-        yield
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _keep_message_memory() -> None:

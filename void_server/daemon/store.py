@@ -1,95 +1,38 @@
-"""The truth about every job: one sqlite database that survives power loss; what it says is so, nothing else is.
+"""The truth about every job: one database that survives power loss; what it says is so, nothing else is.
 
 What comes in: what was asked and what happened. What goes out: `JobStatus`, rows. It does not know sockets, workers or
-the bytes of a file (`frames.py` and `jobfolder.py` keep those). Used by the server's own thread only.
-
-WAL with synchronous=FULL: once a call returns, the change is on the disk (`keep_frame` apart). Measured cost of a
-transaction: 0.2 ms on an idle disk, 4 ms, and up to 19 ms, on one that takes an upload.
+the bytes of a file (`frames.py` and `jobfolder.py` keep those). `database.py` says which thread changes things and
+which ones only look.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from void_server.wire.errors import JobNotFoundError, LimitError, SettingsError, StoreError, VoidError
+from void_server.daemon.frame_table import FrameTable, JobFile
+from void_server.daemon.sqlite_file import as_store_error, first
+from void_server.wire.errors import JobNotFoundError, LimitError, SettingsError, VoidError
 from void_server.wire.errors import from_wire as error_from_wire
 from void_server.wire.errors import to_wire as error_to_wire
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import FINAL, LIMITS
 
-_SCHEMA = """
-create table if not exists meta (name text primary key, value text not null);
-create table if not exists jobs (
-    job text primary key, owner text not null, request text not null, asked text not null, name text not null,
-    settings text not null, state text not null, created real not null, changed real not null,
-    queued integer not null default 0, attempt integer not null default 0, crashes integer not null default 0,
-    error text, warnings text not null default '[]', unique (owner, request)
-);
-create table if not exists files (
-    job text not null references jobs on delete cascade, number integer not null, role text not null,
-    frame integer not null, name text not null, size integer not null, fingerprint text not null,
-    mtime_ns integer not null, path text, held text, primary key (job, number)
-);
-create index if not exists files_by_held on files (held);
-create table if not exists frames (
-    owner text not null, name text not null, size integer not null, fingerprint text not null,
-    crc32 integer not null, sha256 text, verified integer not null default 0, used real not null,
-    primary key (owner, name)
-);
-create index if not exists frames_by_fingerprint on frames (owner, fingerprint);
-create index if not exists frames_by_hash on frames (owner, sha256);
-create table if not exists events (
-    job text not null references jobs on delete cascade, seq integer not null, event text not null,
-    primary key (job, seq)
-);
-create table if not exists results (
-    job text not null references jobs on delete cascade, attempt integer not null, name text not null,
-    size integer not null, sha256 text not null, primary key (job, attempt, name)
-);
-"""
-_VERSION = "2"
+MOST_WARNING_CHARS = 1000
 
 
-class JobFile(NamedTuple):
-    """One file of a job as it was asked for."""
+class Store(FrameTable):
+    """The database. Every method is one transaction, or a part of the one that `batch` makes."""
 
-    number: int
-    role: str
-    frame: int
-    name: str
-    size: int
-    fingerprint: str
-    mtime_ns: int
-    path: str | None
-    """Where the daemon itself sees it, under a trusted root; None where the bytes travel."""
-    held: str | None
-    """The frame that holds its content; None until it has come."""
-
-
-class Store:
-    """The database. Every method is one transaction."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises StoreError if the database can't be opened or is of another version."""
-        with _disk():
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma foreign_keys = on")
-            self._db.executescript(_SCHEMA)
-            self._db.execute("insert or ignore into meta values ('version', ?)", (_VERSION,))
-            version = self._db.execute("select value from meta where name = 'version'").fetchone()[0]
-        if version != _VERSION:
-            raise StoreError(f"{path} is of store version {version}, not {_VERSION}.", "Use another --data.")
-
-    def close(self) -> None:
-        self._db.close()
+    def _row(self, job: str, column: str) -> Any:
+        row = first(self._select(f"select {column} from jobs where job = ?", (job,)))
+        if row is None:
+            raise JobNotFoundError(f"There is no job {job} of yours.", "See: void-server status.", job=job)
+        return row[0]
 
     def submit(self, owner: str, request: str, asked: dict[str, Any], files: Sequence[JobFile]) -> str:
         """Keep a new job in `receiving`, or find the one this owner already has under `request`. Returns its id.
@@ -111,20 +54,62 @@ class Store:
             db.execute(
                 "insert into jobs (job, owner, request, asked, name, settings, state, created, changed)"
                 " values (?, ?, ?, ?, ?, ?, 'receiving', ?, ?)",
-                (job, owner, request, text, asked["name"], json.dumps(asked["settings"]), now, now),
+                (job, owner, request, text, asked["name"], json.dumps(asked["settings"]), now, self.age()),
             )
             db.executemany("insert into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(job, *f) for f in files])
             self._add_event(db, job, {"event": "state", "state": "receiving"})
         return job
 
+    def restore(self, *, files: Sequence[JobFile], results: Sequence[Sequence[Any]], **row: Any) -> None:
+        """Put a job in, or back, as its folder tells of it; frames that it names are held, unread."""
+        job, owner, state = row["job"], row["owner"], row["state"]
+        with self._transaction() as db:
+            # One owner's request names one job; another's folder must not take it away.
+            taken = self.find(owner, row["request"])
+            request = row["request"] if taken in (None, job) else job
+            db.execute("delete from jobs where job = ?", (job,))
+            error = json.dumps(row["error"]) if row["error"] else None
+            db.execute(
+                "insert into jobs (job, owner, request, asked, name, settings, state, created, changed, queued,"
+                " attempt, error, warnings) values (?, ?, ?, ?, ?, ?, ?, ?, ?,"
+                " (select coalesce(max(queued), 0) + 1 from jobs), ?, ?, ?)",
+                (job, owner, request, row["asked"], row["name"], json.dumps(row["settings"]), state, row["created"],
+                 self.age(), row["attempt"], error, json.dumps(row["warnings"])),
+            )  # fmt: skip
+            if state != "cancelled":
+                db.executemany("insert into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(job, *f) for f in files])
+            held = [(owner, f.held, f.size, f.fingerprint, self.age()) for f in files if f.held]
+            db.executemany("insert or ignore into frames values (?, ?, ?, ?, -1, null, 0, ?)", held)
+            db.executemany(
+                "insert into results values (?, ?, ?, ?, ?)", [(job, row["attempt"], *result) for result in results]
+            )
+            db.execute(_COUNT_FRAMES, (job,))
+            event = {"event": "state", "state": state}
+            self._add_event(db, job, {**event, "error": row["error"]} if row["error"] else event)
+
     def find(self, owner: str, request: str) -> str | None:
         """The job that this owner submitted under `request`, if any."""
-        row = _first(self._select("select job from jobs where owner = ? and request = ?", (owner, request)))
+        row = first(self._select("select job from jobs where owner = ? and request = ?", (owner, request)))
         return str(row[0]) if row else None
 
     def owner(self, job: str) -> str:
         """Whose job it is. Raises JobNotFoundError."""
         return str(self._row(job, "owner"))
+
+    def state(self, job: str) -> str:
+        """A job's state; "" where there is no such job."""
+        row = first(self._select("select state from jobs where job = ?", (job,)))
+        return str(row[0]) if row else ""
+
+    def about(self, job: str) -> dict[str, Any]:
+        """All that a job's folder must say for the job to be known again from it alone. Raises JobNotFoundError."""
+        columns = "job, owner, request, asked, settings, created"
+        row = first(self._select(f"select {columns} from jobs where job = ?", (job,)))
+        if row is None:
+            raise JobNotFoundError(f"There is no job {job} of yours.", "See: void-server status.", job=job)
+        found = dict(zip(columns.split(", "), row))
+        when = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(found["created"]))
+        return {**found, "when": when, "settings": json.loads(found["settings"])}
 
     def settings(self, job: str) -> dict[str, Any]:
         return dict(json.loads(self._row(job, "settings")))
@@ -133,26 +118,47 @@ class Store:
         columns = ", ".join(JobFile._fields)
         return [JobFile(*r) for r in self._select(f"select {columns} from files where job = ? order by number", (job,))]
 
-    def bind(self, job: str, bound: Iterable[tuple[int, str]]) -> None:
-        """Say which frames hold some of a job's files; rows are (number, name)."""
+    def bind(self, job: str, offered: Mapping[int, tuple[str, int]]) -> set[int]:
+        """Give files of a job the frames that hold their content already; returns the numbers of the others.
+
+        offered: (sha256, crc32) of some of the job's files, by number. Costs a look-up a file, one transaction in all.
+        """
         with self._transaction() as db:
-            rows = [(name, job, number) for number, name in bound]
-            db.executemany("update files set held = ? where job = ? and number = ?", rows)
-            db.execute("update jobs set changed = ? where job = ?", (time.time(), job))
+            owner, lacking = self.owner(job), set()
+            files = {f.number: f for f in self.files(job)} if offered else {}
+            for number, sums in offered.items():
+                file = files[number]
+                name = self.frame_like(owner, file.size, file.fingerprint, sums)
+                if name:
+                    db.execute("update files set held = ? where job = ? and number = ?", (name, job, number))
+                else:
+                    lacking.add(number)
+            db.execute("update jobs set changed = ? where job = ?", (self.age(), job))
+        return lacking
 
     def status(self, job: str) -> JobStatus:
         """One job as the database knows it: without the passing progress. Raises JobNotFoundError."""
-        row = _first(self._select(f"{_STATUS} where job = ?", (job,)))
+        row = first(self._select(f"{_STATUS} where job = ?", (job,)))
         if row is None:
             raise JobNotFoundError(f"There is no job {job} of yours.", "See: void-server status.", job=job)
         return _to_status(row)
 
-    def statuses(self, owner: str) -> list[JobStatus]:
-        """An owner's jobs, newest first."""
+    def statuses(self, owner: str | None, after: str = "") -> list[JobStatus]:
+        """An owner's jobs, or everybody's, newest first: those that follow the job `after`."""
         found = self._select(
-            f"{_STATUS} where owner = ? order by created desc limit ?", (owner, LIMITS["listed_jobs"].value)
+            f"{_STATUS} where (? is null or owner = ?) and (? = '' or (created, job) < (select created, job from jobs"
+            " where job = ?)) order by created desc, job desc limit ?",
+            (owner, owner, after, after, LIMITS["listed_jobs"].value),
         )
         return [_to_status(row) for row in found]
+
+    def queued(self) -> Iterator[tuple[str, str | None]]:
+        """Jobs that wait for a device, those first that were queued first, with the device that they ask for."""
+        with as_store_error():
+            for job, settings in self._db.execute(
+                "select job, settings from jobs where state = 'queued' order by queued, created"
+            ):
+                yield job, json.loads(settings).get("device")
 
     def in_state(self, *states: str) -> list[str]:
         """Jobs in these states, those first that were queued first."""
@@ -161,7 +167,10 @@ class Store:
         return [row[0] for row in found]
 
     def move(self, job: str, to: str, *, since: Sequence[str], error: VoidError | None = None) -> bool:
-        """Change a job's state, if it is in one of `since`; whether it was. Adds the event that says so."""
+        """Change a job's state, if it is in one of `since`; whether it was. Adds the event that says so.
+
+        A cancelled job needs its list of files no more.
+        """
         with self._transaction() as db:
             fields = json.dumps(error_to_wire(error)) if error else None
             marks = ", ".join("?" * len(since))
@@ -172,8 +181,13 @@ class Store:
             )
             changed = db.execute(
                 f"update jobs set state = ?, error = ?, changed = ?{queued} where job = ? and state in ({marks})",
-                (to, fields, time.time(), job, *since),
+                (to, fields, self.age(), job, *since),
             ).rowcount
+            if changed and to == "done":
+                current = "(select attempt from jobs where job = ?)"
+                db.execute(f"delete from results where job = ? and attempt != {current}", (job, job))
+            if changed and to == "cancelled":
+                db.execute("delete from files where job = ?", (job,))
             if changed:
                 event = {"event": "state", "state": to}
                 self._add_event(db, job, {**event, "error": error_to_wire(error)} if error else event)
@@ -183,9 +197,9 @@ class Store:
         """Queued becomes running, under a new attempt number; None if the job is no longer queued."""
         with self._transaction() as db:
             moved = db.execute(
-                "update jobs set state = 'running', attempt = attempt + 1, changed = ?"
+                "update jobs set state = 'running', attempt = attempt + 1, frames_done = 0, changed = ?"
                 " where job = ? and state = 'queued'",
-                (time.time(), job),
+                (self.age(), job),
             ).rowcount
             if not moved:
                 return None
@@ -207,6 +221,7 @@ class Store:
                 " where job = ? and attempt = ? and name = ?",
                 [(attempt, job, latest, name) for name in names],
             )
+            db.execute(_COUNT_FRAMES, (job,))
 
     def add_results(self, job: str, attempt: int, files: Iterable[Sequence[Any]], event: dict[str, Any]) -> None:
         """Finished files as (name, size, sha256), with the event that tells of them; progress forgives crashes."""
@@ -214,6 +229,7 @@ class Store:
             rows = [(job, attempt, *file) for file in files]
             db.executemany("insert or replace into results values (?, ?, ?, ?, ?)", rows)
             db.execute("update jobs set crashes = 0 where job = ?", (job,))
+            db.execute(_COUNT_FRAMES, (job,))
             if event:
                 self._add_event(db, job, event)
 
@@ -226,15 +242,23 @@ class Store:
         )
         return [(row[0], row[1], row[2]) for row in found]
 
+    def result_size(self, job: str, name: str) -> int | None:
+        """The size of one finished file of the job's current attempt; None where there is no such file."""
+        found = self._select(
+            "select size from results join jobs using (job, attempt) where job = ? and results.name = ?", (job, name)
+        )
+        return int(found[0][0]) if found else None
+
     def drop_results(self, job: str) -> None:
         with self._transaction() as db:
             db.execute("delete from results where job = ?", (job,))
+            db.execute("update jobs set frames_done = 0 where job = ?", (job,))
 
     def add_event(self, job: str, event: dict[str, Any]) -> None:
         with self._transaction() as db:
             if event.get("event") == "warning":
                 warnings = json.loads(self._row(job, "warnings"))
-                text = json.dumps([*warnings, str(event.get("message", ""))][:100])
+                text = json.dumps([*warnings, str(event.get("message", ""))[:MOST_WARNING_CHARS]][:100])
                 db.execute("update jobs set warnings = ? where job = ?", (text, job))
             self._add_event(db, job, event)
 
@@ -245,99 +269,41 @@ class Store:
         )
         return [(row[0], json.loads(row[1])) for row in found]
 
-    def holds(self, owner: str, name: str) -> bool:
-        """Whether a frame of this name is held."""
-        return bool(self._select("select 1 from frames where owner = ? and name = ?", (owner, name)))
-
-    def frame_like(self, owner: str, size: int, fingerprint: str, sums: tuple[str, int]) -> str | None:
-        """The frame that holds the content of these sums (sha256, crc32), if any does.
-
-        A frame whose hash is not known yet, and which nothing tells from this content, gets the hash as its sender's
-        word: the worker that verifies the frame takes it for damaged should it have another one.
-        """
-        query = (
-            "select name from frames where owner = ? and size = ?"
-            " and (sha256 = ? or (sha256 is null and crc32 = ? and fingerprint = ?)) order by sha256 is null limit 1"
-        )
-        row = _first(self._select(query, (owner, size, *sums, fingerprint)))
-        if row is None:
-            return None
+    def set_fetched(self, job: str) -> None:
+        """Somebody has had the job's last result file whole."""
         with self._transaction() as db:
-            db.execute("update frames set sha256 = ? where owner = ? and name = ?", (sums[0], owner, row[0]))
-        return str(row[0])
+            db.execute("update jobs set fetched = 1 where job = ?", (job,))
 
-    def knows_fingerprint(self, owner: str, fingerprint: str) -> bool:
-        found = self._select("select 1 from frames where owner = ? and fingerprint = ?", (owner, fingerprint))
-        return bool(found)
+    def is_fetched(self, job: str) -> bool:
+        return bool(self._row(job, "fetched"))
 
-    def keep_frame(self, job: str, number: int, name: str, crc32: int) -> None:
-        """A file of a job lies on the disk as frame `name`, synced, with the checksum that its sender gave.
+    def since_warning(self, job: str) -> float | None:
+        """Seconds since it was said that the job's results will be dropped; None where it was not."""
+        warned = self._row(job, "warned")
+        return None if warned is None else self.age() - float(warned)
 
-        The one change that the next one makes durable: whoever pulls the plug before `start` sends some files again.
-        """
-        with self._transaction("normal") as db:
-            db.execute(
-                "insert or ignore into frames select owner, ?, files.size, fingerprint, ?, null, 0, ? from files"
-                " join jobs using (job) where job = ? and number = ?",
-                (name, crc32, time.time(), job, number),
-            )
-            db.execute("update files set held = ? where job = ? and number = ?", (name, job, number))
-            db.execute("update jobs set changed = ? where job = ?", (time.time(), job))
-
-    def unverified(self, job: str) -> dict[str, tuple[int, str | None]]:
-        """Frames among the job's files that no worker has checked yet: (crc32, sha256 if a sender gave it) by name."""
-        found = self._select(
-            "select frames.name, crc32, sha256 from files join jobs using (job)"
-            " join frames on frames.owner = jobs.owner and frames.name = held where job = ? and not verified",
-            (job,),
-        )
-        return {row[0]: (row[1], row[2]) for row in found}
-
-    def verified(self, owner: str, hashes: Mapping[str, str]) -> None:
-        """A worker found these frames, by name, to be what was sent, and to have these hashes."""
+    def warn(self, job: str, event: dict[str, Any]) -> None:
+        """Say, once, that the job's results will be dropped."""
         with self._transaction() as db:
-            rows = [(sha256, time.time(), owner, name) for name, sha256 in hashes.items()]
-            db.executemany("update frames set verified = 1, sha256 = ?, used = ? where owner = ? and name = ?", rows)
+            db.execute("update jobs set warned = ? where job = ?", (self.age(), job))
+            self.add_event(job, event)
 
-    def forget_frame(self, owner: str, name: str) -> None:
-        with self._transaction() as db:
-            db.execute("delete from frames where owner = ? and name = ?", (owner, name))
+    def result_count(self, job: str) -> int:
+        found = self._select("select count(*) from results join jobs using (job, attempt) where job = ?", (job,))
+        return int(found[0][0])
 
-    def used_bytes(self, owner: str) -> int:
-        """Bytes of an owner's frames, held and still expected."""
-        held = _first(self._select("select coalesce(sum(size), 0) from frames where owner = ?", (owner,)))[0]
-        expected = self._select(
-            "select coalesce(sum(size), 0) from files join jobs using (job)"
-            " where owner = ? and state = 'receiving' and held is null and path is null",
-            (owner,),
-        )[0][0]
-        return int(held) + int(expected)
-
-    def unused_frames(self, before: float, owner: str | None = None) -> list[tuple[str, str, int]]:
-        """Frames (owner, name, size) that no unfinished job needs and nobody used since, longest unused first."""
-        found = self._select(
-            "select owner, name, size from frames where used < ? and (? is null or owner = ?) and not exists ("
-            " select 1 from files join jobs using (job) where held = frames.name"
-            " and jobs.owner = frames.owner and state in ('receiving', 'queued', 'running')) order by used",
-            (before, owner, owner),
-        )
-        return [(row[0], row[1], row[2]) for row in found]
-
-    def old_jobs(self, before: float, *states: str) -> list[str]:
-        """Jobs in these states that have not changed since."""
+    def old_jobs(self, older_than_s: float, *states: str) -> list[str]:
+        """Jobs in these states that have not changed for so long."""
         marks = ", ".join("?" * len(states))
-        found = self._select(f"select job from jobs where changed < ? and state in ({marks})", (before, *states))
+        found = self._select(
+            f"select job from jobs where changed < ? and state in ({marks})",
+            (self.age() - older_than_s, *states),
+        )
         return [row[0] for row in found]
 
     def forget_job(self, job: str) -> None:
         with self._transaction() as db:
             db.execute(f"delete from jobs where job = ? and state in ({', '.join('?' * len(FINAL))})", (job, *FINAL))
-
-    def _row(self, job: str, column: str) -> Any:
-        row = _first(self._select(f"select {column} from jobs where job = ?", (job,)))
-        if row is None:
-            raise JobNotFoundError(f"There is no job {job} of yours.", "See: void-server status.", job=job)
-        return row[0]
 
     @staticmethod
     def _add_event(db: sqlite3.Connection, job: str, event: dict[str, Any]) -> None:
@@ -346,26 +312,14 @@ class Store:
             (job, json.dumps(event), job),
         )
 
-    def _select(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with _disk():
-            return self._db.execute(query, values).fetchall()
 
-    @contextlib.contextmanager
-    def _transaction(self, synchronous: str = "full") -> Iterator[sqlite3.Connection]:
-        with _disk():
-            self._db.execute(f"pragma synchronous = {synchronous}")
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("rollback")
-                raise
-            self._db.execute("commit")
-
-
+_COUNT_FRAMES = (
+    "update jobs set frames_done = (select count(*) from results where results.job = jobs.job"
+    " and results.attempt = jobs.attempt and name >= 'clean.' and name < 'clean/') where job = ?"
+)
 _STATUS = (
     "select job, name, state, created, attempt, error, warnings,"
-    " (select count(*) from results r where r.job = jobs.job and r.attempt = jobs.attempt and r.name like 'clean.%'),"
+    " frames_done,"
     " (select count(*) from jobs o where jobs.state = 'queued' and o.state = 'queued' and o.queued <= jobs.queued)"
     " from jobs"
 )
@@ -384,16 +338,3 @@ def _to_status(row: Sequence[Any]) -> JobStatus:
         frames_done=frames_done,
         position=position,
     )
-
-
-def _first(rows: list[Any]) -> Any:
-    return rows[0] if rows else None
-
-
-@contextlib.contextmanager
-def _disk() -> Iterator[None]:
-    """Turn what sqlite raises into our error."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise StoreError(f"The daemon's database can't be used: {error}.", "Free space on its disk.") from error

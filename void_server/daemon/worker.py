@@ -1,9 +1,9 @@
 """A worker process: one per device, computes one job after the other, keeps its models loaded, dies with its daemon.
 
 What comes in, one JSON object a line on stdin: `{"do": "run", "task": FILE}`, `{"do": "cancel", "job": ...}`. What goes
-out, one a line on what was stdout: `ready`, `progress`, `frame`, `warning`, `note`, `verified`, `damaged`, `results`,
-and `done`, `failed` or `cancelled`, each with its job and attempt. It does not know sockets or the store. The only file
-of this room that imports the pipeline, and with it numpy and the engines.
+out, one a line on what was stdout: `ready`, `alive`, and for one attempt at one job `progress`, `frame`, `warning`,
+`note`, `verified`, `damaged`, `results`, and at last `done`, `failed` or `cancelled`. It does not know sockets or the
+store. The only file of this room that imports the pipeline, and with it numpy and the engines.
 
 Started as `python -m void_server.daemon.worker DEVICE PIPELINE PARENT IDLE_S`, with CUDA_VISIBLE_DEVICES already set: a
 GPU library looks at it once, when it is loaded.
@@ -30,21 +30,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from void_server.daemon.trusted import TrustedFiles, hold_many
 from void_server.wire.errors import (
     InternalError,
     JobCancelledError,
-    MatteError,
-    PlateError,
     StoreError,
     VoidError,
     to_wire,
 )
 from void_server.wire.report import Event, Report
 from void_server.wire.shot import ROLES, ShotFiles, ShotSettings, spoken_role
-from void_server.wire.transfer import look_at, sums_of
+from void_server.wire.transfer import sums_of
 
 _PROGRESS_S = 0.1
 """Progress is told at most this often; each telling wakes the daemon."""
+_BEAT_S = 5.0
+"""How often the process says that it lives. A stopped one, or one stuck in a call that never returns, does not."""
 _PR_SET_PDEATHSIG = 1
 """Source: prctl(2), linux/prctl.h."""
 
@@ -66,6 +67,7 @@ class Worker:
     def serve(self) -> None:
         """Work until stdin ends, which is when the daemon is gone. Never returns."""
         threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
         self.say({"event": "ready", "engines": _engines(self._device)})
         while True:
             task = self._next_task()
@@ -89,10 +91,13 @@ class Worker:
             self._out.write(line)
             self._out.flush()
 
+    def _beat(self) -> None:
+        beat = threading.Event()
+        while not beat.wait(_BEAT_S):
+            self.say({"event": "alive"})
+
     def _listen(self) -> None:
-        # Not `sys.stdin` itself: a process that is forked for a job closes that first, and would wait for ever for the
-        # lock that a thread holds while it reads.
-        for line in os.fdopen(os.dup(0), encoding="utf-8"):
+        for line in _lines_of(0):
             command = json.loads(line)
             if command["do"] == "cancel":
                 self._cancelled.add(command["job"])
@@ -120,18 +125,23 @@ class Worker:
         job, out = task["job"], Path(task["out"])
         report = Report(lambda event: self._tell(task, event), lambda: job in self._cancelled)
         _note(f"attempt {task['attempt']} on {self._device}, worker process {os.getpid()}")
-        files = self._check(task, report)
+        with TrustedFiles(out.parent / ".open", task.get("trust", ())) as trusted:
+            self._compute(task, out, report, trusted)
+        _note(f"attempt {task['attempt']} done")
+
+    def _compute(self, task: dict[str, Any], out: Path, report: Report, trusted: TrustedFiles) -> None:
+        files = self._check(task, report, trusted)
         settings = ShotSettings.from_wire(task["settings"])
         # The daemon showed this process one device, so that is number 0 here whatever its number on the machine.
         if self._device == "cpu" or settings.device != "cpu":
             settings = dataclasses.replace(settings, device="cpu" if self._device == "cpu" else "cuda:0")
         _load(self._pipeline)(files, settings, out, report)
+        trusted.check(report.warn)
         rest = [p.name for p in sorted(out.iterdir()) if p.is_file() and p.name not in self._told_files]
         results = self._hashed(out, [n for n in rest if not n.startswith(".") and not n.endswith((".tmp", ".jsonl"))])
         self.say({"event": "results", "files": results, **_of(task)})
-        _note(f"attempt {task['attempt']} done")
 
-    def _check(self, task: dict[str, Any], report: Report) -> ShotFiles:
+    def _check(self, task: dict[str, Any], report: Report, trusted: TrustedFiles) -> ShotFiles:
         """The shot's files, after each was found to be what its sender said. Raises PlateError, MatteError."""
         found: dict[str, dict[int, Path]] = {role: {} for role in ROLES}
         verified: dict[str, str] = {}
@@ -139,23 +149,22 @@ class Worker:
             role, frame, path = file["role"], file["frame"], Path(file["link"])
             found[role][frame] = path
             report.progress("verify", index, len(task["files"]), frame)
+            if not file["path"] and not path.is_file():
+                # No word about the frame itself: that may be whole, and others' too.
+                raise StoreError(
+                    f"{spoken_role(role)} frame {frame} is not where it was put: {path}.",
+                    "Submit the shot again.",
+                    frame=frame,
+                )
             if file["path"]:
-                seen = look_at(role, frame, path)
-                if (seen.size, seen.mtime_ns, seen.fingerprint) != (
-                    file["size"],
-                    file["mtime_ns"],
-                    file["fingerprint"],
-                ):
-                    kind = MatteError if role == "matte" else PlateError
-                    raise kind(
-                        f"{spoken_role(role)} frame {frame} changed after it was submitted: {file['path']}.",
-                        "Submit the shot again.",
-                        frame=frame,
-                    )
+                was = (file["size"], file["mtime_ns"], file["fingerprint"])
+                name = f"{role}.{Path(file['link']).name}"
+                found[role][frame] = trusted.take(role, frame, file["path"], name, was)
             elif file["held"] in task["unverified"] and file["held"] not in verified:
                 crc32, sha256 = task["unverified"][file["held"]]
-                sums = sums_of(path, lambda: task["job"] in self._cancelled) if path.is_file() else None
-                if sums is None or sums.crc32 != crc32 or sha256 not in (None, sums.sha256):
+                sums = sums_of(path, lambda: task["job"] in self._cancelled)
+                # A store of version 1 kept no checksum: -1.
+                if crc32 not in (-1, sums.crc32) or sha256 not in (None, sums.sha256):
                     self.say({"event": "damaged", "held": file["held"], **_of(task)})
                     raise StoreError(
                         f"{spoken_role(role)} frame {frame} arrived damaged.", "Submit the shot again.", frame=frame
@@ -193,6 +202,15 @@ class Worker:
                 found.append((name, file.tell(), digest.hexdigest()))
                 self._told_files.add(name)
         return found
+
+
+def _lines_of(descriptor: int) -> Iterator[bytes]:
+    """Lines until the other end closes. Not through `sys.stdin`: whoever waits there holds its lock, and a process that
+    the pipeline forks meanwhile would wait for that lock for ever."""
+    rest = b""
+    while data := os.read(descriptor, 1 << 16):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
 
 
 def _of(task: dict[str, Any]) -> dict[str, Any]:
@@ -264,6 +282,7 @@ def main(device: str, pipeline: str, parent: int, idle_release_s: float) -> None
     """Entry of the process. Never returns."""
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hold_many()
     # Events own the pipe; what anybody prints must not end up between them.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

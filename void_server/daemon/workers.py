@@ -1,23 +1,21 @@
-"""The daemon's side of its worker processes: start, hand over a job, cancel, and notice when one is gone.
+"""The daemon's side of one worker process: start it, hand over a job, hear it, and see that it ends.
 
-What comes in: a device, a task, a wish to cancel. What goes out: the worker's events, on the server's loop. It does not
-know the store; `scheduler.py` decides what an event means.
+What comes in: a device, a task, a wish to cancel. What goes out: the worker's events, in order, and None once it is
+gone. It does not know the store; `scheduler.py` decides what an event means.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from void_server.daemon.disk import Disk
+from void_server.wire.report import Event
 
 POLITE_S = 1.5
 """How long a cancelled worker may take to notice by itself. A killed one frees its GPU memory as surely."""
@@ -25,48 +23,62 @@ TERMINATE_S = 0.2
 """How long after that it may take to go before it is killed; in sum a cancel takes less than 2 s."""
 RESTART_S = 1.0
 """Least time between two starts of a worker that dies as soon as it is started."""
+_LINE_BYTES = 64 << 20
+"""Longest event: the hashes of a job with the most files that there may be."""
 
-OnEvent = Callable[["WorkerProcess", "dict[str, Any] | None"], None]
+_BIRTH = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[3]):
+    os._exit(0)
+from void_server.daemon.worker import main
+main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+"""
+"""The first words of a worker's life: the kernel is asked to end it with its daemon before anything slow is loaded.
+
+Source: prctl(2), PR_SET_PDEATHSIG. Whoever lost its daemon before that goes by itself.
+"""
 
 
 class WorkerProcess:
-    """One device's worker. Methods belong to the loop's thread and never block."""
+    """One device's worker. Belongs to the loop's thread."""
 
-    def __init__(self, device: str, pipeline: str, idle_release_s: float, disk: Disk, on_event: OnEvent) -> None:
+    def __init__(self, device: str, pipeline: str, idle_release_s: float) -> None:
         self.device = device
-        self.ready = False
         self.engines: list[str] = []
         self.job: str | None = None
-        """The job it is busy with."""
-        self.attempt = 0
+        """The job that it was chosen for."""
         self.exit_status = 0
         """How the last process ended: below 0 is minus the signal that killed it."""
+        self.wanted = asyncio.Event()
+        """Set when there may be something to do for it."""
         self._pipeline = pipeline
         self._idle_release_s = idle_release_s
-        self._disk = disk
-        self._on_event = on_event
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: asyncio.subprocess.Process | None = None
         self._started = -RESTART_S
-        self._kill_at: list[tuple[float, Callable[[subprocess.Popen[bytes]], None]]] = []
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
-    def free(self) -> bool:
-        return self.ready and self.job is None
+    def alive(self) -> bool:
+        return self._process is not None
 
-    def tick(self) -> None:
-        """Start it if it is not there; end it if it was told to stop and has not."""
-        now = time.monotonic()
-        if self._process is None and now - self._started >= RESTART_S:
-            self._start()
-        while self._kill_at and now >= self._kill_at[0][0] and self._process:
-            self._kill_at.pop(0)[1](self._process)
+    async def start(self) -> None:
+        """Start the process, not sooner than a second after the last start. Raises OSError."""
+        await asyncio.sleep(max(0.0, self._started + RESTART_S - time.monotonic()))
+        self._started = time.monotonic()
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._visible(), "PYTHONUNBUFFERED": "1"}
+        self._events = asyncio.Queue()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _BIRTH, self.device, self._pipeline, str(os.getpid()), str(self._idle_release_s),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, limit=_LINE_BYTES,
+        )  # fmt: skip
+        self._tasks = [asyncio.create_task(self._read(self._process, self._events))]
 
-    def due_s(self) -> float:
-        """Seconds until `tick` has something to do."""
-        now = time.monotonic()
-        if self._process is None:
-            return max(0.0, self._started + RESTART_S - now)
-        return max(0.0, self._kill_at[0][0] - now) if self._kill_at else 3600.0
+    async def event(self, timeout_s: float) -> Event | None:
+        """The next event; None once the process is gone. Raises TimeoutError."""
+        return await asyncio.wait_for(self._events.get(), timeout_s)
 
     def run(self, task: Path) -> None:
         """Hand over a job, described in a file."""
@@ -75,40 +87,40 @@ class WorkerProcess:
     def cancel(self) -> None:
         """Stop the job: politely, then not."""
         self._tell({"do": "cancel", "job": self.job})
-        now = time.monotonic()
-        self._kill_at = [
-            (now + POLITE_S, subprocess.Popen.terminate),
-            (now + POLITE_S + TERMINATE_S, subprocess.Popen.kill),
-        ]
-
-    def rest(self) -> None:
-        """The job is over; the process stays."""
-        self.job = None
-        self._kill_at = []
-
-    def restart(self) -> None:
-        """End the process; the next `tick` starts another. For after errors that may leave a device in a bad state."""
-        self.ready = False
         if self._process:
-            self._process.kill()
+            self._tasks.append(asyncio.create_task(self._insist(self._process, self.job)))
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """End the process now; `event` gives None in a moment."""
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def end(self) -> None:
+        """End the process now and wait until it is gone; whatever it still said is lost."""
+        self.kill()
+        while self.alive and await self._events.get() is not None:
+            pass
+
+    async def stop(self) -> None:
         """End the process for good and wait until it is gone."""
-        self.ready = False
-        process, self._process = self._process, None
+        process, tasks = self._process, self._tasks
+        self.kill()
         if process:
-            process.kill()
-            process.wait()
+            await process.wait()
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._process, self._tasks = None, []
 
-    def _start(self) -> None:
-        self._started = time.monotonic()
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._visible(), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "void_server.daemon.worker", self.device, self._pipeline]
-        command += [str(os.getpid()), str(self._idle_release_s)]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, bufsize=0
-        )
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+    def memory_bytes(self) -> int:
+        """Resident memory of the process; 0 where that can't be told."""
+        try:
+            pages = int(Path(f"/proc/{self._process.pid if self._process else 0}/statm").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
     def _visible(self) -> str:
         """What CUDA_VISIBLE_DEVICES must be for this worker: one device, or none, of those the daemon itself sees."""
@@ -120,34 +132,30 @@ class WorkerProcess:
 
     def _tell(self, command: dict[str, Any]) -> None:
         # A worker that just died can't be told anything; the end of its pipe says so in a moment.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):
             if self._process and self._process.stdin:
                 self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
-    def _read(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass the worker's events to the loop until its pipe ends. Runs in a thread of its own."""
+    async def _insist(self, process: asyncio.subprocess.Process, job: str | None) -> None:
+        for wait_s, end in ((POLITE_S, process.terminate), (TERMINATE_S, process.kill)):
+            await asyncio.sleep(wait_s)
+            if process is not self._process or self.job != job:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                end()
+
+    async def _read(self, process: asyncio.subprocess.Process, events: asyncio.Queue[Event | None]) -> None:
+        """Pass the worker's events on until its pipe ends."""
         assert process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            for line in process.stdout:
+        with contextlib.suppress(ValueError, OSError):
+            async for line in process.stdout:
                 event = json.loads(line)
-                self._disk.post(lambda event=event: self._heard(process, event))  # type: ignore[misc]
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe:
-                    pipe.close()
-        self._disk.post(lambda: self._gone(process))
-
-    def _heard(self, process: subprocess.Popen[bytes], event: dict[str, Any]) -> None:
-        if process is not self._process:
-            return
-        if event["event"] == "ready":
-            self.ready, self.engines = True, [str(e) for e in event["engines"]]
-        self._on_event(self, event)
-
-    def _gone(self, process: subprocess.Popen[bytes]) -> None:
-        if process is not self._process:
-            return
-        self._process, self.ready, self._kill_at = None, False, []
-        self.exit_status = process.returncode
-        self._on_event(self, None)
+                if event["event"] == "ready":
+                    self.engines = [str(engine) for engine in event["engines"]]
+                events.put_nowait(event)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        self.exit_status = await process.wait()
+        self._process = None
+        events.put_nowait(None)
+        self.wanted.set()

@@ -88,7 +88,20 @@ class ResultFolder:
         """The clean frame that stands here from other settings, or None."""
         line = self._lines.get(frame)
         stands = line is not None and line.get("fingerprint") != self.fingerprint and self._both_exist(frame)
-        return self.clean(frame) if stands else None
+        if not stands:
+            return None
+        return self._kept(frame) if self._kept(frame).is_file() else self.clean(frame)
+
+    def keep_older(self, frame: int) -> None:
+        """A clean frame from other settings is about to be replaced: it is kept aside until `note`.
+
+        A run that ends between the two must not take its own new frame for the older one, and fade it into itself.
+        """
+        if self.older(frame) is not None and not self._kept(frame).is_file():
+            publish(self.clean(frame), self._kept(frame))
+
+    def _kept(self, frame: int) -> Path:
+        return self.path / f".older.{frame:04d}.exr"
 
     def _both_exist(self, frame: int) -> bool:
         return self.clean(frame).is_file() and self.aov(frame).is_file()
@@ -107,6 +120,7 @@ class ResultFolder:
                 _append(self._journal_path, text)
                 if text in self._journal_path.read_bytes().splitlines():
                     break
+            self._kept(frame).unlink(missing_ok=True)
 
     def close(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, last of all."""

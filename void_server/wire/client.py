@@ -39,7 +39,7 @@ from void_server.wire.errors import (
     WireError,
 )
 from void_server.wire.jobs import Hello, JobStatus
-from void_server.wire.messages import FINAL, LIMITS, PROTOCOL
+from void_server.wire.messages import FINAL, LIMITS, PROTOCOL, checked_row
 from void_server.wire.report import Event
 from void_server.wire.shot import ShotFiles, ShotSettings
 from void_server.wire.transfer import Lacking, Result, Source, Transfer
@@ -129,10 +129,14 @@ class Client:
             nonlocal job
             reply = connection.call("submit", fields, self._slow_s, request=request, cancelled=stop)
             status = JobStatus.from_wire(reply["job"])
-            job = status.job
+            job, offsets = status.job, reply["offsets"]
+            if len(offsets) != len(sources) or not all(
+                isinstance(at, int) and -2 <= at <= source.size for at, source in zip(offsets, sources)
+            ):
+                raise ProtocolError("The daemon's answer does not fit the shot.", "Update the older of the two ends.")
             if status.state == "receiving":
                 upload = Transfer(connection, job, stop, self._slow_s)
-                _send_lacking(upload, sources, reply["offsets"], on_event)
+                _send_lacking(upload, sources, offsets, on_event)
                 reply = connection.call("start", {"job": job}, self._slow_s, cancelled=stop)
                 status = JobStatus.from_wire(reply["job"])
             return status
@@ -148,14 +152,30 @@ class Client:
         """One job as it stands. Answers at once; blocks for at most two `timeout_s`. Raises JobNotFoundError."""
         return self._ask("status", job)
 
-    def jobs(self) -> list[JobStatus]:
-        """This client's jobs, newest first. Answers at once; blocks for at most two `timeout_s`."""
+    def jobs(self, *, everybody: bool = False) -> list[JobStatus]:
+        """This client's jobs, newest first. Each page answers at once; blocks for at most two `timeout_s` a page.
+
+        everybody: all clients' jobs, for administrators. Raises RefusedError.
+        """
+        found: list[JobStatus] = []
+        fields: dict[str, Any] = {"all": True} if everybody else {}
         with self._borrowed() as connection:
-            return [JobStatus.from_wire(job) for job in connection.call("jobs", {}, self.timeout_s)["jobs"]]
+            while True:
+                answer = connection.call("jobs", fields, self.timeout_s)
+                found += [JobStatus.from_wire(job) for job in answer["jobs"]]
+                # A daemon of before there were pages says nothing of more.
+                after = answer.fields.get("more")
+                if not after or not answer["jobs"] or after == fields.get("after"):
+                    return found
+                fields["after"] = after
 
     def cancel(self, job: str) -> JobStatus:
         """Cancel a job; does nothing to one that is over. Answers at once, the worker stops within 2 s."""
         return self._ask("cancel", job)
+
+    def drop(self, job: str) -> JobStatus:
+        """Have the daemon forget a job that is over, and delete its results; returns what it was. Cancel it first."""
+        return self._ask("drop", job)
 
     def watch(self, job: str, on_event: OnEvent = None, cancelled: Cancelled = None) -> JobStatus:
         """Block until the job is over and return its status; a failed job is a status with `error`, not a raise.
@@ -208,8 +228,11 @@ class Client:
             raise OutputError(f"{out} can't be made: {error}.", "Give a folder that you may write.") from error
 
         def once(connection: Connection) -> list[Path]:
-            files = connection.call("results", {"job": job}, self._slow_s, cancelled=stop)["files"]
-            done, total = 0, sum(row[1] for row in files)
+            answer = connection.call("results", {"job": job}, self._slow_s, cancelled=stop)["files"]
+            files = [Result(*checked_row(row, str, int, str)) for row in answer]
+            if any(not 0 <= result.size <= LIMITS["file_bytes"].value for result in files):
+                raise ProtocolError("The daemon offers a result of impossible size.", "Do not trust this daemon.")
+            done, total = 0, sum(result.size for result in files)
 
             def on_bytes(count: int) -> None:
                 nonlocal done
@@ -217,8 +240,8 @@ class Client:
                 on_event({"event": "progress", "stage": "fetch", "done": done, "total": total, "frame": None})
 
             bring, found = Transfer(connection, job, stop, self._slow_s), []
-            for row in files:
-                result, before = Result(*row), done
+            for result in files:
+                before = done
                 found.append(bring.fetch(result, out, on_bytes))
                 if done == before:
                     on_bytes(result.size)
@@ -238,10 +261,17 @@ class Client:
     @contextlib.contextmanager
     def _borrowed(self) -> Iterator[Connection]:
         """A connection for one call: from the pool, else new. Back to the pool only if nothing at all went wrong."""
-        with self._lock:
-            connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._connect()
+        connection = None
+        while connection is None:
+            with self._lock:
+                kept = self._idle.pop() if self._idle else None
+            if kept is None:
+                connection = self._connect()
+            elif kept.still_up():
+                connection = kept
+            else:
+                # The daemon went away meanwhile; another may be there.
+                kept.close()
         try:
             yield connection
         except VoidError as error:
@@ -338,7 +368,12 @@ def _send_lacking(
                 raise transfer.unreadable(source.role, source.frame, error) from error
     fields = {"job": upload.job, "files": [[index, *sums[source.path]] for index, source in perhaps]}
     reply = upload.connection.call("bind", fields, upload.timeout_s, cancelled=upload.cancelled)
-    again = [Lacking(index, sources[index], offset) for index, offset in reply["lacking"]]
+    again, asked = [], {index for index, _ in perhaps}
+    for row in reply["lacking"]:
+        index, offset = checked_row(row, int, int)
+        if index not in asked or not 0 <= offset <= sources[index].size:
+            raise ProtocolError("The daemon asks for a file that it was not offered.", "Do not trust this daemon.")
+        again.append(Lacking(index, sources[index], offset))
     done = total - sum(file.source.size - file.offset for file in again)
     upload.send(again, on_bytes)
 

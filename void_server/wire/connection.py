@@ -20,7 +20,14 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from void_server.wire import messages
-from void_server.wire.errors import JobCancelledError, ProtocolError, RefusedError, UnreachableError, from_wire
+from void_server.wire.errors import (
+    JobCancelledError,
+    ProtocolError,
+    RefusedError,
+    UnreachableError,
+    WireError,
+    from_wire,
+)
 from void_server.wire.identity import Identity
 from void_server.wire.messages import Message
 
@@ -90,6 +97,16 @@ class Connection:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(0)
+
+    def still_up(self) -> bool:
+        """Whether nothing was heard of the connection's end; never blocks. For whoever kept it aside for a while."""
+        try:
+            with self._translated():
+                while self._monitor.poll(0):
+                    self._heed_monitor()
+        except WireError:
+            return False
+        return True
 
     def send(
         self, type_: str, fields: Mapping[str, Any], buffer: messages.Buffer | None = None, request: str | None = None

@@ -34,6 +34,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+MOST_CHARS = 4000
+"""Longest text of an error that travels or is stored; a little less than `messages.LIMITS["text_chars"]`."""
+
 
 class VoidError(Exception):
     """Base of every error this project raises on purpose.
@@ -154,15 +157,29 @@ def tree(root: type[VoidError] = VoidError) -> Iterator[type[VoidError]]:
         yield from tree(cls)
 
 
+def bounded(text: str) -> str:
+    """A text that fits into a message, cut where it does not.
+
+    >>> bounded("x" * 5000)[-30:]
+    'xxx ... (1000 characters more)'
+    """
+    return text if len(text) <= MOST_CHARS else f"{text[:MOST_CHARS]} ... ({len(text) - MOST_CHARS} characters more)"
+
+
 def to_wire(error: VoidError) -> dict[str, Any]:
     """Turn an error into a plain map for a message or a file; never holds a traceback."""
     return {
         "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
+        "message": _printable(error.message),
+        "hint": _printable(error.hint),
         "frame": error.frame,
         "job": error.job,
     }
+
+
+def _printable(text: str) -> str:
+    """A text without what would steer a terminal, or can't travel (undecodable file names); lines stay lines."""
+    return bounded("".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in text))
 
 
 def from_wire(fields: Mapping[str, Any]) -> VoidError:
@@ -171,9 +188,9 @@ def from_wire(fields: Mapping[str, Any]) -> VoidError:
     cls = known.get(str(fields.get("code")), VoidError)
     frame, job = fields.get("frame"), fields.get("job")
     return cls(
-        str(fields.get("message", "")),
-        str(fields.get("hint", "")),
-        frame=frame if isinstance(frame, int) else None,
+        _printable(str(fields.get("message", ""))),
+        _printable(str(fields.get("hint", ""))),
+        frame=frame if isinstance(frame, int) and abs(frame) < 2**31 else None,
         job=job if isinstance(job, str) else None,
     )
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from void_server.wire.errors import ProtocolError, VoidError, from_wire, to_wire
+from void_server.wire.errors import ProtocolError, VoidError, bounded, from_wire, to_wire
 from void_server.wire.messages import FINAL, STATES
 
 
@@ -29,6 +29,9 @@ class Hello:
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Hello:
+        """Rebuild from an answer. Raises ProtocolError for limits that are no numbers."""
+        if not all(isinstance(value, int) for value in fields["limits"].values()):
+            raise ProtocolError("The daemon's limits can't be read.", "Update the older of the two ends.")
         return cls(
             fields["protocol"],
             fields["server_version"],
@@ -70,8 +73,10 @@ class JobStatus:
 
     def to_wire(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        # Whatever a store holds, an old one or a damaged one: one status must not make a list that nobody can read.
+        fields["name"] = self.name[:200]
         fields["error"] = to_wire(self.error) if self.error else None
-        fields["warnings"] = list(self.warnings)
+        fields["warnings"] = [bounded(warning) for warning in self.warnings[:100]]
         return fields
 
     @classmethod
@@ -82,6 +87,8 @@ class JobStatus:
         numbers = ("done", "total", "frames_done", "attempt", "position")
         if (
             not all(isinstance(values.get(name), str) for name in ("job", "name", "state"))
+            or not isinstance(values.get("stage", ""), str)
+            or not isinstance(values.get("warnings") or [], (list, tuple))
             or values["state"] not in STATES
             or not isinstance(values.get("created"), (int, float))
             or not all(isinstance(values.get(name, 0), int) for name in numbers)

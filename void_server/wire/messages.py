@@ -44,6 +44,11 @@ LIMITS: dict[str, Limit] = {
     "map_keys": Limit(64, "keys of one map"),
     "queued_jobs": Limit(200, "unfinished jobs of one owner"),
     "listed_jobs": Limit(500, "jobs in one `jobs_reply`, newest first"),
+    "unanswered": Limit(128, "requests of one connection that the daemon works on at a time"),
+    "watches": Limit(64, "jobs watched on one connection"),
+    "connections": Limit(2000, "connections of one daemon, or as many as it has descriptors for"),
+    "half_open": Limit(256, "connections from which nothing was heard yet; beyond that the oldest are cut"),
+    "containers": Limit(20_256, "lists and maps in one header, nested ones counted"),
     "crashes": Limit(3, "crashes of a worker or daemon after which a job fails"),
 }
 """What both ends hold each other to. A daemon's disk quota and ages are its own (`DaemonConfig`)."""
@@ -161,8 +166,23 @@ KINDS: dict[str, Kind] = {
     "start_reply": Kind("daemon", {"job": _MAP}, "", "the job's status; the job now survives everything"),
     "status": Kind("client", {"job": _ID}, "status_reply", "asks for one job"),
     "status_reply": Kind("daemon", {"job": _MAP}, "", "the job's status"),
-    "jobs": Kind("client", {}, "jobs_reply", "asks for the client's jobs"),
-    "jobs_reply": Kind("daemon", {"jobs": Field(list, 0, LIMITS["listed_jobs"].value)}, "", "their status"),
+    "jobs": Kind(
+        "client",
+        {"after": Field(str, 0, 64, required=False), "all": dataclasses.replace(_FLAG, required=False)},
+        "jobs_reply",
+        "asks for the client's jobs, newest first: those after a job; `all` = everybody's, for administrators",
+    ),
+    "jobs_reply": Kind(
+        "daemon",
+        {
+            "jobs": Field(list, 0, LIMITS["listed_jobs"].value),
+            "more": Field(str, 0, 64, required=False),
+        },
+        "",
+        "their status; `more` = ask again with this `after`",
+    ),
+    "drop": Kind("client", {"job": _ID}, "drop_reply", "forget a job that is over, and delete its results"),
+    "drop_reply": Kind("daemon", {"job": _MAP}, "", "the job's last status"),
     "watch": Kind(
         "client",
         {"job": _ID, "after": _COUNT},
@@ -245,18 +265,8 @@ def unpack(frames: Sequence[Buffer]) -> Message:
         raise ProtocolError(f"{len(frames)} frames that are not a VOID1 message.", "Is this a void-server client?")
     if len(frames) < 2 or len(frames[1]) > LIMITS["header_bytes"].value:
         raise ProtocolError("The message's header is missing or too long.")
-    files, text = LIMITS["files"].value, LIMITS["text_chars"].value
     try:
-        header = msgpack.unpackb(
-            frames[1],
-            raw=False,
-            strict_map_key=True,
-            max_str_len=text,
-            max_bin_len=0,
-            max_array_len=4 * files,
-            max_map_len=LIMITS["map_keys"].value,
-            max_ext_len=0,
-        )
+        header = _unpacked(frames[1])
     # The pure-Python and the C unpacker disagree on what they raise for the same noise.
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise ProtocolError(f"The message's header is not msgpack of this protocol: {type(error).__name__}.") from error
@@ -268,14 +278,53 @@ def unpack(frames: Sequence[Buffer]) -> Message:
     return Message(type_, request, header, buffer)
 
 
+def checked_row(row: Any, *kinds: type) -> tuple[Any, ...]:
+    """A row of a list in a header, as a tuple. Raises ProtocolError unless it holds one value of each kind.
+
+    >>> checked_row(["plate", 7], str, int)
+    ('plate', 7)
+    """
+    if not isinstance(row, list) or len(row) != len(kinds):
+        raise ProtocolError(f"A row of {len(kinds)} was expected.", "Update the older of the two ends.")
+    for value, kind in zip(row, kinds):
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ProtocolError(f"In a row, {type(value).__name__} stands for {kind.__name__}.")
+    return tuple(row)
+
+
 def request_of(frames: Sequence[Buffer]) -> str:
     """The request id of a message that `unpack` refused, so that the refusal reaches the asker; "" where unreadable."""
     try:
-        header = msgpack.unpackb(frames[1], max_str_len=4096, max_array_len=4096, max_map_len=64, max_ext_len=0)
+        header = _unpacked(frames[1])
         request = header["request"]
     except Exception:  # noqa: BLE001 - whatever noise this is, the answer is "unreadable"
         return ""
     return request if isinstance(request, str) and len(request) <= _ID.high else ""
+
+
+def _unpacked(header: Buffer) -> Any:
+    """The value of a packed header, each length and the number of containers bounded before it is believed."""
+    left = LIMITS["containers"].value
+
+    def counted(container: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError("too many lists and maps")
+        return container
+
+    return msgpack.unpackb(
+        header,
+        object_hook=counted,
+        list_hook=counted,
+        raw=False,
+        strict_map_key=True,
+        max_str_len=LIMITS["text_chars"].value,
+        max_bin_len=0,
+        max_array_len=4 * LIMITS["files"].value,
+        max_map_len=LIMITS["map_keys"].value,
+        max_ext_len=0,
+    )
 
 
 def _check(type_: Any, request: Any, fields: Mapping[str, Any], buffer: Buffer | None) -> None:

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import re
+import stat as stat_kinds
 import time
 import uuid
 import zlib
@@ -63,15 +64,24 @@ def unreadable(role: str, frame: int, error: object) -> RequestError:
 def look_at(role: str, frame: int, path: Path) -> Source:
     """Stat and sample one file. Raises PlateError or MatteError."""
     try:
+        # A pipe would block for ever on open, and a device has no size.
+        if not stat_kinds.S_ISREG(path.stat().st_mode):
+            raise unreadable(role, frame, "it is not a file")
         with path.open("rb", buffering=0) as file:
             stat = os.fstat(file.fileno())
-            digest = hashlib.sha256(str(stat.st_size).encode())
-            for offset in sample_offsets(stat.st_size):
-                file.seek(offset)
-                digest.update(file.read(_SAMPLE) or b"")
+            fingerprint = fingerprint_of(file.fileno(), stat.st_size)
     except OSError as error:
         raise unreadable(role, frame, error) from error
-    return Source(role, frame, path, stat.st_size, stat.st_mtime_ns, digest.hexdigest()[:32])
+    return Source(role, frame, path, stat.st_size, stat.st_mtime_ns, fingerprint)
+
+
+def fingerprint_of(descriptor: int, size: int) -> str:
+    """The fingerprint of an open file of `size` bytes. Raises OSError."""
+    digest = hashlib.sha256(str(size).encode())
+    for offset in sample_offsets(size):
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        digest.update(os.read(descriptor, _SAMPLE))
+    return digest.hexdigest()[:32]
 
 
 def sample_offsets(size: int) -> Sequence[int]:

@@ -29,8 +29,16 @@ KNOWN_FLAGS = 0xFF | TILED_FLAG | LONG_NAMES_FLAG | DEEP_FLAG | MULTIPART_FLAG
 
 MAX_SIDE_PX = 65536
 """Widest and tallest window taken; cinema cameras end at 17K, panoramas at 32K."""
-MAX_PIXELS = 2**28
-"""Most pixels in one window (16384 x 16384): a damaged header can't ask for more memory than that."""
+MAX_PIXELS = 2**27
+"""Most pixels in one window (16384 x 8192): a damaged header can't ask for more memory than that. One frame of it in
+half floats is 0.8 GB; cinema cameras end at 17216 x 6048."""
+MAX_HEADER_BYTES = 64 << 20
+"""Longest headers of a file, all parts together; a Cryptomatte's manifest is some megabytes."""
+MAX_PARTS = 1024
+MAX_ATTRIBUTES = 4096
+"""Most attributes of one part."""
+MAX_CHANNELS = 4096
+"""Most channels of one part; renders with light groups and Cryptomattes have some hundreds."""
 MAX_COORDINATE = 2**30
 """The OpenEXR library refuses windows beyond half the range of a 32-bit integer, so that widths can't overflow."""
 
@@ -214,7 +222,9 @@ def read_container(source: Source) -> Container:
         except _MoreBytesError:
             if count == source.size:
                 raise source.damaged("ends inside its header") from None
-            count = min(count * 4, source.size)
+            if count >= MAX_HEADER_BYTES:
+                raise source.damaged(f"has headers of more than {MAX_HEADER_BYTES >> 20} MB") from None
+            count = min(count * 4, source.size, MAX_HEADER_BYTES)
     multipart = bool(version & MULTIPART_FLAG)
     if not headers:
         raise source.damaged("has no parts")
@@ -251,6 +261,10 @@ def _scan(source: Source, data: bytes) -> tuple[int, list[dict[str, Attribute]],
             return version, headers, at + 1
         attributes, at = _scan_header(source, data, at)
         headers.append(attributes)
+        if len(headers) > MAX_PARTS:
+            raise PlateError(
+                f"{source.path} has more than {MAX_PARTS} parts.", "Write the plate without the parts nobody needs."
+            )
         if not version & MULTIPART_FLAG:
             return version, headers, at
 
@@ -285,12 +299,14 @@ def _scan_header(source: Source, data: bytes, at: int) -> tuple[dict[str, Attrib
         (size,) = struct.unpack_from("<i", data, at)
         at += 4
         name = decode_text(raw_name)
-        if size < 0 or at + size > source.size:
+        if size < 0 or at + size > min(source.size, MAX_HEADER_BYTES):
             raise source.damaged(f"has a broken header: attribute '{_shown(name)}' claims {size} bytes")
         if at + size > len(data):
             raise _MoreBytesError
         if name in attributes:
             raise source.damaged(f"has attribute '{_shown(name)}' twice in one header")
+        if len(attributes) >= MAX_ATTRIBUTES:
+            raise source.damaged(f"has more than {MAX_ATTRIBUTES} attributes in one header")
         attributes[name] = Attribute(decode_text(raw_type), data[at : at + size], at)
         at += size
 
@@ -363,6 +379,11 @@ def _channels(source: Source, raw: bytes) -> tuple[ChannelInfo, ...]:
         kind, linear, x, y = struct.unpack_from("<iB3xii", raw, end + 1)
         if not 0 <= kind < len(_DTYPES) or x < 1 or y < 1:
             raise source.damaged("has a broken channel list")
+        if len(channels) >= MAX_CHANNELS:
+            raise PlateError(
+                f"{source.path} has more than {MAX_CHANNELS} channels in a part.",
+                "Write the plate without the channels nobody needs.",
+            )
         channels.append(ChannelInfo(decode_text(raw[at:end]), _DTYPES[kind], (x, y), raw[at:end], linear))
         at = end + 17
     if at != len(raw) - 1 or len({channel.name for channel in channels}) != len(channels):
