@@ -56,7 +56,7 @@ FAR_LEAST = 0.02
 """Share of the picture that far must be to tell anything; without it nothing speaks against the background."""
 BESIDE_PX, MOSTLY = 2, 0.5
 """Slivers beside what was found are found too, where at least MOSTLY of one lies within BESIDE_PX. Overlaps of four
-pasted clips of the tuning half gain .02 to .07; a corridor with a mirroring floor, taken for one before a moving camera,
+pasted clips of the tuning half gain .02 to .07; a corridor with a mirroring floor, taken for a moving camera's,
 loses .01."""
 EDGE_PX = 2
 """Somebody else's outline is good to this."""
