@@ -226,12 +226,13 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "void", "wire", "speed"))
+    bench.add_argument("what", choices=("propagate", "effects", "removal", "void", "wire", "speed"))
     bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
     bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
     bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
     bench.add_argument("--engine", default="propagate", metavar="NAME", help="speed: which engine")
     _add_threads(bench)
+    bench.add_argument("--half", choices=("tuning", "reporting"), help="of the clips of `bench removal`; default: both")
     bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="the folder of test clips")
     bench.add_argument(
         "--case", action="append", default=None, metavar="CASE",
@@ -427,6 +428,7 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
             args.case,
             report,
             removal=args.removal,
+            half=args.half,
             keep_work=args.keep_work,
             released=args.released,
         )

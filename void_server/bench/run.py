@@ -35,6 +35,7 @@ def run(
     report: Report,
     *,
     removal: bool = False,
+    half: str | None = None,
     keep_work: Path | None = None,
     released: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
@@ -53,6 +54,10 @@ def run(
         from void_server.bench import effects as bench_effects
 
         return bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
+    if what == "removal":
+        from void_server.bench import removal as bench_removal
+
+        return bench_removal.run(data, cases, report, half=half, keep_work=keep_work)
     from void_server.bench import propagate as bench_propagate
 
     return bench_propagate.run(data, cases, report, keep_work=keep_work)

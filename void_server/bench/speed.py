@@ -10,6 +10,7 @@ working processes included, over seconds; they are known of a working process on
 from __future__ import annotations
 
 import resource
+import sys
 import tempfile
 import threading
 import time
@@ -138,11 +139,6 @@ def _held_bytes(pid: str) -> int:
 
 
 def _card() -> str:
-    """The card that torch would use, where torch is there and sees one."""
-    import importlib.util
-
-    if importlib.util.find_spec("torch") is None:
-        return "none"
-    import torch
-
-    return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "none"
+    """The card that the shot was worked on with; none where no engine loaded torch."""
+    torch = sys.modules.get("torch")
+    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else "none"

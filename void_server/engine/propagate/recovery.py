@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.background import Background, fuse, relight
+from void_server.background import Background, confidence, fuse, relight
 from void_server.background import shadow_falloff as falloff
 from void_server.background.plates import NOTHING, Plates
 from void_server.background.reconstruct import DONORS, LARGE_PIXELS, Reconstruction, Reconstructor
@@ -37,6 +37,10 @@ DONOR_BYTES, BASE_BYTES = 40, 150 << 20
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
+SMOOTH = 0.5
+"""Share of a smooth continuation from which a pixel is no longer said to be recovered."""
+STEADY, UNSTEADY = 0.01, 0.08
+"""A camera at rest: samples that scatter by STEADY all agree, by UNSTEADY more none does."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -52,7 +56,8 @@ class FilledFrame:
     real: Mask
     known: Mask
     """Real, or carried from a key frame where it was invented."""
-    scatter: Array
+    confidence: Array
+    """Of what is real; see `background.confidence`."""
     grainless: Array
     divided: Mask
     """The plate's own detail and grain, under light that was given back by rule or invented."""
@@ -64,7 +69,7 @@ class Recovery:
     def __init__(self, ground: Background) -> None:
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
-        self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates)
+        self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates, ground.movers)
         self.keys = KeyFrames(self.camera.scenes)
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Reconstruction] = {}
@@ -215,7 +220,7 @@ class Recovery:
         plate = self.plates.light_of(index, filled.crop)
         rgb = np.where(filled.free[..., None], plate, self.survey.curve.decode(code))
         change = self.shot.change(frame, filled.crop) > 0
-        trust = np.exp(-filled.scatter / 0.05) * self._trust(index)
+        trust = filled.confidence * self._trust(index)
         guess = np.where(filled.divided, DIVIDED_TRUST, INVENTED_TRUST)
         return Fill(
             frame,
@@ -252,13 +257,18 @@ class Recovery:
         part = crop.slices(rest.window)
         laid = register.WarpedDonor(index, rest.code[part], rest.views[part] > 0, 0.0, rest.views[part] > 0)
         ring = self.views.near(free, change)
-        code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, ring), laid)
+        gain = fuse.gain(fuse.Surroundings(index, own.code, free, ring, self.survey.curve), laid)
+        code = laid.code + gain
         views = rest.views[part]
         code, share = relight.relit(code, views >= 1, own.code, self.views.shade(index, crop, free), ring)
         grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
         every, none = np.ones_like(free), np.zeros_like(free)
-        return FilledFrame(crop, own, free, code, views > 0, every, rest.scatter[part], grainless, none)
+        scatter = rest.scatter[part]
+        missed = confidence.misfit(laid.code + gain, own.code, ring & (views >= 1))
+        agreeing = np.clip(1 - (scatter - STEADY) / UNSTEADY, 0, 1)
+        sure = confidence.cautious(confidence.chance(missed, scatter, views, agreeing))
+        return FilledFrame(crop, own, free, code, views > 0, every, sure, grainless, none)
 
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
@@ -280,9 +290,14 @@ class Recovery:
         code = np.where(free[..., None], own, code)
         real = known & ~free & ~divided
         grainless = seen.grainless * (1 - np.where(divided, np.float32(1), seen.share))
-        return FilledFrame(
-            seen.crop, seen.own, free, code, real, free | known | divided, seen.scatter, grainless, divided
-        )
+        smooth, share = confidence.smoother(own, free, seen.around.near, seen.misfit, seen.scatter)
+        share = np.where(real, share * (1 - seen.share), 0)
+        code = np.where(real[..., None], code + share[..., None] * (smooth - code), code)
+        grainless = np.maximum(grainless, share)
+        chance = confidence.chance(seen.misfit, seen.scatter, seen.independent, seen.agreeing)
+        believed = confidence.cautious(chance) * (1 - share)
+        real &= share < SMOOTH
+        return FilledFrame(seen.crop, seen.own, free, code, real, free | known | divided, believed, grainless, divided)
 
     def _taken(self, seen: Reconstruction) -> Array | None:
         """The light that the shadow takes, by depth: as donors tell on this frame and on key frames; None if none."""
@@ -303,7 +318,7 @@ class Recovery:
         if parent is not None and not filled.known.all():
             target = self._target(key, filled)
             self._lend(
-                self._kept(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.scatter)
+                self._kept(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.confidence)
             )
         code = exemplar.complete(filled.code, filled.known, self.shot.seed + key)
         usable = np.where(filled.free | filled.real, 0, 255).astype(np.uint8)
@@ -318,7 +333,7 @@ class Recovery:
 
     def _carry(self, seen: Reconstruction, filled: FilledFrame) -> None:
         """Take what was invented on the key frames beside this one."""
-        total, mass = np.zeros_like(filled.code), np.zeros_like(filled.scatter)
+        total, mass = np.zeros_like(filled.code), np.zeros_like(filled.confidence)
         known = filled.known.copy()
         index = seen.target.index
         for key in self.keys.beside(index):

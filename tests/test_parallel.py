@@ -1,0 +1,149 @@
+"""Work is spread over forked processes: in order, the same with any number, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from tests import tiny_shot
+from void_server import parallel, pipeline, process
+from void_server.shot import check
+from void_server.wire.errors import EngineError, JobCancelledError, PlateError
+from void_server.wire.report import Report
+from void_server.wire.shot import ShotSettings
+
+
+@pytest.fixture
+def cores():
+    """Sets the number of cores for one test."""
+    yield process.use_threads
+    process.use_threads(None)
+
+
+@pytest.mark.parametrize("hands", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(hands):
+    made = parallel.in_order(lambda n: np.full(1000, n), range(20), hands)
+    assert [int(one[0]) for one in made] == list(range(20))
+
+
+def test_workers_see_what_was_made_before_they_were_forked_and_change_nothing_here():
+    seen = {"before": 7}
+
+    def work(n: int) -> int:
+        seen["before"] += n
+        return seen["before"]
+
+    assert list(parallel.in_order(work, [1], 2)) == [8]  # a single item needs no second process
+    seen["before"] = 7
+    assert max(parallel.in_order(work, [1, 1, 1, 1], 2)) <= 11
+    assert seen["before"] == 7
+
+
+def test_an_error_of_a_worker_is_raised_here_with_its_frame():
+    def work(frame: int) -> int:
+        if frame == 1003:
+            raise PlateError("Plate is truncated.", "Render it again.", frame=frame)
+        return frame
+
+    made = parallel.in_order(work, range(1001, 1009), 3)
+    assert [next(made), next(made)] == [1001, 1002]
+    with pytest.raises(PlateError, match="truncated") as told:
+        next(made)
+    assert told.value.frame == 1003 and told.value.hint == "Render it again."
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_worker_that_the_system_ends_is_an_error_and_no_hang():
+    with pytest.raises(EngineError, match="status -9"):
+        list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == 2 else n, range(6), 2))
+
+
+def test_who_no_longer_wants_the_rest_leaves_no_process_behind():
+    pids = set()
+    made = parallel.in_order(lambda _: os.getpid(), range(50), 3)
+    for _ in range(6):
+        pids.add(next(made))
+    made.close()
+    for pid in pids - {os.getpid()}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_waiting_is_cancelled():
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 3:
+            raise JobCancelledError("Cancelled.")
+
+    with pytest.raises(JobCancelledError):
+        list(parallel.in_order(lambda _: threading.Event().wait(60), range(4), 2, check))
+
+
+def test_a_thread_that_reads_standard_input_holds_no_worker_up():
+    code = (
+        "import sys, threading; from void_server import parallel;"
+        "threading.Thread(target=sys.stdin.read, daemon=True).start();"
+        "print(sum(parallel.in_order(lambda n: n, range(9), 3)))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout.read().strip() == "36"
+        run.stdin.close()
+        assert run.wait(30) == 0
+
+
+def test_a_worker_asks_for_no_workers_of_its_own():
+    def work(n: int) -> int:
+        return sum(parallel.in_order(lambda m: m * n, range(4), 4))
+
+    assert list(parallel.in_order(work, range(4), 2)) == [0, 6, 12, 18]
+
+
+def test_cores_are_what_was_asked_for_at_most_what_there_are(cores, monkeypatch):
+    granted = process.granted_cores()
+    assert process.threads() == granted
+    cores(1)
+    assert process.threads() == 1
+    cores(granted + 8)
+    assert process.threads() == granted
+    cores(None)
+    monkeypatch.setenv(process.THREADS_VARIABLE, "1")
+    assert process.threads() == 1
+
+
+def test_short_memory_means_fewer_hands(monkeypatch):
+    monkeypatch.setattr(process, "threads", lambda: 16)
+    monkeypatch.setattr(process, "free_bytes", lambda: 8 << 30)
+    assert process.hands(1 << 30) == 4
+    assert process.hands(1 << 20) == 16
+    assert process.hands(1 << 40) == 1
+
+
+def test_a_shot_comes_out_the_same_to_the_bit_with_one_core_and_with_three(tmp_path, monkeypatch):
+    shot = tiny_shot.write(tmp_path / "shot")
+    for cores in (1, 3):
+        monkeypatch.setattr(process, "granted_cores", lambda cores=cores: cores)
+        files, settings = check.find_files(shot.plate, shot.matte), ShotSettings(engine="propagate")
+        pipeline.make_clean_plate(files, settings, tmp_path / str(cores), Report())
+    for path in sorted((tmp_path / "1").glob("*.exr")):
+        assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes(), path.name
+
+
+def test_bench_speed_says_where_the_time_of_a_shot_goes(tmp_path):
+    from void_server.bench import speed
+
+    shot = tiny_shot.write(tmp_path / "shot")
+    fields, table = speed.run(check.find_files(shot.plate, shot.matte), ShotSettings(engine="propagate"), Report())
+    assert {"read", "effects", "fill", "sheet"} <= set(fields["stages"])
+    assert abs(sum(one["seconds"] for one in fields["stages"].values()) - fields["seconds"]) < 0.1
+    assert fields["frames"] == len(tiny_shot.FRAMES) and fields["peak_bytes"] > 50 << 20
+    assert table.splitlines()[0].split() == ["stage", "seconds", "share", "cores"]
