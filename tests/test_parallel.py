@@ -27,7 +27,7 @@ def cores():
 
 @pytest.mark.parametrize("hands", [1, 2, 5])
 def test_results_come_in_the_order_of_the_items(hands):
-    made = parallel.in_order(lambda n: np.full(1000, n), range(20), hands)
+    made = parallel.in_order(lambda n: np.full(1000, n), range(20), hands, heavy=True)
     assert [int(one[0]) for one in made] == list(range(20))
 
 
@@ -38,10 +38,20 @@ def test_workers_see_what_was_made_before_they_were_forked_and_change_nothing_he
         seen["before"] += n
         return seen["before"]
 
-    assert list(parallel.in_order(work, [1], 2)) == [8]  # a single item needs no second process
-    seen["before"] = 7
-    assert max(parallel.in_order(work, [1, 1, 1, 1], 2)) <= 11
+    assert max(parallel.in_order(work, [1, 1, 1, 1], 2, heavy=True)) <= 11
     assert seen["before"] == 7
+
+
+def test_light_work_is_done_here_and_heavy_work_by_others():
+    here = os.getpid()
+    assert set(parallel.in_order(lambda _: os.getpid(), range(100), 4)) == {here}
+
+    def slow(_: int) -> int:
+        threading.Event().wait(0.3)
+        return os.getpid()
+
+    first, *others = parallel.in_order(slow, range(6), 2)
+    assert first == here and (sys.platform != "linux" or here not in others)
 
 
 def test_an_error_of_a_worker_is_raised_here_with_its_frame():
@@ -50,7 +60,7 @@ def test_an_error_of_a_worker_is_raised_here_with_its_frame():
             raise PlateError("Plate is truncated.", "Render it again.", frame=frame)
         return frame
 
-    made = parallel.in_order(work, range(1001, 1009), 3)
+    made = parallel.in_order(work, range(1001, 1009), 3, heavy=True)
     assert [next(made), next(made)] == [1001, 1002]
     with pytest.raises(PlateError, match="truncated") as told:
         next(made)
@@ -60,12 +70,12 @@ def test_an_error_of_a_worker_is_raised_here_with_its_frame():
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
 def test_a_worker_that_the_system_ends_is_an_error_and_no_hang():
     with pytest.raises(EngineError, match="status -9"):
-        list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == 2 else n, range(6), 2))
+        list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == 2 else n, range(6), 2, heavy=True))
 
 
 def test_who_no_longer_wants_the_rest_leaves_no_process_behind():
     pids = set()
-    made = parallel.in_order(lambda _: os.getpid(), range(50), 3)
+    made = parallel.in_order(lambda _: os.getpid(), range(50), 3, heavy=True)
     for _ in range(6):
         pids.add(next(made))
     made.close()
@@ -84,14 +94,14 @@ def test_waiting_is_cancelled():
             raise JobCancelledError("Cancelled.")
 
     with pytest.raises(JobCancelledError):
-        list(parallel.in_order(lambda _: threading.Event().wait(60), range(4), 2, check))
+        list(parallel.in_order(lambda _: threading.Event().wait(60), range(4), 2, check, heavy=True))
 
 
 def test_a_thread_that_reads_standard_input_holds_no_worker_up():
     code = (
         "import sys, threading; from void_server import parallel;"
         "threading.Thread(target=sys.stdin.read, daemon=True).start();"
-        "print(sum(parallel.in_order(lambda n: n, range(9), 3)))"
+        "print(sum(parallel.in_order(lambda n: n, range(9), 3, heavy=True)))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -103,9 +113,9 @@ def test_a_thread_that_reads_standard_input_holds_no_worker_up():
 
 def test_a_worker_asks_for_no_workers_of_its_own():
     def work(n: int) -> int:
-        return sum(parallel.in_order(lambda m: m * n, range(4), 4))
+        return sum(parallel.in_order(lambda m: m * n, range(4), 4, heavy=True))
 
-    assert list(parallel.in_order(work, range(4), 2)) == [0, 6, 12, 18]
+    assert list(parallel.in_order(work, range(4), 2, heavy=True)) == [0, 6, 12, 18]
 
 
 def test_cores_are_what_was_asked_for_at_most_what_there_are(cores, monkeypatch):

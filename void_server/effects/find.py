@@ -99,7 +99,7 @@ def find_affected(
         behind = background(frame) if (mask > 0).any() else None
         return _see(plate(frame), mask, behind, gain, low, resting) if behind is not None else None
 
-    seen = in_order(see, frames, threads(), report.check_cancelled)
+    seen = in_order(see, frames, threads(), report.check_cancelled, heavy=True)
     with contextlib.closing(seen), ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
         for done, run in enumerate(_in_rows(frames)):
             new = {frame: one for frame, one in zip(run, seen) if one is not None}

@@ -57,6 +57,8 @@ class OnnxPredictor:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = min(MOST_THREADS, threads())
         options.log_severity_level = 3
+        # Threads that wait in a loop for work take the cores from those that measure the next frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = [
             p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in onnxruntime.get_available_providers()
         ]

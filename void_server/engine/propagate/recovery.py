@@ -99,7 +99,7 @@ class Recovery:
         """Some frames with a moving camera; those that ask key frames for what they invented come back twice."""
         check = report.check_cancelled
         indices = [self.survey.index[frame] for frame in work]
-        first = dict(zip(indices, in_order(self._fill_or_seen, indices, at_a_time, check)))
+        first = dict(zip(indices, in_order(self._fill_or_seen, indices, at_a_time, check, heavy=True)))
         seen = {index: one for index, one in first.items() if isinstance(one, Reconstruction)}
         self._bases = {index: one for index, one in seen.items() if index in self.keys.beside(index)}
         self._make_keys(seen, at_a_time, check)
