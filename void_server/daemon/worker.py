@@ -69,6 +69,9 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
         self.say({"event": "ready", "engines": _engines(self._device)})
+        # What the first job will need is imported while nobody waits for it; where that fails, the job says why.
+        with contextlib.suppress(Exception):
+            _load(self._pipeline)
         while True:
             task = self._next_task()
             self._told_files = set()
