@@ -39,6 +39,10 @@ class Needs:
     device_memory_bytes: int = 0
     physics: bool = False
     """Whether it can make things move as they would without the object. Else they stay as they are."""
+    merged: bool = True
+    """Whether its fill and the background that other frames show are made into one picture, where the fill is smaller
+    than its crop or says that its coverage is below 1. It is then asked to fill more than `change` will lay over the
+    plate, on every frame of the shot that has a hole. False for an engine that lays real pixels itself."""
 
 
 @dataclasses.dataclass(frozen=True)

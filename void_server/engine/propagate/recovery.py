@@ -37,6 +37,8 @@ DONOR_BYTES, BASE_BYTES = 40, 150 << 20
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
+TRUSTED_SCATTER = 0.05
+"""Scatter, in code, at which donors are trusted by a factor e less."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -61,7 +63,9 @@ class FilledFrame:
 class Recovery:
     """Fills frames of one shot. Close it to free the disk."""
 
-    def __init__(self, ground: Background) -> None:
+    def __init__(self, ground: Background, *, invents: bool = True) -> None:
+        """invents: whether what no frame shows is made up as well; else its `coverage` is 0 and it is smooth."""
+        self._invents = invents
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
         self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates)
@@ -124,6 +128,8 @@ class Recovery:
         asking = [one for one in seen.values() if self._asks_keys(one)]
         dark = {key for one in asking if one.dark.any() for key in self.keys.near(one.target.index)}
         self._shadows_of(dark, at_a_time, check)
+        if not self._invents:
+            return
         wanting = [one.target.index for one in asking if not (one.around.free | one.known | one.dark).all()]
         # Each rests on the next one towards the middle of its scene: the farthest from it comes last.
         chain = [key for index in wanting for key in reversed(self.keys.chain(index))]
@@ -152,7 +158,8 @@ class Recovery:
                 self._plan_still(self.camera.scenes[index])
                 report.progress("plan", done + 1, len(indices), self.survey.frames[index])
             return
-        keys = {key for index in indices for key in (*self.keys.chain(index), *self.keys.near(index))}
+        rests = self.keys.chain if self._invents else self.keys.beside
+        keys = {key for index in indices for key in (*rests(index), *self.keys.near(index))}
         keys |= {near for key in keys for near in self.keys.near(key)}
         keys = {key for key in keys if self._hole(key) is not None}
         wanted = sorted({*indices, *keys})
@@ -203,7 +210,7 @@ class Recovery:
     def _finished(self, seen: Reconstruction) -> Fill:
         """What donors show; what none does is carried over from key frames, where it was invented."""
         filled = self._filled(seen)
-        if not filled.known.all():
+        if self._invents and not filled.known.all():
             unknown = ~filled.known
             self._carry(seen, filled)
             self._keep_detail(seen, filled, unknown & filled.known)
@@ -215,7 +222,7 @@ class Recovery:
         plate = self.plates.light_of(index, filled.crop)
         rgb = np.where(filled.free[..., None], plate, self.survey.curve.decode(code))
         change = self.shot.change(frame, filled.crop) > 0
-        trust = np.exp(-filled.scatter / 0.05) * self._trust(index)
+        trust = np.exp(-filled.scatter / TRUSTED_SCATTER) * self._trust(index)
         guess = np.where(filled.divided, DIVIDED_TRUST, INVENTED_TRUST)
         return Fill(
             frame,
@@ -242,7 +249,8 @@ class Recovery:
             if painted is not None and painted.usable is not None:
                 where = painted.usable > 0
                 rest.code[where], rest.views[where], rest.scatter[where] = painted.code[where], 1e3, 0
-        rest.code = exemplar.complete(rest.code, rest.views > 0, self.shot.seed)
+        if self._invents:
+            rest.code = exemplar.complete(rest.code, rest.views > 0, self.shot.seed)
         return rest
 
     def _still_frame(self, index: int, hole: Window) -> FilledFrame:
@@ -258,8 +266,23 @@ class Recovery:
         grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
         every, none = np.ones_like(free), np.zeros_like(free)
-        return FilledFrame(crop, own, free, code, views > 0, every, rest.scatter[part], grainless, none)
+        known = every if self._invents else free | (views > 0)
+        return FilledFrame(crop, own, free, code, views > 0, known, rest.scatter[part], grainless, none)
 
+<<<<<<< HEAD
+=======
+    def _moving_frame(self, index: int, hole: Window) -> FilledFrame:
+        """Recover what donors show; what none does is carried over from key frames, where it was invented."""
+        is_key = index in self.keys.beside(index)
+        seen = (self._base(index) if is_key else None) or self.views.reconstruct(index, hole)
+        filled = self._filled(seen)
+        if self._invents and not filled.known.all():
+            unknown = ~filled.known
+            self._carry(seen, filled)
+            self._keep_detail(seen, filled, unknown & filled.known)
+        return filled
+
+>>>>>>> 1719cd8 (merge: an engine's small fill and the background that other frames show become one picture, light from the one and detail from the other, each as far as it is known to be right; bench native, with an engine that knows the answer and spoils it)
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
         shade = self.views.shade(seen.target.index, seen.crop, filled.free) & invented
