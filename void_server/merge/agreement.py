@@ -27,8 +27,8 @@ BACKGROUND_NOISE = (1 / 255) ** 2
 CLEAR_PX = 4
 """Distance from the hole at which the ring is not touched by what the fill continues into it, in its own pixels."""
 FEWEST = 20
-QUANTILE = 0.6
-"""Of the errors on the ring, against their detail."""
+QUANTILE = 0.9
+"""Of the errors on the ring, against their detail: nine in ten must not pass for another thing."""
 UNMEASURED = 0.4
 """Error against detail where there is no ring: that of a model which invents a third of its middle band."""
 DETAIL, DETAIL_OVER = 4.0, 3.0
@@ -37,8 +37,8 @@ FINE, COARSE, COARSE_OVER = 1.5, 3.0, 3.0
 WEIGHT_FINE, WEIGHT_COARSE = 4, 2
 """Independent looks that a pooled difference counts as."""
 OTHER, OTHER_OVER, OTHER_LEAST = 8.0, 6.0, (8 / 255) ** 2
-PRIOR = -1.0
-"""Log odds, against the two being the same: a likelihood ratio that says nothing leaves the fill in charge."""
+PRIOR = 1.0
+"""Log odds for the two being the same: where the fill is too unsure to tell, real pixels are the better guess."""
 STRUCTURE = 2.5
 SCATTER_SHARE = 0.25
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs
-from void_server.engine.propagate.recovery import TRUSTED_SCATTER
+from void_server.engine.propagate.recovery import DIVIDED_TRUST, TRUSTED_SCATTER
 from void_server.image import fit
 from void_server.image.colour import REC709
 from void_server.image.matte import MATTE_FLOOR
@@ -194,9 +194,11 @@ def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, one: Fill) -> Be
     into, own = both.slices(crop), both.slices(one.crop)
     hole = shot.change(frame, both) > 0
     code[into][hole] = shot.engine_space.encode(one.rgb[own].astype(np.float16))[hole]
-    coverage[into][hole] = one.coverage[own][hole]
+    # A shadow's own pixels under light that was given back are no other frame's, but nothing is invented about them.
+    shows = np.maximum(one.coverage[own], one.confidence[own] >= DIVIDED_TRUST)
+    coverage[into][hole] = shows[hole]
     trust = np.clip(one.confidence[own], LEAST_TRUST, 1)
-    scatter[into] = -TRUSTED_SCATTER * np.log(trust) * one.coverage[own] * hole
+    scatter[into] = -TRUSTED_SCATTER * np.log(trust) * shows * hole
     return Behind(*(reduced(p, drawn.size) for p in (code, coverage, scatter)))
 
 
@@ -230,7 +232,7 @@ def _together(shot: MarkedShot, drawings: Drawings, measured: Measures, held: Ma
         frame,
         part,
         rgb.astype(np.float32),
-        coverage=np.clip(fine + (1 - fine) * coverage, 0, 1),
+        coverage=np.clip(fine * own.recovered.coverage[inside] + (1 - fine) * coverage, 0, 1),
         confidence=np.clip(fine * own.recovered.confidence[inside] + (1 - fine) * confidence, 0, 1),
         grainless=np.clip(1 - kept, 0, 1),
     )
