@@ -269,20 +269,6 @@ class Recovery:
         known = every if self._invents else free | (views > 0)
         return FilledFrame(crop, own, free, code, views > 0, known, rest.scatter[part], grainless, none)
 
-<<<<<<< HEAD
-=======
-    def _moving_frame(self, index: int, hole: Window) -> FilledFrame:
-        """Recover what donors show; what none does is carried over from key frames, where it was invented."""
-        is_key = index in self.keys.beside(index)
-        seen = (self._base(index) if is_key else None) or self.views.reconstruct(index, hole)
-        filled = self._filled(seen)
-        if self._invents and not filled.known.all():
-            unknown = ~filled.known
-            self._carry(seen, filled)
-            self._keep_detail(seen, filled, unknown & filled.known)
-        return filled
-
->>>>>>> 1719cd8 (merge: an engine's small fill and the background that other frames show become one picture, light from the one and detail from the other, each as far as it is known to be right; bench native, with an engine that knows the answer and spoils it)
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
         shade = self.views.shade(seen.target.index, seen.crop, filled.free) & invented
