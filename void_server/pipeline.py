@@ -119,7 +119,7 @@ def _filled(
         with contextlib.closing(_in_order(shot, engine.name, engine.fill(shot, report), report)) as fills:
             yield shot, fills, engine.needs.colour
         return
-    asked = merge.widened(shot, generous=False)
+    asked = merge.widened(shot, generous=getattr(shot.checked.settings, "effects", "sure") == "bold")
     every = asked.ready(shot.frames, engine.needs.colour)
     made = (fill for _, fill in _in_order(every, engine.name, engine.fill(every, report), report) if fill is not None)
     with (

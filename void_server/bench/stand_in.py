@@ -55,7 +55,8 @@ class Faults:
 
 
 class StandIn:
-    """Reads `clean.####.exr` from the folder that option `truth` names."""
+    """Reads `clean.####.exr` from the folder that option `truth` names. What it is not asked for it leaves, but for its
+    faults."""
 
     name: ClassVar[str] = NAME
     needs: ClassVar[Needs] = Needs(colour=Colour.ENGINE, physics=True)
@@ -77,8 +78,9 @@ class StandIn:
             report.check_cancelled()
             header = exr.read_plate_header(truth / f"clean.{frame:04d}.exr")
             clean = fit.place(exr.read_rgb(header), header.data_window, crop)
-            code = cast(MarkedShot, shot).engine_space.encode(clean)
-            made = spoiled(code, np.asarray(shot.change(frame, crop) > 0, np.float32), frame, faults)
+            asked = np.asarray(shot.change(frame, crop) > 0, np.float32)
+            true = cast(MarkedShot, shot).engine_space.encode(clean)
+            made = spoiled(np.where(asked[..., None] > 0, true, shot.plate(frame, crop)), asked, frame, faults)
             none = np.zeros(made.shape[:2], np.float32)
             yield Fill(frame, crop, made, none, none + 0.5, none + 1)
 

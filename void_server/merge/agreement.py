@@ -29,6 +29,8 @@ CLEAR_PX = 4
 FEWEST = 20
 QUANTILE = 0.9
 """Of the errors on the ring, against their detail: nine in ten must not pass for another thing."""
+DOUBTFUL_QUANTILE = 0.6
+"""The same while effects that nobody has found may lie on the ring."""
 UNMEASURED = 0.4
 """Error against detail where there is no ring: that of a model which invents a third of its middle band."""
 DETAIL, DETAIL_OVER = 4.0, 3.0
@@ -73,7 +75,7 @@ def likeness(one: Array, other: Array, noise: float) -> Array:
     return np.asarray((2 * blur(a * b, FINE) + noise) / (blur(a * a, FINE) + blur(b * b, FINE) + noise), np.float32)
 
 
-def measured(views: Sequence[tuple[Drawn, Array]], softness: float) -> FillError:
+def measured(views: Sequence[tuple[Drawn, Array]], softness: float, quantile: float = QUANTILE) -> FillError:
     """A shot's error of fill, from some of its frames: (frame, its corrected fill)."""
     errors, likes, noises = [], [], []
     for drawn, fill in views:
@@ -93,7 +95,7 @@ def measured(views: Sequence[tuple[Drawn, Array]], softness: float) -> FillError
         likes.append(likeness(soft, fill, noise)[ring])
     if not errors:
         return FillError(noise, UNMEASURED, UNMEASURED, 1.0)
-    fine, coarse = np.quantile(np.concatenate(errors), QUANTILE, axis=0)
+    fine, coarse = np.quantile(np.concatenate(errors), quantile, axis=0)
     return FillError(noise, float(fine), float(coarse), float(np.clip(np.concatenate(likes).mean(), 0, 1)))
 
 

@@ -21,8 +21,9 @@ from void_server.merge.smoothing import blur
 
 OVER = 1.5
 """Sigma of the neighbourhood, in the fill's pixels."""
-MISPLACED = 0.1
-"""Share of the detail's variance that the mean over a neighbourhood keeps where it is misplaced."""
+MISPLACED, OF_ERROR, MOST_ERROR = 0.03, 0.15, 1.0
+"""Share of the detail's variance that the mean over a neighbourhood keeps where it is misplaced: a little always, and
+so much of the error that was measured, up to MOST_ERROR."""
 ROUNDING = (1 / 255) ** 2
 FROM, SURE = 16.0, 32.0
 """A difference of this many variances belongs to one that reaches `SURE` somewhere, or is noise."""
@@ -36,7 +37,8 @@ def departure(drawn: Drawn, fill: Array, error: FillError, softness: float) -> A
     free = (drawn.hole < REMOVED).astype(np.float32)
     mass = blur(free, OVER) + 1e-3
     mean = blur(away * free[..., None], OVER) / mass[..., None]
-    variance = error.noise + (MISPLACED + error.coarse * MISPLACED) * detail(fill, 4.0, 2 * OVER) + ROUNDING
+    misplaced = MISPLACED + OF_ERROR * min(error.fine, MOST_ERROR)
+    variance = error.noise + misplaced * detail(fill, over=2 * OVER) + ROUNDING
     return np.asarray((mean**2).mean(-1) / variance * free * (drawn.asked > 0), np.float32)
 
 

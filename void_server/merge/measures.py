@@ -38,17 +38,31 @@ class Measures:
     error: FillError
 
 
-def measured(views: Sequence[Drawn], plates: Callable[[Drawn], tuple[Array, Mask]]) -> Measures | None:
+def measured(
+    views: Sequence[Drawn], plates: Callable[[Drawn], tuple[Array, Mask]], *, all_found: bool = True
+) -> Measures | None:
     """Of some of a shot's frames. plates: one's crop at plate resolution, in code, and where it is known. None where
-    the engine redrew too little of what is known for anything to be measured."""
+    the engine redrew too little of what is known for anything to be measured.
+
+    all_found: whether `hole` holds all that the object did. Else what is left of it is no error of the engine's.
+    """
     usable = [v for v in views if v.known.sum() >= LEAST_KNOWN]
     if not usable:
         return None
     width = softness.own_blur([(v.fill, v.plate, v.known) for v in usable[:: max(1, len(usable) // 4)]])
-    fills = [corrected(v, width) for v in usable]
-    error = agreement.measured(list(zip(usable, fills)), width)
-    large = ((fill, *plates(v)) for v, fill in zip(usable, fills))
-    return Measures(width, softness.sharpening(large), error)
+    large = ((corrected(v, width), *plates(v)) for v in usable)
+    return Measures(width, softness.sharpening(large), _error(usable, width, all_found))
+
+
+def measured_again(measures: Measures, views: Sequence[Drawn]) -> Measures:
+    """With the error as it is on views whose `hole` now holds all that the object did."""
+    usable = [v for v in views if v.known.sum() >= LEAST_KNOWN]
+    return dataclasses.replace(measures, error=_error(usable, measures.softness, True))
+
+
+def _error(views: Sequence[Drawn], width: float, all_found: bool) -> FillError:
+    quantile = agreement.QUANTILE if all_found else agreement.DOUBTFUL_QUANTILE
+    return agreement.measured([(v, corrected(v, width)) for v in views], width, quantile)
 
 
 def corrected(drawn: Drawn, width: float, behind: Behind | None = None) -> Array:

@@ -27,7 +27,7 @@ from void_server.merge.agreement import Compared
 from void_server.merge.drawings import Drawings
 from void_server.merge.measures import Measures
 from void_server.merge.recovered import recovered
-from void_server.merge.reduced import Behind, Drawn
+from void_server.merge.reduced import Behind, Drawn, Mask
 from void_server.merge.smoothing import blur, enlarged, reduced
 from void_server.merge.steady import REACH, steadied
 from void_server.shot.marked import MarkedShot
@@ -65,26 +65,32 @@ def one_picture(
     with contextlib.closing(Drawings(asked, needs.colour)) as drawings:
         for fill in fills:
             drawings.put(fill)
-        measured = None if drawings.settled else _measured(shot, drawings)
+        tells = needs.physics and shot.checked.settings.physics_prior and not shot.checked.files.affected
+        measured = None if drawings.settled else _measured(shot, drawings, all_found=not tells)
         if measured is None:
             yield shot, _as_drawn(shot, drawings, needs.colour)
             return
-        if needs.physics and shot.checked.settings.physics_prior and not shot.checked.files.affected:
+        if tells:
             shot = _with_what_changed(shot, drawings, measured, report)
+            measured = measures.measured_again(measured, _some(shot, drawings))
         shot = shot.ready(shot.wanted, Colour.SCENE_LINEAR)
         with contextlib.closing(_pictures(shot, drawings, measured, report)) as pictures:
             yield shot, pictures
 
 
-def _measured(shot: MarkedShot, drawings: Drawings) -> Measures | None:
+def _some(shot: MarkedShot, drawings: Drawings) -> list[Drawn]:
+    """Frames spread over the shot."""
     frames = drawings.frames
-    picks = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, measures.VIEWS).round().astype(int))]
+    picks = np.unique(np.linspace(0, len(frames) - 1, measures.VIEWS).round().astype(int)) if frames else ()
+    return [drawings.drawn(frames[i], shot) for i in picks]
 
-    def plate(drawn: Drawn) -> tuple[Array, np.ndarray]:
+
+def _measured(shot: MarkedShot, drawings: Drawings, *, all_found: bool) -> Measures | None:
+    def plate(drawn: Drawn) -> tuple[Array, Mask]:
         known = drawings.known(drawn.frame).astype(np.uint8)
-        return drawings.plate(drawn.frame), cv2.erode(known, np.ones(SPREAD, np.uint8)) > 0
+        return drawings.plate(drawn.frame), np.asarray(cv2.erode(known, np.ones(SPREAD, np.uint8)) > 0, bool)
 
-    return measures.measured([drawings.drawn(frame, shot) for frame in picks], plate) if frames else None
+    return measures.measured(_some(shot, drawings), plate, all_found=all_found)
 
 
 def _as_drawn(shot: MarkedShot, drawings: Drawings, colour: Colour) -> Iterator[Fill]:
