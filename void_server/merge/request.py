@@ -3,8 +3,8 @@
 What comes in: a marked shot. What goes out: the same shot under wider marks. It knows no engine and no fill.
 
 Around the hole lies the *decoy ring*: repainted, though the truth is known there, so that the engine's error can be
-measured. A generous request goes further, to where the object's effects may be that nobody has found: sideways by half
-of the object's size, and below it. What really changed is decided afterwards, by what the engine made different.
+measured. A generous request goes further, to where the object's effects may be that nobody has found: along the ground,
+where shadows fall, and below it. What really changed is decided afterwards, by what the engine made different.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from void_server.engine import Array
 from void_server.image.matte import MATTE_FLOOR
@@ -26,8 +27,9 @@ RING_MOST = 1 / 12
 """Of the plate's shorter side."""
 SIDE = 540
 """The request is drawn on a picture of at most this short side."""
-AROUND, BELOW = 0.5, 0.5
-"""Of the size (root of its area) of the object, around it and what it affected, and more of it below the object."""
+AROUND, ALONG, BELOW = 0.4, 1.6, 0.5
+"""Of the size (root of its area) of the object: above and below it and what it affected, to both sides, and more of it
+below the object."""
 
 
 def widened(shot: MarkedShot, *, generous: bool) -> MarkedShot:
@@ -54,6 +56,15 @@ def _asked(shot: MarkedShot, frame: int, scale: float, generous: bool) -> Array:
         below = max(1, round(BELOW * size))
         # The anchor is the kernel's lowest row, so that the object is drawn downwards.
         change = change | (cv2.dilate(matte, np.ones((below, 1), np.uint8), anchor=(0, below - 1)) > 0)
-        width = max(width, AROUND * size)
+        change |= _around(change, AROUND * size, ALONG * size)
     away = cv2.distanceTransform((~change).astype(np.uint8), cv2.DIST_L2, 3)
     return np.asarray(away <= width, np.float32)
+
+
+def _around(mask: npt.NDArray[np.bool_], down: float, across: float) -> npt.NDArray[np.bool_]:
+    """`mask` grown by an ellipse, measured on a picture that is squeezed until the ellipse is a circle."""
+    height, width = mask.shape
+    narrow = max(1, round(width * down / across))
+    squeezed = cv2.resize(mask.astype(np.float32), (narrow, height), interpolation=cv2.INTER_AREA) > 0
+    away = cv2.distanceTransform((~squeezed).astype(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(cv2.resize(away, (width, height), interpolation=cv2.INTER_LINEAR) <= down, bool)
