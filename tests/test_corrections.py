@@ -300,13 +300,14 @@ def test_a_preview_through_the_daemon_is_corrected_and_brings_its_movie(shot, tm
     assert (tmp_path / "out/affected.mp4").is_file() == (shutil.which("ffmpeg") is not None)
 
 
-def test_what_would_move_is_shown_as_affected_and_yet_not_painted_over(shot, tmp_path, monkeypatch):
+def test_what_would_move_is_shown_as_suspected_and_not_painted_over(shot, tmp_path, monkeypatch):
     monkeypatch.setattr(predictor, "shipped", lambda: Believes(appearance=0.0, physics=0.95))
     denied = paint(shot, "sub", where=HIGH)
     remove(shot, tmp_path / "out", ShotSettings(engine="propagate"), affected_sub=denied)
-    aov = {n: tiny_shot.read_channel(tmp_path / "out/aov.1001.exr", n) for n in ("affected", "physics", "change")}
-    assert aov["affected"][LOW][:, :20].min() > 0.9
-    for name in ("affected", "physics"):
+    names = ("affected", "suspected", "physics", "change")
+    aov = {n: tiny_shot.read_channel(tmp_path / "out/aov.1001.exr", n) for n in names}
+    assert aov["suspected"][LOW][:, :20].min() > 0.9 and not aov["affected"][LOW].any()
+    for name in ("suspected", "physics"):
         assert not aov[name][HIGH].any(), f"{name}: the artist said that there is none"
     assert not aov["change"][LOW].any()
     plate = shot.folder / "plate/plate.1001.exr"

@@ -183,7 +183,7 @@ def test_before_a_camera_at_rest_a_shadow_on_rough_ground_stands_out_more_than_b
 
 
 def test_before_a_camera_at_rest_the_network_is_not_believed_where_noise_could_explain_what_it_sees() -> None:
-    size = (48, 64)
+    size = (200, 200)  # most of it far away, and quiet
     matte, dark = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     matte[10:20, 10:20], dark[10:40, 24:60] = 1, 1
     z = np.zeros(size, np.uint8)
@@ -193,7 +193,24 @@ def test_before_a_camera_at_rest_the_network_is_not_believed_where_noise_could_e
     belief = Belief(sure, sure * 0, np.zeros((12, 16), np.float32), np.zeros((2, 2, 3), np.float32))
     nowhere, known = np.zeros(size, bool), np.ones(size, bool)
     assert look.deviates[10:40, 24:60].all()
-    found, _ = decide.decide(look, nowhere, known, True, belief, [], decide.PHYSICS_SURE)
+    found = decide.decide(look, nowhere, known, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
     assert found[12:38, 44:58].min() == 1 and found[12:38, 26:38].max() == 0
-    found, _ = decide.decide(look, nowhere, ~known, True, belief, [], decide.PHYSICS_SURE)
+    found = decide.decide(look, nowhere, ~known, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
     assert found[12:38, 26:58].min() == 1, "without a background to speak against it"
+
+
+def test_a_sliver_left_beside_a_found_shadow_is_found_too_and_a_thing_that_leads_away_is_not() -> None:
+    size = (200, 200)
+    matte, z, dark = (np.zeros(size, np.uint8) for _ in range(3))
+    matte[90:110, 60:70] = 1
+    z[90:110, 72:100] = z[90:110, 101:103] = 16 * 4  # the shadow, and a sliver behind a line that does not deviate
+    z[112:180, 80:84] = 16 * 4  # begins beside it and leads away
+    dark[z > 0] = 1
+    look = cues.Look(z, np.zeros(size, np.uint8), dark, matte, (65.0, 100.0))
+    chance = np.zeros(size, np.float32)
+    chance[90:110, 70:100] = 0.9
+    belief = Belief(chance, chance * 0, np.zeros((50, 50), np.float32), np.zeros((2, 2, 3), np.float32))
+    nowhere, known = np.zeros(size, bool), np.ones(size, bool)
+    found = decide.decide(look, nowhere, known, nowhere, False, belief, [], decide.PHYSICS_SURE).sure
+    assert found[92:108, 101:103].min() == 1
+    assert found[120:180, 80:84].max() == 0

@@ -14,6 +14,7 @@ from void_server.background import shadow_falloff as falloff
 from void_server.background.estimate import Estimator
 from void_server.background.tracking.camera import Camera, follow
 from void_server.background.tracking.layers import Layers
+from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import survey
 from void_server.engine.propagate.key_frames import KeyFrames
 from void_server.wire.report import Report
@@ -159,8 +160,9 @@ def test_a_view_that_strays_does_not_vote_on_the_background_of_effects(strays: b
     camera = Camera(
         [np.array([[1, 0, 1e-6 * t], [0, 1, 0], [0, 0, 1]]) for t in range(count)], [0] * count, [1.0] * count
     )
+    looked = survey(shot, Report())
     layers = cast(Layers, Straying(hidden if strays else set()))
-    background = Estimator(shot, survey(shot, Report()), camera, layers)
-    found = background.on(1001 + middle, Window(0, 0, WIDTH, HEIGHT), 1.0)
+    estimator = Estimator(shot, looked, camera, layers, Movers(shot, looked, camera))
+    found = estimator.on(1001 + middle, Window(0, 0, WIDTH, HEIGHT), 1.0)
     off = np.abs(found.rgb - plate[middle])[matte[middle] > 0].mean()
     assert bool(off < 0.02) is strays

@@ -7,14 +7,16 @@ import pytest
 
 from tests import tiny_shot
 from tests.fakes import textured
-from void_server import engine, merge, pipeline
+from void_server import background, engine, merge, pipeline
 from void_server.bench import native, stand_in
 from void_server.bench.cases import Case, shown
 from void_server.bench.files import FIRST, read_aov, read_clean
-from void_server.merge import agreement, bands, drift, measures, softness
+from void_server.merge import agreement, bands, drift, measures, request, softness
+from void_server.merge.recovered import recovered
 from void_server.merge.reduced import Behind, Drawn
 from void_server.merge.smoothing import blur, enlarged, reduced
 from void_server.shot import check, surveyed
+from void_server.shot.marks import Found, Marks
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotSettings, Window
@@ -277,3 +279,46 @@ def test_a_generous_request_holds_the_plain_one_and_reaches_along_the_ground(sho
             assert ring.sum() > 1.5 * hole.sum()
             assert more.any(0).sum() - ring.any(0).sum() > more.any(1).sum() - ring.any(1).sum()
         assert plain.masks_key != marked.masks_key
+
+
+def test_what_was_suspected_is_still_shown_under_a_wider_request(shot):
+    checked = check.check_shot(shot.files, ShotSettings(engine="propagate"))
+    doubted = np.zeros((textured.HEIGHT, textured.WIDTH), np.float32)
+    doubted[100:110, 150:160] = 1
+    nothing = np.zeros_like(doubted)
+    with surveyed.survey(checked, Report()) as seen:
+        found = Found.collected((frame, nothing, nothing, doubted) for frame in seen.marked().frames)
+        marked = seen.marked(Marks(checked, found))
+        asked = merge.widened(marked, generous=False)
+        assert np.array_equal(asked.suspected(FIRST) > 0, doubted > 0)
+        assert (asked.change(FIRST)[doubted > 0] == 0).all()
+
+
+def test_bold_asks_the_engine_for_what_nobody_found(shot, tmp_path, monkeypatch):
+    asked = []
+
+    def widened(marked, *, generous):
+        asked.append(generous)
+        return request.widened(marked, generous=generous)
+
+    monkeypatch.setattr(merge, "widened", widened)
+    for effects in ("sure", "bold"):
+        options = {"truth": str(shot.truth_folder), **stand_in.TYPICAL, "scale": 0.4}
+        settings = ShotSettings(engine=stand_in.NAME, options=options, effects=effects)
+        pipeline.make_clean_plate(shot.files, settings, tmp_path / effects, Report())
+    assert asked == [False, True]
+
+
+def test_recovered_pixels_come_with_the_scatter_of_their_donors(tmp_path):
+    """Twice the grain: about twice the scatter, whatever it does to confidence."""
+    scatter = []
+    for grain in (0.02, 0.04):
+        one = textured.write(tmp_path / f"{grain}", shadow=0, grain=grain)
+        checked = check.check_shot(one.files, ShotSettings(engine="propagate"))
+        with surveyed.survey(checked, Report()) as seen, background.kept():
+            marked = seen.marked()
+            frames = [FIRST, FIRST + 4]
+            found = list(recovered(marked, frames, Report()))
+            assert [f.fill.frame for f in found] == frames
+            scatter.append(np.median(np.concatenate([f.scatter[f.fill.coverage > 0] for f in found])))
+    assert scatter[1] / scatter[0] == pytest.approx(2, rel=0.25)

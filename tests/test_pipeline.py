@@ -118,7 +118,7 @@ def test_the_result_is_complete_and_the_manifest_says_what_it_was_made_from(shot
     assert json.loads((out / "manifest.json").read_text())["coverage"] == manifest["coverage"]
     assert len(manifest["inputs"]["plate"]["1001"]["sha256"]) == 64
     with OpenEXR.File(str(out / "aov.1001.exr"), separate_channels=True) as file:
-        assert set(file.channels()) == {"change", "affected", "physics", "coverage", "confidence"}
+        assert set(file.channels()) == {"change", "affected", "suspected", "physics", "coverage", "confidence"}
 
 
 class StopAfter:

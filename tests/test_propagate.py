@@ -167,6 +167,38 @@ def test_extreme_light_is_neither_clipped_nor_spread() -> None:
     assert _error(shot, fills, truth) < 0.05
 
 
+def test_a_flash_costs_no_frame_its_donors_and_is_lit_as_the_flash_is() -> None:
+    plate, matte, truth = _clip()
+    flash = 4
+    plate[flash] *= 4
+    truth[flash] *= 4
+    shot = MemoryShot(plate, matte)
+    fills = _fills(shot)
+    assert _error(shot, fills, truth) < 0.05
+    assert all(f.coverage[f.coverage > 0].size for f in fills.values())
+    alone = MemoryShot(plate, matte, wanted=[shot.frames[flash]])
+    assert _error(alone, _fills(alone), truth) < 0.08
+
+
+def test_a_light_of_ten_thousand_times_the_scene_does_not_hide_the_camera() -> None:
+    world = _world()
+    world[100:112, 150:166] = 2000.0
+    plate, matte, truth = _clip(world=world)
+    shot = MemoryShot(plate, matte)
+    assert background.of(shot, Report()).lost() == []
+    assert _error(shot, _fills(shot), truth) < 0.05
+
+
+def test_a_camera_that_can_not_be_followed_is_said_to_be_lost() -> None:
+    rng = np.random.default_rng(3)
+    plate = rng.uniform(0.2, 0.3, (6, HEIGHT, WIDTH, 3)).astype(np.float32)
+    matte = np.zeros(plate.shape[:3], np.float32)
+    matte[:, 40:60, 50:70] = 1
+    told = []
+    list(Propagate().fill(MemoryShot(plate, matte), Report(told.append)))
+    assert "camera-lost" in [event.get("code") for event in told]
+
+
 @pytest.mark.parametrize("light", [0.0, 0.2])
 def test_a_plate_without_features_is_filled_with_less_confidence(light: float) -> None:
     plate = np.full((5, HEIGHT, WIDTH, 3), light, np.float32)

@@ -93,7 +93,10 @@ def test_the_outline_leaves_the_object_in_sight_and_a_soft_region_is_a_soft_tint
     matte, affected = np.zeros((40, 40), np.float32), np.zeros((40, 40), np.float32)
     matte[10:20, 10:20] = 0.1
     affected[25:35, 5:15], affected[25:35, 20:30] = 0.5, 1
-    picture = overlay.outlined(plate, matte, affected, REC709).astype(int)
+    suspected = np.zeros((40, 40), np.float32)
+    suspected[30:36, 32:38] = 1
+    picture = overlay.outlined(plate, matte, affected, suspected, REC709).astype(int)
+    assert (picture[29, 32:38] == sheet.SUSPECTED_TINT).all() and (picture[33, 35] == picture[2, 2]).all()
     assert (picture[9, 9:21] == sheet.OBJECT_TINT).all()
     assert (picture[12, 12] == picture[2, 2]).all()
     blueness = picture[..., 2] - picture[..., 0]

@@ -33,6 +33,15 @@ def test_settings_from_a_newer_end_are_read_without_what_we_do_not_know():
     assert ShotSettings.from_wire({"seed": 3, "hologram": True}) == ShotSettings(seed=3)
 
 
+def test_a_client_that_does_not_know_of_suspected_effects_gets_those_that_are_sure():
+    fields = ShotSettings().to_wire()
+    del fields["effects"]
+    assert ShotSettings.from_wire(fields).effects == "sure"
+    assert ShotSettings.from_wire({"effects": "bold"}).effects == "bold"
+    with pytest.raises(SettingsError, match="effects='wild'"):
+        ShotSettings(effects="wild")
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"seed": "3"}, {"seed": True}, {"physics_prior": 1}, {"handles": 1.5}, {"options": []}, {"missing": "guess"},

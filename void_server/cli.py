@@ -224,12 +224,13 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "native", "wire", "speed"))
+    bench.add_argument("what", choices=("propagate", "effects", "removal", "native", "wire", "speed"))
     bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
     bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
     bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
     bench.add_argument("--engine", default="propagate", metavar="NAME", help="speed: which engine")
     _add_threads(bench)
+    bench.add_argument("--half", choices=("tuning", "reporting"), help="of the clips of `bench removal`; default: both")
     bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="the folder of test clips")
     bench.add_argument(
         "--case", action="append", default=None, metavar="CASE",
@@ -418,7 +419,7 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
         fields, text = bench.speed_of(args.plate, args.matte, args.affected, args.engine, report)
     else:
         fields, text = bench.run(
-            args.what, args.data, args.case, report, removal=args.removal, keep_work=args.keep_work
+            args.what, args.data, args.case, report, removal=args.removal, half=args.half, keep_work=args.keep_work
         )
     console.result(fields, text)
     return 0

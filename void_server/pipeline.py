@@ -44,6 +44,9 @@ WRITE_BYTES = 96
 GRAIN_PAIRS = 5
 GRAIN_REACH_PX = 256
 """Grain is measured on five pairs of neighbours, within this distance of the hole's middle."""
+DOUBTFUL, DOUBTFUL_SHARE = 0.5, 0.25
+"""A fill is doubtful where confidence is below the one, and worth a warning where it is over more of a hole than the
+other."""
 FADE_FRAMES = 4
 """Frames over which a re-made range is cross-faded into the frames that stay beside it."""
 
@@ -94,9 +97,10 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
                 shot, told = find_affected(surveyed, report, physics=engine.needs.physics)
                 warn(report, warnings, *told)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
+            hearing = report.noting(lambda code, message: warnings.append((code, message)))
             shot = shot.ready(plan.to_make, engine.needs.colour)
-            with _filled(shot, engine, report) as (shot, fills, colour_of_fills):
-                _write(shot, surveyed, fills, colour_of_fills, result, report)
+            with _filled(shot, engine, hearing) as (shot, fills, colour_of_fills):
+                _write(shot, surveyed, fills, colour_of_fills, result, hearing)
             colour = surveyed.engine_space.to_wire()
     else:
         report.note("Every frame is finished already, from the same inputs and settings; nothing is computed again.")
@@ -119,7 +123,7 @@ def _filled(
         with contextlib.closing(_in_order(shot, engine.name, engine.fill(shot, report), report)) as fills:
             yield shot, fills, engine.needs.colour
         return
-    asked = merge.widened(shot, generous=getattr(shot.checked.settings, "effects", "sure") == "bold")
+    asked = merge.widened(shot, generous=shot.checked.settings.effects == "bold")
     every = asked.ready(shot.frames, engine.needs.colour)
     made = (fill for _, fill in _in_order(every, engine.name, engine.fill(every, report), report) if fill is not None)
     with (
@@ -241,8 +245,9 @@ def _write_frame(
         header,
         {
             "change": fit.place(change, hole, own),
-            # All that the object did, whether or not this engine can change it: `change` says what was replaced.
-            "affected": np.maximum(shot.affected(frame, own), physics),
+            "affected": shot.affected(frame, own),
+            # What the object may have done as well, and what this engine can't change: shown, and left as it is.
+            "suspected": shot.suspected(frame, own),
             "physics": physics,
             "coverage": fit.place(coverage * (change > 0), hole, own),
             "confidence": fit.place(confidence * (change > 0), hole, own),
@@ -253,8 +258,19 @@ def _write_frame(
         "changed": round(float(touched.sum()) / max(1, own.width * own.height), 6),
         "coverage": round(float(coverage[touched].mean()), 4) if touched.any() else None,
         "confidence": round(float(confidence[touched].mean()), 4) if touched.any() else None,
+        "doubtful": _doubtful(confidence, touched, hole.shift(shot.canvas.x0, shot.canvas.y0)),
         "seconds": round(spent_s, 3),
     }
+
+
+def _doubtful(confidence: Array, touched: npt.NDArray[np.bool_], hole: Window) -> list[int] | None:
+    """[x0, y0, x1, y1] of what is doubtful, half-open, in the plate's own pixels; None where little of a hole is."""
+    low = touched & (confidence < DOUBTFUL)
+    if low.sum() <= DOUBTFUL_SHARE * touched.sum():
+        return None
+    rows, columns = np.nonzero(low)
+    box = Window(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1)
+    return list(box.shift(hole.x0, hole.y0))
 
 
 def _faded(shot: MarkedShot, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:

@@ -46,7 +46,9 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
             header = checked.plates[frame]
             own = fit.place(shot.affected(frame), checked.canvas, header.data_window)
             moved = fit.place(shot.physics(frame), checked.canvas, header.data_window)
-            exr.write_aov(out / f"affected.{frame:04d}.exr", header, {"affected": own, "physics": moved})
+            doubted = fit.place(shot.suspected(frame), checked.canvas, header.data_window)
+            mattes = {"affected": own, "suspected": doubted, "physics": moved}
+            exr.write_aov(out / f"affected.{frame:04d}.exr", header, mattes)
             frames[str(frame)] = {"affected": round(float((own > 0).mean()), 6)}
             looked = _reduced(shot, frame)
             film.add(overlay.outlined(*looked, checked.space.chromaticities))
@@ -72,19 +74,21 @@ def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: 
     return manifest
 
 
-def _reduced(shot: MarkedShot, frame: int) -> tuple[Array, Array, Array]:
-    """(plate, matte, affected) of one frame at the proxies' size: at most 960 pixels wide, and already decoded."""
+def _reduced(shot: MarkedShot, frame: int) -> tuple[Array, Array, Array, Array]:
+    """(plate, matte, affected, suspected) of one frame at the proxies' size: 960 pixels wide at most, and decoded."""
     scale = shot.proxy_scale
     plate = shot.plate(frame, None, scale, Colour.SCENE_LINEAR)
-    return plate, shot.matte(frame, None, scale), shot.affected(frame, None, scale)
+    affected, suspected = shot.affected(frame, None, scale), shot.suspected(frame, None, scale)
+    return plate, shot.matte(frame, None, scale), affected, suspected
 
 
 def _pictures(
-    plate: Array, matte: Array, affected: Array, chromaticities: tuple[float, ...]
+    plate: Array, matte: Array, affected: Array, suspected: Array, chromaticities: tuple[float, ...]
 ) -> dict[str, overlay.Bytes]:
     """One row of the sheet, by title. Reduced first and drawn then, so that the outline stays one pixel wide."""
     height, width = plate.shape[:2]
     size = fit.scaled_size(height, width, min(1.0, sheet.COLUMN_WIDTH / width))
     small = fit.resize(plate, *size)
-    marked = overlay.outlined(small, fit.resize_soft(matte, *size), fit.resize_soft(affected, *size), chromaticities)
+    marks = [fit.resize_soft(mask, *size) for mask in (matte, affected, suspected)]
+    marked = overlay.outlined(small, marks[0], marks[1], marks[2], chromaticities)
     return {"plate": overlay.plain(small, chromaticities), "object and affected": marked}

@@ -47,6 +47,7 @@ class Seen:
         self.scatter = np.full(rgb.shape[:2], 0.005, np.float32)
         self.clear = np.ones(rgb.shape[:2], np.float32)
         self.at_rest = at_rest
+        self.others = np.zeros(rgb.shape[:2], np.float32)
 
 
 def scene(count: int = 6) -> tuple[dict[int, Array], dict[int, Array], dict[int, Array], Array]:

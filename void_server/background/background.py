@@ -14,10 +14,14 @@ from collections.abc import Iterator, Sequence
 from void_server.background.estimate import BackgroundEstimate, Estimator
 from void_server.background.tracking.camera import Camera, follow
 from void_server.background.tracking.layers import Layers
+from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Pictures, Survey, look, masked
 from void_server.shot.contract import Shot
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
+
+FOLLOWED = 0.05
+"""Share of the features that the camera's map must explain at least."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Background:
     survey: Survey
     camera: Camera
     layers: Layers
+    movers: Movers
     _estimator: Estimator
 
     def estimate(self, frame: int, crop: Window, scale: float) -> BackgroundEstimate:
@@ -37,6 +42,10 @@ class Background:
         against it and find shadows and reflections.
         """
         return self._estimator.on(frame, crop, scale)
+
+    def lost(self) -> list[int]:
+        """Frames on which the camera could not be followed: it is taken to have gone on as before."""
+        return [frame for frame, trust in zip(self.survey.frames, self.camera.trust) if trust < FOLLOWED]
 
     def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
         """Make what the estimates of `frames` share, on all cores. Call it before workers are forked that ask."""
@@ -58,9 +67,11 @@ def of(shot: Shot, report: Report) -> Background:
             camera = _last.cameras.get(shot.plates_key) or follow(survey, report)
             _last.cameras[shot.plates_key] = camera
             layers = Layers(survey, camera)
-            estimator = Estimator(shot, survey, camera, layers)
+            # Who moves does not depend on what is found to be affected, so it is found once.
+            movers = _last.movers.setdefault(shot.plates_key, Movers(shot, survey, camera))
+            estimator = Estimator(shot, survey, camera, layers, movers)
             _last.made.clear()
-            made = _last.made[shot.masks_key] = Background(shot, survey, camera, layers, estimator)
+            made = _last.made[shot.masks_key] = Background(shot, survey, camera, layers, movers, estimator)
         return made
 
 
@@ -81,11 +92,13 @@ class _Last:
     pictures: dict[str, Pictures] = dataclasses.field(default_factory=dict)
     cameras: dict[str, Camera] = dataclasses.field(default_factory=dict)
     made: dict[str, Background] = dataclasses.field(default_factory=dict)
+    movers: dict[str, Movers] = dataclasses.field(default_factory=dict)
 
     def clear(self) -> None:
         self.pictures.clear()
         self.cameras.clear()
         self.made.clear()
+        self.movers.clear()
 
 
 _last = _Last()

@@ -21,6 +21,7 @@ from void_server.background.spool import Spool
 from void_server.background.tracking import donors
 from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
+from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Survey
 from void_server.parallel import in_order
 from void_server.process import threads
@@ -68,6 +69,8 @@ class BackgroundEstimate:
     """[h, w], 1 where every view that voted had its object elsewhere; 0 where `rgb` may hold the object's shadow."""
     at_rest: bool
     """Whether the camera rests, so that plate and `rgb` lie pixel on pixel and any deviation is one of light."""
+    others: Array
+    """[h, w], 1 where the frame shows somebody who moves by himself, not with the object."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Estimator:
     """Backgrounds of one shot for one state of its masks. `prepare` makes what frames share; without it, it is made as
     it is asked for."""
 
-    def __init__(self, shot: Shot, survey: Survey, camera: Camera, layers: Layers) -> None:
+    def __init__(self, shot: Shot, survey: Survey, camera: Camera, layers: Layers, movers: Movers) -> None:
         self.shot, self.survey, self.camera = shot, survey, camera
         self._still: dict[tuple[int, Window, float], BackgroundEstimate] = {}
         self._held: dict[tuple[int, Window, float], _Small] = {}
@@ -96,11 +99,13 @@ class Estimator:
         """Held while something is made that several frames share."""
         self._flow = Flow()
         self._layers = layers
+        self._movers = movers
         self._smalls = Spool()
 
     def prepare(self, frames: Sequence[int], crop: Window, scale: float, report: Report) -> None:
         """Read all frames small, and before a camera at rest make the backgrounds of `frames`, on all cores."""
         check = report.check_cancelled
+        self._movers.prepare(check)
         if self.camera.still:
             for scene in sorted({self.camera.scenes[self.survey.index[frame]] for frame in frames}):
                 key = (scene, crop, scale)
@@ -121,7 +126,9 @@ class Estimator:
             with self._alone:
                 if key not in self._still:
                     self._still = {key: self._at_rest(*key)}
-                return self._still[key]
+                rest = self._still[key]
+            height, width = rest.coverage.shape
+            return dataclasses.replace(rest, others=self._movers.seen(index, crop, (width, height)))
         return self._in_motion(index, crop, scale)
 
     def _at_rest(
@@ -188,7 +195,7 @@ class Estimator:
         light = self.survey.curve.decode(code)
         farther = self.survey.curve.decode(np.ascontiguousarray(np.abs(code[..., 1]) + scatter))
         apart = np.asarray(farther - np.abs(light[..., 1]), np.float32)
-        return BackgroundEstimate(light, coverage, apart, untouched, self.camera.still)
+        return BackgroundEstimate(light, coverage, apart, untouched, self.camera.still, np.zeros_like(coverage))
 
     def _marked(self, index: int, crop: Window, scale: float, affected: bool = True) -> npt.NDArray[np.bool_]:
         """Where something stands, and where it affects the scene as well unless that is not asked for."""
@@ -239,9 +246,10 @@ class Estimator:
         nothing = np.zeros((height, width), np.float32)
         picks = self._donors(index, hole) if hole else []
         if not picks:
-            return BackgroundEstimate(np.zeros_like(own.code), nothing, nothing, nothing, False)
+            return BackgroundEstimate(np.zeros_like(own.code), nothing, nothing, nothing, False, nothing)
         laid, seen, clear, bare = [], [], [], []
-        for other, trust in zip(picks, self._layers.trust(index, picks, crop, (width, height))):
+        trusts = self._layers.trust(index, picks, crop, (width, height))
+        for other, trust, hides in zip(picks, trusts, self._movers.hides(index, picks, crop, (width, height))):
             theirs = self._small(other, crop, scale)
             place = self._place(index, other, crop, (width, height))
             shown, valid = self._warped(own, theirs, place)
@@ -255,14 +263,16 @@ class Estimator:
                 )
             )
             laid.append(shown)
+            valid &= ~hides
             steady = valid & (trust > STEADY)
             seen.append(steady)
             clear.append(steady & (near == 0))
-            bare.append(valid | (hidden == 0))
+            bare.append(valid | ((hidden == 0) & ~hides))
         # One view alone can be anything that moves; two agree or show that they don't.
         least = min(2, len(picks))
         middle, count, scatter, untouched = _voted(laid, (clear, seen, bare), least)
-        return self._behind(middle, (count >= least).astype(np.float32), scatter, untouched)
+        behind = self._behind(middle, (count >= least).astype(np.float32), scatter, untouched)
+        return dataclasses.replace(behind, others=self._movers.seen(index, crop, (width, height)))
 
     def _donors(self, index: int, hole: Window) -> list[int]:
         """Frames that see the hole, and among them some whose object has left its surroundings."""

@@ -13,6 +13,10 @@ import numpy as np
 
 from void_server.shot.contract import Array
 
+HIGHLIGHT = 16.0
+"""White lies at most so many times above what 95 % of the picture stays below: a sun or a lamp of a thousand times the
+scene's light, a hundredth of the picture, must not press everything else into a few steps of code."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LogCurve:
@@ -26,11 +30,13 @@ class LogCurve:
 
     @classmethod
     def measured(cls, samples: Array) -> LogCurve:
-        """Place the curve by samples of the shot: toe a sixth of the median, white the 99.5th percentile of light."""
+        """Place the curve by samples of the shot: toe a sixth of the median, white the 99.5th percentile of light, or
+        HIGHLIGHT times the 95th if that is less."""
         light = samples[np.isfinite(samples) & (samples > 0)]
         if light.size < 16:
             return cls(toe=0.03, white=1.0)
-        white = max(float(np.percentile(light, 99.5)), 1e-6)
+        most, bright = np.percentile(light, (95, 99.5))
+        white = max(float(min(bright, HIGHLIGHT * most)), 1e-6)
         return cls(toe=min(max(float(np.median(light)) / 6, white / 2000), white / 8), white=white)
 
     @property

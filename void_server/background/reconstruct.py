@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.background import fuse, relight, sharpness
+from void_server.background import confidence, fuse, relight, sharpness
 from void_server.background import shadow_falloff as falloff
 from void_server.background.plates import Plates
 from void_server.background.registration import parallax, register
@@ -21,6 +21,7 @@ from void_server.background.registration.flow import Flow
 from void_server.background.tracking import donors
 from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
+from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Survey
 from void_server.shot.contract import Array, Shot
 from void_server.wire.shot import Window
@@ -49,6 +50,11 @@ class Reconstruction:
     share: Array
     """How far the plate's own pixels made `code`."""
     scatter: Array
+    independent: Array
+    agreeing: Array
+    """See `fuse.Fused`."""
+    misfit: Array
+    """How far the same donors miss the plate around the hole, in code, carried on into it."""
     grainless: Array
     dark: Mask
     """In shadow, and not known from donors, or disputed among them."""
@@ -60,10 +66,13 @@ class Reconstruction:
 class Reconstructor:
     """Frames of one shot, as others show them. Say `take` before the plates are collected; then ask in any order."""
 
-    def __init__(self, shot: Shot, looked: Survey, camera: Camera, layers: Layers, plates: Plates) -> None:
+    def __init__(
+        self, shot: Shot, looked: Survey, camera: Camera, layers: Layers, plates: Plates, movers: Movers
+    ) -> None:
         self.shot, self.survey, self.camera, self.plates = shot, looked, camera, plates
         self.ring = max(16, round(RING_PX / looked.scale))
         self.layers = layers
+        self.movers = movers
         self._chosen: dict[int, list[int]] = {}
         self._flow = Flow()
 
@@ -125,7 +134,7 @@ class Reconstructor:
         crop = self.crop(hole)
         own, change, free = self.own(index, crop)
         target = register.make_target(index, crop, own.code @ register.WEIGHTS, change, free)
-        around = fuse.Surroundings(index, own.code, free, self.near(free, change))
+        around = fuse.Surroundings(index, own.code, free, self.near(free, change), self.survey.curve)
         ring = around.near
         fused = fuse.fuse(around, self._laid(target), ~free | ring)
         known = fused.views > 0
@@ -139,8 +148,23 @@ class Reconstructor:
         dark &= share < 0.5
         depths = falloff.depth(shade, free, self.survey.scale)
         samples = falloff.sampled(code - own.code, known & (share > falloff.KNOWN), depths)
+        misfit = confidence.misfit(code, own.code, ring & known)
         return Reconstruction(
-            target, around, crop, own, known, code, share, fused.scatter, grainless, dark, depths, samples
+            target,
+            around,
+            crop,
+            own,
+            known,
+            code,
+            share,
+            fused.scatter,
+            fused.independent,
+            fused.agreeing,
+            misfit,
+            grainless,
+            dark,
+            depths,
+            samples,
         )
 
     def _laid(self, target: register.Target) -> list[register.WarpedDonor]:
@@ -155,13 +179,17 @@ class Reconstructor:
             laid.append(register.warp(target, candidates.pop(), flows.pop()))
         laid.reverse()
         sources = [one.index for one in laid]
-        for one, trust in zip(laid, self.layers.trust(index, sources, crop, (crop.width, crop.height))):
+        size = (crop.width, crop.height)
+        trusts = self.layers.trust(index, sources, crop, size)
+        for one, trust, hides in zip(laid, trusts, self.movers.hides(index, sources, crop, size)):
             one.trust = trust
+            one.valid &= ~hides
+            one.bare &= ~hides
         for other in self.references(index):
             donor = self.plates.reference(other, self._seen_from(index, other, crop))
             first = donor and self.warp(target, donor)
             if first:
-                first.rank = FIRST_RANK
+                first.rank, first.painted = FIRST_RANK, True
                 laid.append(first)
         return laid
 

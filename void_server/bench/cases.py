@@ -4,6 +4,8 @@ What comes in: the folder, and a name. What goes out: arrays. It runs nothing, s
 
 Forms
     highway:FIRST:COUNT                         camera at rest, real cars, labelled shadows; truth: the long median
+    still:NAME:FIRST:COUNT                      camera at rest, real people and cars; truth: the long median; the effect
+                                                is labelled by hand or by what differs from it: a guide, not a fact
     paste:CLIP:OBJECT:COUNT[:SCALE,X,Y,VX]      moving camera, a cut-out and a soft shadow laid over it; truth: the clip
     noeffect:CLIP:OBJECT:COUNT[:SCALE,X,Y,VX]   the same without shadow: what the clip's own mover does is not its doing
     rest:CLIP:OBJECT:COUNT:DEPTH[:SCALE,X,Y,VX] the same with a shadow of DEPTH (1 leaves a third of the light), on one
@@ -17,6 +19,8 @@ and, behind any of them, @grow, @shrink, @jitter or @late: the tool gets a slopp
 
 Folder
     highway/input/in000770.jpg, highway/groundtruth/gt000770.png, highway/clean.png, highway/ROI.bmp   (CDnet 2014)
+    still/NAME/input/in000020.jpg, groundtruth/gt000020.png, plate.png[, effect_auto/ef000020.png, plate_valid.png]
+                                                                                                       (CDnet, SBI)
     davis/CLIP/*.jpg, davis/CLIP/*.png                                                                 (DAVIS, 480p)
     void/NAME/input_video.mp4, void/NAME/*quadmask*.mp4                                                (VOID's samples)
 """
@@ -61,6 +65,8 @@ class Case:
     valid: Mask
     truth: Array | None
     given: Mask | None = None
+    others: Mask | None = None
+    """bool [T, H, W]: somebody else, whom nothing may change."""
     painted: Mapping[int, Array] = dataclasses.field(default_factory=dict)
     """By index, what the artist gives as reference: float32 [H, W, 3], scene-linear."""
 
@@ -114,6 +120,8 @@ def load(data: Path, name: str) -> Case:
 def _build(data: Path, kind: str, words: Sequence[str]) -> Case:
     if kind == "highway":
         return _highway(data / "highway", int(words[0]), int(words[1]))
+    if kind == "still":
+        return _still(data / "still" / words[0], int(words[1]), int(words[2]))
     if kind in ("paste", "noeffect", "rest"):
         depth, *put = words[3:] if kind == "rest" else ["1" if kind == "paste" else "0", *words[3:]]
         place = tuple(float(v) for v in put[0].split(",")) if put else DEFAULT_PASTE
@@ -128,7 +136,7 @@ def _build(data: Path, kind: str, words: Sequence[str]) -> Case:
     if kind in ("hidden", "painted", "shown"):
         return _ground(*_davis(data / "davis" / words[0], int(words[1])), kind)
     raise ValueError(
-        f"'{kind}' is of no known kind; there are highway, paste, noeffect, rest, quadmask, "
+        f"'{kind}' is of no known kind; there are highway, still, paste, noeffect, rest, quadmask, "
         "own, hidden, painted and shown"
     )
 
@@ -170,6 +178,25 @@ def _highway(root: Path, first: int, count: int) -> Case:
     return Case(plate, matte, effect, valid, np.broadcast_to(_light(_picture(root / "clean.png")), plate.shape))
 
 
+def _still(root: Path, first: int, count: int) -> Case:
+    clean = _light(_picture(root / "plate.png"))
+    good = np.ones(clean.shape[:2], bool)
+    if (root / "plate_valid.png").is_file():
+        good = _picture(root / "plate_valid.png", grey=True) > 127
+    names = [i for i in range(first, first + count) if (root / f"input/in{i:06d}.jpg").is_file()]
+    if not names:
+        raise OSError(f"{root} holds none of these frames")
+    labels = [_picture(root / f"groundtruth/gt{i:06d}.png", grey=True) for i in names]
+    matte = np.stack([grown((label == 255) | (label == 170), 2) for label in labels])
+    measured = [root / f"effect_auto/ef{i:06d}.png" for i in names]
+    effect = [
+        _picture(path, grey=True) > 127 if path.is_file() else label == 50 for path, label in zip(measured, labels)
+    ]
+    plate = np.stack([_light(_picture(root / f"input/in{i:06d}.jpg")) for i in names])
+    valid = np.stack([good & (label != 85) for label in labels])
+    return Case(plate, matte, np.stack(effect) & ~matte, valid, np.broadcast_to(clean, plate.shape))
+
+
 def _davis(folder: Path, count: int) -> tuple[Array, Mask]:
     names = sorted(folder.glob("*.jpg"))[:count]
     if not names:
@@ -209,7 +236,8 @@ def _paste(
     n = len(plate)
     # With a shadow, what happens on the clip's own mover is left open; without one, marking it is the mistake to count.
     valid = np.stack([~grown(o, 6) if depth else np.ones_like(o) for o in own[:n]])
-    return Case(np.stack(plate).astype(np.float32), np.stack(matte), np.stack(effect), valid, truth[:n])
+    light = np.stack(plate).astype(np.float32)
+    return Case(light, np.stack(matte), np.stack(effect), valid, truth[:n], others=own[:n])
 
 
 def _grainy(light: Array, dice: np.random.Generator) -> Array:

@@ -35,6 +35,7 @@ def run(
     report: Report,
     *,
     removal: bool = False,
+    half: str | None = None,
     keep_work: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """(fields for --json, text). Raises SettingsError for a missing folder or case."""
@@ -54,6 +55,10 @@ def run(
         from void_server.bench import native as bench_native
 
         return bench_native.run(data, cases, report, keep_work=keep_work)
+    if what == "removal":
+        from void_server.bench import removal as bench_removal
+
+        return bench_removal.run(data, cases, report, half=half, keep_work=keep_work)
     from void_server.bench import propagate as bench_propagate
 
     return bench_propagate.run(data, cases, report, keep_work=keep_work)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from void_server.wire.errors import SettingsError
-from void_server.wire.shot import MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import EFFECTS, MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
 
 
 class FrameWords(argparse.ArgumentParser):
@@ -59,6 +59,8 @@ def add_to(
     parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
     parser.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
                         help="find the affected region when none is painted")  # fmt: skip
+    parser.add_argument("--effects", choices=EFFECTS, default="sure",
+                        help="change what is surely the object's doing, or what is suspected as well")  # fmt: skip
     parser.add_argument(
         "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
     )
@@ -112,6 +114,7 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         handles=args.handles,
         engine=args.engine,
         physics_prior=args.physics_prior,
+        effects=args.effects,
         prompt=args.prompt,
         colorspace=args.colorspace,
         layer=args.layer,

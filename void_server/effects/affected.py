@@ -15,7 +15,7 @@ import numpy as np
 
 from void_server import background
 from void_server.effects import find, predictor
-from void_server.image import sequence
+from void_server.image import sequence, sheet
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot
@@ -26,6 +26,9 @@ from void_server.wire.report import Report
 MOVED_PX = 4
 """A frame of the reduced size says that something would move differently from this many pixels on."""
 
+SUSPECTED_PX = 60
+"""Less is not worth a word: the rim of somebody who passes by."""
+
 Warnings = tuple[tuple[str, str], ...]
 
 
@@ -34,15 +37,23 @@ class Look:
     """What one look at a shot found, by frame, at one reduced size."""
 
     affected: dict[int, find.Affected]
+    stays: bool
+    """Whether neither the camera nor the object moves to speak of: no frame shows the place without its effect."""
 
-    def marks(self, surveyed: SurveyedShot, *, physics: bool, corrected: bool) -> Marks:
-        """The shot's marks with what was found. physics: whether what would move differently may change as well."""
+    def marks(self, surveyed: SurveyedShot, *, physics: bool, bold: bool, corrected: bool) -> Marks:
+        """The shot's marks with what was found. physics: whether what would move differently may change as well; bold:
+        whether what is no more than suspected may."""
 
-        def rows() -> Iterator[tuple[int, Soft, Soft]]:
+        def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
             for frame, one in self.affected.items():
-                yield frame, np.maximum(one.appearance, one.physics) if physics else one.appearance, one.physics
+                changes = np.maximum(one.appearance, one.suspected) if bold else one.appearance
+                yield frame, np.maximum(changes, one.physics) if physics else changes, one.physics, one.suspected
 
         return Marks(surveyed.checked, Found.collected(rows()), corrected=corrected)
+
+    def doubted(self) -> list[int]:
+        """Frames on which something is suspected, and no more."""
+        return [frame for frame, one in self.affected.items() if (one.suspected > 0.5).sum() >= SUSPECTED_PX]
 
     def moved(self) -> list[int]:
         """Frames on which something would move differently."""
@@ -70,11 +81,20 @@ def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> t
     physics: whether what would move differently may change as well; an engine that can't move things would wipe it out.
     """
     first = _look(surveyed.marked(Marks(surveyed.checked, corrected=False)), report, first=True)
-    second = _look(surveyed.marked(first.marks(surveyed, physics=True, corrected=False)), report, first=False)
-    shot = surveyed.marked(second.marks(surveyed, physics=physics, corrected=True))
+    second = _look(
+        surveyed.marked(first.marks(surveyed, physics=True, bold=True, corrected=False)), report, first=False
+    )
+    bold = surveyed.checked.settings.effects == "bold"
+    shot = surveyed.marked(second.marks(surveyed, physics=physics, bold=bold, corrected=True))
     collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
     moved = [frame for frame in second.moved() if frame in shot.wanted]
-    return shot, () if physics or not moved else (_left_as_it_moves(moved),)
+    told = [] if physics or not moved else [_left_as_it_moves(moved)]
+    doubted = [] if bold else [frame for frame in second.doubted() if frame in shot.wanted]
+    if doubted:
+        told.append(_left_as_suspected(doubted))
+    if second.stays:
+        told.append(STAYS)
+    return shot, tuple(told)
 
 
 def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
@@ -91,7 +111,24 @@ def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
         report,
         first_look=first,
     )
-    return Look(dict(found))
+    mattes = [shot.matte(frame, None, scale) > 0.5 for frame in sheet.evenly(shot.frames, find.LOOKED_AT)]
+    return Look(dict(found), behind.camera.still and find.stays(mattes))
+
+
+STAYS = (
+    "object-stays",
+    "The object hardly moves and the camera rests, so its shadow or reflection lies on every frame and can't be told "
+    "from the ground it lies on. Look at sheet.png; paint what is left of it with --affected-add.",
+)
+
+
+def _left_as_suspected(frames: list[int]) -> tuple[str, str]:
+    text = (
+        f"On frames {sequence.spoken(frames)} more may be the object's doing (outlined in amber on the sheet, "
+        "`suspected` in the AOVs); it is left as it is. --effects bold changes it, and so does painting it "
+        "with --affected-add."
+    )
+    return "suspected", text
 
 
 def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:

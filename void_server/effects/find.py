@@ -41,6 +41,8 @@ class Affected:
     """Shadow, reflection, ripple, splash, light: what would look different, at the same motion."""
     physics: Half
     """What would move differently: the thing that was held, hit or pressed on."""
+    suspected: Half
+    """Appearance that may be the object's doing and may not: shown, and changed only where the artist says so."""
 
 
 @dataclasses.dataclass
@@ -49,6 +51,8 @@ class _Seen:
     evidence: Evidence
     known: npt.NDArray[np.bool_]
     """Where there is a background, and before a camera at rest one that shows no effect of the object."""
+    others: npt.NDArray[np.bool_]
+    """Where somebody else moves."""
     at_rest: bool
     belief: Belief | None = None
 
@@ -73,7 +77,7 @@ def find_affected(
         [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
     )
     some = [plate(frame) for frame in picks]
-    gain, low, stays = evidence.exposure(some), cues.toe(some), _stays([matte(frame) > 0.5 for frame in picks])
+    gain, low, resting = evidence.exposure(some), cues.toe(some), stays([matte(frame) > 0.5 for frame in picks])
     physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE
     held: dict[int, _Seen] = {}
     waiting = list(frames)
@@ -93,7 +97,7 @@ def find_affected(
     def see(frame: int) -> _Seen | None:
         mask = matte(frame)
         behind = background(frame) if (mask > 0).any() else None
-        return _see(plate(frame), mask, behind, gain, low, stays) if behind is not None else None
+        return _see(plate(frame), mask, behind, gain, low, resting) if behind is not None else None
 
     seen = in_order(see, frames, threads(), report.check_cancelled)
     with contextlib.closing(seen), ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
@@ -114,7 +118,7 @@ def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
         yield list(frames[first : first + FRAMES])
 
 
-def _stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
+def stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
     """Whether the object hardly moves in the picture: to a camera at rest, its effect is then background too."""
     marked = [m for m in mattes if m.any()]
     if not marked:
@@ -127,6 +131,7 @@ def _see(plate: Array, mask: Array, behind: BackgroundEstimate, gain: float, low
         cues.look(plate, mask, behind.rgb, behind.coverage, low, at_rest=behind.at_rest),
         evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
         (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not (stays and behind.at_rest))),
+        behind.others > 0.5,
         behind.at_rest,
     )
 
@@ -137,9 +142,9 @@ def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affe
     attached = cues.attached(frame, {f: s.look for f, s in held.items()})
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
     beliefs = [b for b in near if b is not None]
-    appearance, physics = decide.decide(own.look, attached, own.known, own.at_rest, own.belief, beliefs, physics_from)
-    return Affected(appearance.astype(np.float16), physics.astype(np.float16))
+    decided = decide.decide(own.look, attached, own.known, own.others, own.at_rest, own.belief, beliefs, physics_from)
+    return Affected(*(m.astype(np.float16) for m in (decided.sure, decided.physics, decided.suspected)))
 
 
 def _nothing(mask: Array) -> Affected:
-    return Affected(np.zeros(mask.shape, np.float16), np.zeros(mask.shape, np.float16))
+    return Affected(*(np.zeros(mask.shape, np.float16) for _ in range(3)))

@@ -28,7 +28,7 @@ from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
 
-AOVS = ("change", "affected", "physics", "coverage", "confidence")
+AOVS = ("change", "affected", "suspected", "physics", "coverage", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)

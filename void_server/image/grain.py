@@ -29,6 +29,8 @@ CALM = 0.2
 BINS = 8
 TOP, CLIPPED = 0.995, 0.01
 """Where more than CLIPPED of a plate lies above TOP of its highest light, it is clipped there, and shows no grain."""
+EXPOSED_ALIKE = 1.25
+"""Frames whose light differs by more than this factor (a flash) differ by more than their grain."""
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -55,6 +57,8 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
     but background (bool [h, w]). None where too little of it is calm to tell."""
     tones, variance, blocks = [], [], []
     for before, after, free in pairs:
+        if not _exposed_alike(before, after, free):
+            continue
         for at, deviation, block in _calm_blocks(before, after, free):
             tones.append(at)
             variance.append(deviation)
@@ -83,6 +87,13 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
     correlation = np.corrcoef(unit.reshape(-1, 3).T) if unit.std() > 0 else np.eye(3)
     mix = np.linalg.cholesky(np.nan_to_num(correlation, nan=0.0) * 0.999 + 0.001 * np.eye(3))
     return GrainModel(*(np.asarray(a, np.float32) for a in (tone, least, kernel, mix)))
+
+
+def _exposed_alike(before: Array, after: Array, free: Mask) -> bool:
+    if not free.any():
+        return False
+    light = [float(np.median(picture[free] @ LUMINANCE)) for picture in (before, after)]
+    return max(light) <= EXPOSED_ALIKE * max(min(light), 1e-6)
 
 
 def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[float, Array, Array]]:

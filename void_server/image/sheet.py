@@ -26,17 +26,20 @@ GAP_PX = 6
 LABEL_PX = 22
 OBJECT_TINT = np.array([255, 70, 60], np.float32)
 AFFECTED_TINT = np.array([60, 150, 255], np.float32)
+SUSPECTED_TINT = np.array([255, 190, 40], np.float32)
+MARKS = ("change", "affected", "suspected")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One frame: plate and clean are light [H, W, 3], change and affected float [H, W]."""
+    """One frame: plate and clean are light [H, W, 3], change, affected and suspected float [H, W]."""
 
     label: str
     plate_lin: npt.NDArray[np.floating]
+    clean_lin: npt.NDArray[np.floating]
     change: npt.NDArray[np.floating]
     affected: npt.NDArray[np.floating]
-    clean_lin: npt.NDArray[np.floating]
+    suspected: npt.NDArray[np.floating]
 
 
 def evenly(frames: Sequence[int], count: int) -> list[int]:
@@ -60,9 +63,8 @@ def reduced(row: Row) -> Row:
     return Row(
         row.label,
         light(row.plate_lin),
-        fit.resize_soft(row.change.astype(np.float32), *size),
-        fit.resize_soft(row.affected.astype(np.float32), *size),
         light(row.clean_lin),
+        *(fit.resize_soft(getattr(row, name).astype(np.float32), *size) for name in MARKS),
     )
 
 
@@ -114,11 +116,19 @@ def _shown(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, .
 
 
 def _marked(row: Row, chromaticities: tuple[float, ...]) -> Bytes:
-    """The plate, darker, with what is removed in red and what was affected in blue."""
+    """The plate, darker, with what is removed in red, what was affected in blue, what is suspected outlined."""
     affected = np.clip(row.affected, 0, 1).astype(np.float32)
     removed = np.clip(row.change, 0, 1).astype(np.float32) * (1 - affected)
     mixed = tinted(dimmed(row.plate_lin, chromaticities), affected, AFFECTED_TINT)
-    return np.asarray(np.clip(tinted(mixed, removed, OBJECT_TINT), 0, 255), np.uint8)
+    picture = tinted(mixed, removed, OBJECT_TINT)
+    picture[around(row.suspected > 0.5)] = SUSPECTED_TINT
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)
+
+
+def around(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The pixels just outside of a mask: its outline."""
+    inside = mask.astype(np.uint8)
+    return np.asarray(cv2.dilate(inside, np.ones((3, 3), np.uint8)) > inside, bool)
 
 
 def dimmed(picture_lin: npt.NDArray[np.floating], chromaticities: tuple[float, ...]) -> Array:

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs
-from void_server.engine.propagate.recovery import DIVIDED_TRUST, TRUSTED_SCATTER
+from void_server.engine.propagate.recovery import DIVIDED_TRUST, Recovered
 from void_server.image import fit
 from void_server.image.colour import REC709
 from void_server.image.matte import MATTE_FLOOR
@@ -35,7 +35,9 @@ from void_server.shot.marks import Found, Marks, Soft
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
-LEAST_TRUST = 0.02
+MOST_SCATTER, DIVIDED_SCATTER = 0.2, 0.046
+"""In code. Beyond the one nothing is left to tell apart; the other stands for light that was given back by rule, of
+which no donor tells anything."""
 SPREAD = (15, 15)
 """Known ground this close to what was asked for does not teach sharpening."""
 
@@ -122,11 +124,12 @@ def _with_what_changed(shot: MarkedShot, drawings: Drawings, measured: Measures,
             fill = measures.corrected(drawn, measured.softness)
             yield frame, changed.departure(drawn, fill, measured.error, measured.softness)
 
-    def rows() -> Iterator[tuple[int, Soft, Soft]]:
+    def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
         for frame, near in _with_neighbours(departures()):
             found = changed.affected(steadied(near, frame))
-            physics = shot.physics(frame, None, whole[0] / shot.whole.height)
-            yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), reduced(physics, whole)
+            scale = whole[0] / shot.whole.height
+            physics, suspected = (reduced(role(frame, None, scale), whole) for role in (shot.physics, shot.suspected))
+            yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), physics, suspected
 
     return shot.with_marks(Marks(shot.checked, Found.collected(rows())))
 
@@ -172,26 +175,29 @@ def _pictures(shot: MarkedShot, drawings: Drawings, measured: Measures, report: 
     waiting = collections.deque(sorted(wanted))
     with contextlib.closing(recovered(shot, frames, report)) as behind:
         for done, one in enumerate(behind):
-            report.progress("fill", done, len(frames), one.frame)
-            held[one.frame] = _ready(shot, drawings, measured, one)
+            at = one.fill.frame
+            report.progress("fill", done, len(frames), at)
+            held[at] = _ready(shot, drawings, measured, one)
             last = done + 1 == len(frames)
-            while waiting and (last or waiting[0] + REACH <= one.frame):
+            while waiting and (last or waiting[0] + REACH <= at):
                 frame = waiting.popleft()
                 yield _together(shot, drawings, measured, held, frame)
                 for old in [f for f in held if waiting and f < waiting[0] - REACH]:
                     del held[old]
 
 
-def _ready(shot: MarkedShot, drawings: Drawings, measured: Measures, one: Fill) -> _Ready:
-    drawn = drawings.drawn(one.frame, shot)
+def _ready(shot: MarkedShot, drawings: Drawings, measured: Measures, one: Recovered) -> _Ready:
+    frame = one.fill.frame
+    drawn = drawings.drawn(frame, shot)
     behind = _behind(shot, drawings, drawn, one)
     fill = measures.corrected(drawn, measured.softness, behind)
     compared = agreement.compare(fill, behind, measured.error, measured.softness)
-    return _Ready(one.frame, drawn, fill, behind, compared, one)
+    return _Ready(frame, drawn, fill, behind, compared, one.fill)
 
 
-def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, one: Fill) -> Behind:
+def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, found: Recovered) -> Behind:
     """The recovered background at the fill's size."""
+    one = found.fill
     crop, frame = drawn.crop, one.frame
     code = drawings.plate(frame)
     coverage = np.ones(code.shape[:2], np.float32)
@@ -203,8 +209,8 @@ def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, one: Fill) -> Be
     # A shadow's own pixels under light that was given back are no other frame's, but nothing is invented about them.
     shows = np.maximum(one.coverage[own], one.confidence[own] >= DIVIDED_TRUST)
     coverage[into][hole] = shows[hole]
-    trust = np.clip(one.confidence[own], LEAST_TRUST, 1)
-    scatter[into] = -TRUSTED_SCATTER * np.log(trust) * shows * hole
+    apart = np.where(one.coverage[own] > 0, np.minimum(found.scatter[own], MOST_SCATTER), DIVIDED_SCATTER)
+    scatter[into] = apart * shows * hole
     return Behind(*(reduced(p, drawn.size) for p in (code, coverage, scatter)))
 
 

@@ -36,10 +36,11 @@ def widened(shot: MarkedShot, *, generous: bool) -> MarkedShot:
     """The shot as the engine sees it. generous: ask for what nobody has found, too."""
     scale = min(1.0, SIDE / min(shot.size))
 
-    def rows() -> Iterator[tuple[int, Soft, Soft]]:
+    def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
         for frame in shot.frames:
             if shot.hole(frame) is not None:
-                yield frame, _asked(shot, frame, scale, generous), shot.physics(frame, None, scale)
+                physics, suspected = shot.physics(frame, None, scale), shot.suspected(frame, None, scale)
+                yield frame, _asked(shot, frame, scale, generous), physics, suspected
 
     return shot.with_marks(Marks(shot.checked, Found.collected(rows())))
 

@@ -40,7 +40,7 @@ def close_result(
     while True:
         notes = result.all_finished()
         told = list(warnings)
-        warn(report, told, *_coverage_warnings(notes), *_change_warnings(notes))
+        warn(report, told, *_coverage_warnings(notes), *_change_warnings(notes), *_confidence_warnings(notes))
         if checked.settings.missing != "skip" or notes:
             _write_sheet(checked, result, sorted(notes), report)
         manifest = {
@@ -65,8 +65,8 @@ def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], 
     def row(frame: int) -> sheet.Row:
         plate = checked.plates[frame]
         clean = exr.read_plate_header(result.clean(frame), checked.settings.layer)
-        aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in ("change", "affected")}
-        whole = sheet.Row(f"{frame}", exr.read_rgb(plate), aov["change"], aov["affected"], exr.read_rgb(clean))
+        aov = {name: exr.read_matte(exr.read_matte_header(result.aov(frame), name)) for name in sheet.MARKS}
+        whole = sheet.Row(f"{frame}", exr.read_rgb(plate), exr.read_rgb(clean), **aov)
         return sheet.reduced(whole)
 
     rows: list[sheet.Row] = []
@@ -112,6 +112,21 @@ def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
         "See `change` and `affected` in the AOVs."
     )
     return [("mostly-replaced", message)]
+
+
+def _confidence_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Say on which frames much of the fill is doubtful, and where."""
+    low = {f: n for f, n in notes.items() if n.get("doubtful")}
+    if not low:
+        return []
+    worst = min(low, key=lambda f: low[f]["confidence"])
+    x0, y0, x1, y1 = low[worst]["doubtful"]
+    message = (
+        f"Much of the fill is doubtful on frames {sequence.spoken(low)}: what other frames show does not agree, or was "
+        f"never seen; most on {worst}, between x {x0} and {x1 - 1}, y {y0} and {y1 - 1}. See `confidence` in the AOVs; "
+        "a painted --reference frame there is carried through the shot."
+    )
+    return [("doubtful", message)]
 
 
 def warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:

@@ -141,6 +141,10 @@ class MarkedShot:
         """float32 [h, w] in [0, 1]: what would move differently without the object, as far as it was found; 0 else."""
         return self._marked("physics", frame, crop, scale)
 
+    def suspected(self, frame: int, crop: Window | None = None, scale: float = 1.0) -> Array:
+        """float32 [h, w] in [0, 1]: what may be the object's doing and is left as it is; 0 where it is changed."""
+        return self._marked("suspected", frame, crop, scale)
+
     def _marked(self, role: str, frame: int, crop: Window | None, scale: float) -> Array:
         return _scaled_soft(self.marks.on(role, frame, crop or self.whole), scale)
 

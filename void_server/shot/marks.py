@@ -38,24 +38,26 @@ class Found:
     """(height, width) of the reduced pictures it was found on."""
     affected: Mapping[int, Held]
     physics: Mapping[int, Held]
+    suspected: Mapping[int, Held]
 
     @classmethod
-    def collected(cls, found: Iterable[tuple[int, Soft, Soft]]) -> Found:
-        """From (frame, affected, physics), [h, w] in [0, 1], all of one size."""
-        affected: dict[int, Held] = {}
-        physics: dict[int, Held] = {}
+    def collected(cls, found: Iterable[tuple[int, Soft, Soft, Soft]]) -> Found:
+        """From (frame, affected, physics, suspected), [h, w] in [0, 1], all of one size."""
+        kept: tuple[dict[int, Held], ...] = ({}, {}, {})
         size = (0, 0)
-        for frame, one, other in found:
-            size = (one.shape[0], one.shape[1])
+        for frame, *mattes in found:
+            size = (mattes[0].shape[0], mattes[0].shape[1])
             window = Window(0, 0, size[1], size[0])
-            affected[frame], physics[frame] = cropped(one, window), cropped(other, window)
-        return cls(size, affected, physics)
+            for role, matte_of_role in zip(kept, mattes):
+                role[frame] = cropped(matte_of_role, window)
+        return cls(size, *kept)
 
 
 class Marks:
     """Windows are on the canvas: [0, 0] is the canvas's top left corner, whatever the files' own coordinates.
 
-    found: takes the place of a painted `affected`; its physics is told to people and changes nothing by itself.
+    found: takes the place of a painted `affected`; its physics and what is suspected are told to people and change
+    nothing by themselves.
     corrected: whether `affected` is shown with the artist's corrections, or as it was painted or found.
     """
 
@@ -121,6 +123,8 @@ class Marks:
                 held = self._affected(frame)
             elif role == "physics":
                 held = self._without_denied(frame, *self._scaled_up(self.found.physics if self.found else {}, frame))
+            elif role == "suspected":
+                held = self._suspected(frame)
             else:
                 held = self._painted(role, frame)
             self._cache.put((role, frame), held)
@@ -147,6 +151,20 @@ class Marks:
         if box.empty:
             return NOTHING
         return cropped(marked * (1 - self.on("matte", frame, box)), box)
+
+    def _suspected(self, frame: int) -> Held:
+        """What may be the object's doing and is not changed: what was suspected and what would move differently, less
+        what is affected or removed anyway."""
+        if self.found is None:
+            return NOTHING
+        box, marked = self._without_denied(frame, *self._scaled_up(self.found.suspected, frame))
+        physics, moved = self._marked("physics", frame)
+        both = box.union(physics)
+        if both.empty:
+            return NOTHING
+        marked = np.maximum(fit.place(marked, box, both), fit.place(moved, physics, both))
+        taken = np.maximum(self.on("affected", frame, both), self.on("matte", frame, both))
+        return cropped(np.asarray(np.where(taken > 0, 0, marked), np.float32), both)
 
     def _with_corrections(self, frame: int, box: Window, marked: Soft) -> Held:
         """max(affected, add) * (1 - sub): taking away wins where both are painted. A matte is out of its reach."""

@@ -41,6 +41,16 @@ class Report:
         """Say something the artist must know about the result; it also lands in the manifest."""
         self._on_event({"event": "warning", "code": code, "message": message})
 
+    def noting(self, heard: Callable[[str, str], None]) -> Report:
+        """The same, and `heard` is told the code and message of every warning said through it."""
+
+        def on_event(event: Event) -> None:
+            if event.get("event") == "warning":
+                heard(str(event["code"]), str(event["message"]))
+            self._on_event(event)
+
+        return Report(on_event, self._cancelled)
+
     def note(self, message: str) -> None:
         """Say something for the log: which engine was chosen and why, which donors served."""
         self._on_event({"event": "note", "message": message})

@@ -26,6 +26,9 @@ frame that they lack is not corrected."""
 MISSING = ("error", "hold", "skip")
 """What to do with a frame that a plate sequence lacks inside the range."""
 
+EFFECTS = ("sure", "bold")
+"""Which of the effects that were found are changed: those that are sure, or those that are suspected as well."""
+
 DELIVER = ("clean", "affected")
 """What a job makes: clean frames, or only the affected matte, to be looked at before an engine's time is spent."""
 
@@ -187,6 +190,8 @@ class ShotSettings:
     engine: str = "auto"
     physics_prior: bool = True
     """Find what the object did to the scene when no `affected` is painted; False inpaints the matte alone."""
+    effects: str = "sure"
+    """Which of what is found is changed; `EFFECTS`. What is left is shown as suspected."""
     prompt: str = ""
     """The scene after removal, for engines that read text."""
     colorspace: str | None = None
@@ -213,6 +218,8 @@ class ShotSettings:
     def __post_init__(self) -> None:
         if self.missing not in MISSING:
             raise SettingsError(f"missing='{self.missing}' is unknown.", f"Use one of: {', '.join(MISSING)}.")
+        if self.effects not in EFFECTS:
+            raise SettingsError(f"effects='{self.effects}' is unknown.", f"Use one of: {', '.join(EFFECTS)}.")
         if self.deliver not in DELIVER:
             raise SettingsError(f"deliver='{self.deliver}' is unknown.", f"Use one of: {', '.join(DELIVER)}.")
         if self.handles is not None and self.handles < 0:
@@ -245,6 +252,7 @@ class ShotSettings:
             "handles": (int, type(None)),
             "engine": (str,),
             "physics_prior": (bool,),
+            "effects": (str,),
             "prompt": (str,),
             "colorspace": (str, type(None)),
             "layer": (str, type(None)),

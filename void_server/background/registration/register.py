@@ -148,6 +148,8 @@ class WarpedDonor:
     """Valid, or in the grown band around a matte of the donor."""
     trust: Array | None = None
     """Weights (0, 1] by pixel; None trusts all of it."""
+    painted: bool = False
+    """The artist's picture."""
     rank: float = 1.0
     """Factor on its weight: what the artist painted outweighs all that was found."""
 

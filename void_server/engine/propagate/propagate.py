@@ -13,6 +13,7 @@ from typing import ClassVar
 from void_server import background
 from void_server.engine import Colour, Fill, Needs, Shot
 from void_server.engine.propagate.recovery import Recovery
+from void_server.image import sequence
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 
@@ -37,9 +38,21 @@ class Propagate:
         if not work:
             return
         ground = background.of(shot, report)
+        _say_if_lost(ground, report)
         if not ground.camera.still:
             ground.layers.prepare(report.check_cancelled)
+            ground.movers.prepare(report.check_cancelled)
         with contextlib.closing(Recovery(ground)) as recovery:
             for done, fill in enumerate(recovery.fills(work, report)):
                 yield fill
                 report.progress("fill", done + 1, len(work), fill.frame)
+
+
+def _say_if_lost(ground: background.Background, report: Report) -> None:
+    lost = ground.lost()
+    if lost:
+        report.warn(
+            "camera-lost",
+            f"The camera could not be followed on frames {sequence.spoken(lost)}: too little stands still there to "
+            "follow it by. What is filled there is a guess; check it, or give a painted --reference frame.",
+        )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.background import Background, fuse, relight
+from void_server.background import Background, confidence, fuse, relight
 from void_server.background import shadow_falloff as falloff
 from void_server.background.plates import NOTHING, Plates
 from void_server.background.reconstruct import DONORS, LARGE_PIXELS, Reconstruction, Reconstructor
@@ -37,8 +37,10 @@ DONOR_BYTES, BASE_BYTES = 40, 150 << 20
 STILL_FRAMES = 61
 """Frames that make a still scene's background; more add time and no precision that grain would let one see."""
 INVENTED_TRUST, DIVIDED_TRUST = 0.1, 0.4
-TRUSTED_SCATTER = 0.05
-"""Scatter, in code, at which donors are trusted by a factor e less."""
+SMOOTH = 0.5
+"""Share of a smooth continuation from which a pixel is no longer said to be recovered."""
+STEADY, UNSTEADY = 0.01, 0.08
+"""A camera at rest: samples that scatter by STEADY all agree, by UNSTEADY more none does."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,10 +56,22 @@ class FilledFrame:
     real: Mask
     known: Mask
     """Real, or carried from a key frame where it was invented."""
+    confidence: Array
+    """Of what is real; see `background.confidence`."""
     scatter: Array
+    """How far the donors of what is real disagree, in code."""
     grainless: Array
     divided: Mask
     """The plate's own detail and grain, under light that was given back by rule or invented."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recovered:
+    """A fill and, beside it, what comparing it with another picture asks for."""
+
+    fill: Fill
+    scatter: Array
+    """float32 [h, w]: how far its donors disagree, in code; it means nothing where `coverage` is 0."""
 
 
 class Recovery:
@@ -68,7 +82,7 @@ class Recovery:
         self._invents = invents
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
-        self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates)
+        self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates, ground.movers)
         self.keys = KeyFrames(self.camera.scenes)
         self._shadows: dict[int, list[Array]] = {}
         self._bases: dict[int, Reconstruction] = {}
@@ -80,6 +94,12 @@ class Recovery:
 
     def fills(self, work: Sequence[int], report: Report) -> Iterator[Fill]:
         """A fill for every frame of `work`, in order. Any frame gets the same bits, whichever others are asked for."""
+        with contextlib.closing(self.recovered(work, report)) as found:
+            for one in found:
+                yield one.fill
+
+    def recovered(self, work: Sequence[int], report: Report) -> Generator[Recovered, None, None]:
+        """The same fills with their scatter."""
         self._plan(work, report)
         self.plates.collect(report)
         holes = [hole for hole in map(self.shot.hole, work) if hole is not None]
@@ -94,7 +114,7 @@ class Recovery:
         for first in range(0, len(work), most):
             yield from self._together(work[first : first + most], at_a_time, report)
 
-    def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Fill]:
+    def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Recovered]:
         """Some frames with a moving camera; those that ask key frames for what they invented come back twice."""
         check = report.check_cancelled
         indices = [self.survey.index[frame] for frame in work]
@@ -105,7 +125,7 @@ class Recovery:
         finished = in_order(lambda index: self._finished(seen[index]), list(seen), at_a_time, check)
         with contextlib.closing(finished):
             for one in first.values():
-                yield one if isinstance(one, Fill) else next(finished)
+                yield one if isinstance(one, Recovered) else next(finished)
 
     def _hole(self, index: int) -> Window | None:
         return self.shot.hole(self.survey.frames[index])
@@ -115,7 +135,7 @@ class Recovery:
         assert hole is not None
         return self.views.reconstruct(index, hole)
 
-    def _fill_or_seen(self, index: int) -> Fill | Reconstruction:
+    def _fill_or_seen(self, index: int) -> Recovered | Reconstruction:
         """The fill, or where key frames have to be asked what they invented, all that is known so far."""
         seen = self._seen(index)
         return seen if self._asks_keys(seen) else self._finished(seen)
@@ -201,13 +221,13 @@ class Recovery:
         members = self._members(scene)
         return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
 
-    def _fill_still(self, frame: int) -> Fill:
+    def _fill_still(self, frame: int) -> Recovered:
         index = self.survey.index[frame]
         hole = self._hole(index)
         assert hole is not None
         return self._as_fill(index, self._still_frame(index, hole))
 
-    def _finished(self, seen: Reconstruction) -> Fill:
+    def _finished(self, seen: Reconstruction) -> Recovered:
         """What donors show; what none does is carried over from key frames, where it was invented."""
         filled = self._filled(seen)
         if self._invents and not filled.known.all():
@@ -216,15 +236,15 @@ class Recovery:
             self._keep_detail(seen, filled, unknown & filled.known)
         return self._as_fill(seen.target.index, filled)
 
-    def _as_fill(self, index: int, filled: FilledFrame) -> Fill:
+    def _as_fill(self, index: int, filled: FilledFrame) -> Recovered:
         frame = self.survey.frames[index]
         code = invent.smooth(filled.code, filled.known)
         plate = self.plates.light_of(index, filled.crop)
         rgb = np.where(filled.free[..., None], plate, self.survey.curve.decode(code))
         change = self.shot.change(frame, filled.crop) > 0
-        trust = np.exp(-filled.scatter / TRUSTED_SCATTER) * self._trust(index)
+        trust = filled.confidence * self._trust(index)
         guess = np.where(filled.divided, DIVIDED_TRUST, INVENTED_TRUST)
-        return Fill(
+        fill = Fill(
             frame,
             filled.crop,
             rgb.astype(np.float32),
@@ -232,6 +252,7 @@ class Recovery:
             confidence=np.where(filled.real, trust, guess).astype(np.float32),
             grainless=np.where(filled.real | filled.divided, filled.grainless, 1).astype(np.float32),
         )
+        return Recovered(fill, np.asarray(filled.scatter, np.float32))
 
     def _trust(self, index: int) -> float:
         """How far the camera of this frame is known: a featureless plate gives half."""
@@ -260,14 +281,19 @@ class Recovery:
         part = crop.slices(rest.window)
         laid = register.WarpedDonor(index, rest.code[part], rest.views[part] > 0, 0.0, rest.views[part] > 0)
         ring = self.views.near(free, change)
-        code = laid.code + fuse.gain(fuse.Surroundings(index, own.code, free, ring), laid)
+        gain = fuse.gain(fuse.Surroundings(index, own.code, free, ring, self.survey.curve), laid)
+        code = laid.code + gain
         views = rest.views[part]
         code, share = relight.relit(code, views >= 1, own.code, self.views.shade(index, crop, free), ring)
         grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
         every, none = np.ones_like(free), np.zeros_like(free)
         known = every if self._invents else free | (views > 0)
-        return FilledFrame(crop, own, free, code, views > 0, known, rest.scatter[part], grainless, none)
+        scatter = rest.scatter[part]
+        missed = confidence.misfit(laid.code + gain, own.code, ring & (views >= 1))
+        agreeing = np.clip(1 - (scatter - STEADY) / UNSTEADY, 0, 1)
+        sure = confidence.cautious(confidence.chance(missed, scatter, views, agreeing))
+        return FilledFrame(crop, own, free, code, views > 0, known, sure, scatter, grainless, none)
 
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
@@ -289,9 +315,15 @@ class Recovery:
         code = np.where(free[..., None], own, code)
         real = known & ~free & ~divided
         grainless = seen.grainless * (1 - np.where(divided, np.float32(1), seen.share))
-        return FilledFrame(
-            seen.crop, seen.own, free, code, real, free | known | divided, seen.scatter, grainless, divided
-        )
+        smooth, share = confidence.smoother(own, free, seen.around.near, seen.misfit, seen.scatter)
+        share = np.where(real, share * (1 - seen.share), 0)
+        code = np.where(real[..., None], code + share[..., None] * (smooth - code), code)
+        grainless = np.maximum(grainless, share)
+        chance = confidence.chance(seen.misfit, seen.scatter, seen.independent, seen.agreeing)
+        believed = confidence.cautious(chance) * (1 - share)
+        real &= share < SMOOTH
+        known = free | known | divided
+        return FilledFrame(seen.crop, seen.own, free, code, real, known, believed, seen.scatter, grainless, divided)
 
     def _taken(self, seen: Reconstruction) -> Array | None:
         """The light that the shadow takes, by depth: as donors tell on this frame and on key frames; None if none."""
@@ -312,7 +344,7 @@ class Recovery:
         if parent is not None and not filled.known.all():
             target = self._target(key, filled)
             self._lend(
-                self._kept(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.scatter)
+                self._kept(parent), target, filled, 1.0, np.zeros_like(filled.code), np.zeros_like(filled.confidence)
             )
         code = exemplar.complete(filled.code, filled.known, self.shot.seed + key)
         usable = np.where(filled.free | filled.real, 0, 255).astype(np.uint8)
@@ -327,7 +359,7 @@ class Recovery:
 
     def _carry(self, seen: Reconstruction, filled: FilledFrame) -> None:
         """Take what was invented on the key frames beside this one."""
-        total, mass = np.zeros_like(filled.code), np.zeros_like(filled.scatter)
+        total, mass = np.zeros_like(filled.code), np.zeros_like(filled.confidence)
         known = filled.known.copy()
         index = seen.target.index
         for key in self.keys.beside(index):
