@@ -6,16 +6,17 @@ import importlib.util
 import re
 from pathlib import Path
 
-OPTIONAL = ("torch", "mujoco", "efficientnet_lite_pytorch")
-"""Top-level packages of the extras [void] and [training] that modules import when they are imported."""
+OPTIONAL = ("torch", "triton", "mujoco", "efficientnet_lite_pytorch")
+"""Top-level packages of the extras [void] and [training] that modules import when they are imported. Triton comes with
+torch for CUDA, not with torch for the CPU."""
 
 missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 collect_ignore: list[str] = []
 if missing:
     wanting = re.compile(rf"^(import|from) ({'|'.join(missing)})\b", re.M)
     package = Path(__file__).parent / "void_server"
-    if "torch" in missing:
-        engine = package.glob("engine/void/*.py")
-        collect_ignore += [str(p) for p in engine if wanting.search(p.read_text(encoding="utf-8"))]
+    engine = [*package.glob("engine/void/*.py"), *package.glob("bench/void*.py")]
+    collect_ignore += [str(p) for p in engine if wanting.search(p.read_text(encoding="utf-8"))]
     # Its modules import one another.
-    collect_ignore += [str(p) for p in package.glob("effects/training/[a-z]*.py")]
+    if missing != ["triton"]:
+        collect_ignore += [str(p) for p in package.glob("effects/training/[a-z]*.py")]

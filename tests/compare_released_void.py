@@ -30,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
+from void_server.bench import void_models  # noqa: E402
 
 GOLDEN = HERE / "data" / "released_void.npz"
 LIMIT = 1e-4
@@ -117,33 +118,13 @@ class Released(Ours):
     def __init__(self, checkout: Path) -> None:
         from diffusers import CogVideoXDDIMScheduler, DDIMScheduler
 
-        sys.path.insert(0, str(checkout))
-        # The released package imports its data loaders, which need much that its models do not.
-        for name in ("videox_fun", "videox_fun.models", "videox_fun.pipeline"):
-            package = types.ModuleType(name)
-            package.__path__ = [str(checkout.joinpath(*name.split(".")))]
-            sys.modules[name] = package
-        from transformers import T5EncoderModel, T5Tokenizer
-
-        models = sys.modules["videox_fun.models"]
-        models.T5EncoderModel, models.T5Tokenizer = T5EncoderModel, T5Tokenizer
-        from videox_fun.models.cogvideox_transformer3d import CogVideoXTransformer3DModel
-        from videox_fun.models.cogvideox_vae import AutoencoderKLCogVideoX
-
-        models.CogVideoXTransformer3DModel, models.AutoencoderKLCogVideoX = (
-            CogVideoXTransformer3DModel,
-            AutoencoderKLCogVideoX,
-        )
-        from videox_fun.pipeline.pipeline_cogvideox_fun_inpaint import CogVideoXFunInpaintPipeline
-
-        self.transformer = tiny.fill(
-            CogVideoXTransformer3DModel(**tiny.TRANSFORMER, add_noise_in_inpaint_model=True), 11
-        )
-        self.vae = tiny.fill(AutoencoderKLCogVideoX(**tiny.VAE), 12)
+        found = void_models.released(checkout)
+        self.transformer = tiny.fill(found.transformer(**tiny.TRANSFORMER, add_noise_in_inpaint_model=True), 11)
+        self.vae = tiny.fill(found.vae(**tiny.VAE), 12)
         first, second = DDIMScheduler(**tiny.SCHEDULER), CogVideoXDDIMScheduler(**tiny.SCHEDULER, snr_shift_scale=1.0)
         self.pipes = []
         for scheduler in (first, second):
-            pipe = CogVideoXFunInpaintPipeline(
+            pipe = found.pipeline(
                 tokenizer=None, text_encoder=None, vae=self.vae, transformer=self.transformer, scheduler=scheduler
             )
             pipe.set_progress_bar_config(disable=True)
@@ -320,9 +301,7 @@ def main() -> int:
     chosen = parser.parse_args()
     theirs = Released(chosen.checkout.resolve())
     if chosen.full_size:
-        from tests.measure_void import FULL_TRANSFORMER
-
-        apart = compare_full_size(theirs, FULL_TRANSFORMER, torch.device("cuda"))
+        apart = compare_full_size(theirs, void_models.TRANSFORMER, torch.device("cuda"))
         sys.stdout.write(f"full-size transformer step, relative difference {apart:.3g}\n")
         return int(apart > FULL_SIZE_LIMIT)
     ours, released = Ours().cases(), theirs.cases()

@@ -51,14 +51,18 @@ def assert_clean_plates(out):
 
 
 def test_exr_goes_in_and_clean_exr_comes_out_bit_identical_outside(shot, weights, tmp_path):
-    notes = []
-    report = Report(lambda e: notes.append(e["message"]) if e["event"] == "note" else None)
+    notes, warnings = [], []
+    kept = {"note": notes, "warning": warnings}
+    report = Report(lambda e: kept[e["event"]].append(e["message"]) if e["event"] in kept else None)
     files = check.find_files(shot.plate, shot.matte)
     manifest = pipeline.make_clean_plate(files, settings(weights), tmp_path / "out", report)
     assert_clean_plates(tmp_path / "out")
     assert manifest["engine"]["name"] == "void"
     assert manifest["coverage"] > 0.2, "weights of noise draw nothing that could outvote the wall"
     assert any(note.startswith("memory=full") for note in notes)
+    (invented,) = [text for text in warnings if "of what was filled" in text]
+    assert "drawn by engine void" in invented
+    assert "or engine void" not in invented, "nobody is sent where he is"
 
 
 def test_an_interrupted_shot_goes_on_to_the_same_frames(shot, weights, tmp_path):

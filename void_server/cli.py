@@ -178,6 +178,8 @@ def _add_daemon(command: Callable[[str, Callable[..., int], str], argparse.Argum
         "--trust", type=Path, action="append", default=[], metavar="ROOT",
         help="files under this folder may be named by path instead of being sent; may be repeated",
     )  # fmt: skip
+    serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
+                       help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
     serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that is kept of one owner")
     serve.add_argument(
         "--keep-days", type=float, default=None, metavar="N",
@@ -224,7 +226,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "removal", "native", "wire", "speed"))
+    bench.add_argument("what", choices=("propagate", "effects", "removal", "native", "void", "wire", "speed"))
     bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
     bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
     bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
@@ -239,6 +241,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--removal", action="store_true", help="effects: also remove, with the found and the true region"
     )
+    bench.add_argument("--released", type=Path, default=None, metavar="DIR",
+                       help="void: a checkout of Netflix/void-model to measure against")  # fmt: skip
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 
@@ -332,7 +336,7 @@ def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
     config = DaemonConfig.from_flags(
         bind=args.bind, data=args.data, devices=args.device, keys=args.keys, trust=args.trust,
-        quota_gb=args.quota_gb, keep_days=args.keep_days, worker_gb=args.worker_gb,
+        quota_gb=args.quota_gb, keep_days=args.keep_days, worker_gb=args.worker_gb, idle_release_s=args.idle_release_s,
     )  # fmt: skip
     status: int = server.serve(
         config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")
@@ -419,7 +423,14 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
         fields, text = bench.speed_of(args.plate, args.matte, args.affected, args.engine, report)
     else:
         fields, text = bench.run(
-            args.what, args.data, args.case, report, removal=args.removal, half=args.half, keep_work=args.keep_work
+            args.what,
+            args.data,
+            args.case,
+            report,
+            removal=args.removal,
+            half=args.half,
+            keep_work=args.keep_work,
+            released=args.released,
         )
     console.result(fields, text)
     return 0

@@ -37,6 +37,7 @@ def run(
     removal: bool = False,
     half: str | None = None,
     keep_work: Path | None = None,
+    released: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """(fields for --json, text). Raises SettingsError for a missing folder or case."""
     if what == "wire":
@@ -45,6 +46,8 @@ def run(
         with tempfile.TemporaryDirectory(prefix="void-bench-") as folder:
             figures = measure_wire(Path(folder))
         return figures, "\n".join(f"{name:32s} {value}" for name, value in figures.items())
+    if what == "void":
+        return _void(released, cases, report)
     if data is None or not data.is_dir():
         raise SettingsError("The folder of test clips is not there.", "Give it with --data DIR.")
     if what == "effects":
@@ -62,3 +65,11 @@ def run(
     from void_server.bench import propagate as bench_propagate
 
     return bench_propagate.run(data, cases, report, keep_work=keep_work)
+
+
+def _void(released: Path | None, cases: Sequence[str] | None, report: Report) -> tuple[dict[str, Any], str]:
+    try:
+        from void_server.bench import void
+    except ImportError as error:
+        raise SettingsError(f"bench void needs torch: {error}.", "pip install 'void-server[void]'.") from error
+    return void.run(released, cases, report)

@@ -84,6 +84,12 @@ def add_to(
     parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
     parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
     parser.add_argument("--refine", action="store_true", help="engine void: the second pass too, slower and steadier")
+    parser.add_argument(
+        "--draft", action="store_true", help="engine void: a first look in a quarter of the time, less exact"
+    )
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp8"), help="engine void: fp8 is faster and smaller, less exact"
+    )
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
 
 
@@ -109,6 +115,10 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         options[name] = _plain(value)
     if args.refine:
         options["refine"] = True
+    if args.draft:
+        options["draft"] = True
+    if args.precision:
+        options["precision"] = args.precision
     return ShotSettings(
         frames=args.frames,
         handles=args.handles,

@@ -57,6 +57,8 @@ class DaemonConfig:
     """How long a job may make no progress before it fails."""
     worker_bytes: int = dataclasses.field(default_factory=lambda: 9 * _memory_bytes() // 10)
     """Memory that one worker may take before its job fails, rather than the machine."""
+    idle_release_s: float = 120.0
+    """How long a worker without a job keeps models loaded: the next shot starts sooner, others lack the memory."""
     pipeline: str = "void_server.pipeline:deliver"
     """The callable that a worker runs, as module:function."""
 
@@ -72,6 +74,8 @@ class DaemonConfig:
         for flag, value in most.items():
             if not value > 0:
                 raise SettingsError(f"--{flag} must be more than 0.", "Leave it away for the default.")
+        if not self.idle_release_s >= 0:
+            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, or inf.")
         for root in self.trust:
             if not root.is_dir():
                 raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")
@@ -88,6 +92,7 @@ class DaemonConfig:
         quota_gb: float | None = None,
         keep_days: float | None = None,
         worker_gb: float | None = None,
+        idle_release_s: float | None = None,
     ) -> DaemonConfig:
         """The configuration for flags as given; None takes the default. Raises SettingsError."""
         return cls(
@@ -99,6 +104,7 @@ class DaemonConfig:
             quota_bytes=cls.quota_bytes if quota_gb is None else int(quota_gb * 1e9),
             keep_s=cls.keep_s if keep_days is None else keep_days * 86400.0,
             worker_bytes=9 * _memory_bytes() // 10 if worker_gb is None else int(worker_gb * 1e9),
+            idle_release_s=cls.idle_release_s if idle_release_s is None else idle_release_s,
         )
 
     def limits(self) -> dict[str, int]:

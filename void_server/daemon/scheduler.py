@@ -61,7 +61,7 @@ class Scheduler:
         self._folders = folders
         self._disk = disk
         self._watchers = watchers
-        self.workers = [WorkerProcess(device, config.pipeline) for device in config.devices]
+        self.workers = [WorkerProcess(device, config.pipeline, config.idle_release_s) for device in config.devices]
         self._progress: dict[str, tuple[str, int, int]] = {}
         self._place = Place(config, database, frames, folders, disk, watchers, self._progress)
         self._tasks: list[asyncio.Task[None]] = []

@@ -5,8 +5,8 @@ out, one a line on what was stdout: `ready`, `alive`, and for one attempt at one
 `note`, `verified`, `damaged`, `results`, and at last `done`, `failed` or `cancelled`. It does not know sockets or the
 store. The only file of this room that imports the pipeline, and with it numpy and the engines.
 
-Started as `python -m void_server.daemon.worker DEVICE PIPELINE`, with CUDA_VISIBLE_DEVICES already set: a GPU library
-looks at it once, when it is loaded.
+Started as `python -m void_server.daemon.worker DEVICE PIPELINE PARENT IDLE_S`, with CUDA_VISIBLE_DEVICES already set: a
+GPU library looks at it once, when it is loaded.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import gc
 import hashlib
 import importlib
 import json
+import math
 import os
 import queue
 import signal
@@ -52,9 +53,10 @@ _PR_SET_PDEATHSIG = 1
 class Worker:
     """One process's work. Events may come from any of the pipeline's threads."""
 
-    def __init__(self, device: str, pipeline: str, out: TextIO) -> None:
+    def __init__(self, device: str, pipeline: str, out: TextIO, idle_release_s: float = math.inf) -> None:
         self._device = device
         self._pipeline = pipeline
+        self._idle_release_s = idle_release_s
         self._out = out
         self._say_lock = threading.Lock()
         self._tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -68,12 +70,20 @@ class Worker:
         threading.Thread(target=self._beat, daemon=True).start()
         self.say({"event": "ready", "engines": _engines(self._device)})
         while True:
-            task = self._tasks.get()
+            task = self._next_task()
             self._told_files = set()
             with _log_into(Path(task["log"])):
                 self.say({**self._outcome(task), **_of(task)})
             # Frees what the shot held, on the host and through destructors on the device, before the next job comes.
             gc.collect()
+
+    def _next_task(self) -> dict[str, Any]:
+        """Wait for a job. Whoever shares the device gets it back when none has come for a while."""
+        if math.isfinite(self._idle_release_s):
+            with contextlib.suppress(queue.Empty):
+                return self._tasks.get(timeout=self._idle_release_s)
+            _release_engines()
+        return self._tasks.get()
 
     def say(self, event: Event) -> None:
         line = json.dumps(event) + "\n"
@@ -225,6 +235,17 @@ def _engines(device: str) -> list[str]:
     return names
 
 
+def _release_engines() -> None:
+    """Have engines drop what they keep from shot to shot. One that fails at it must not cost the worker."""
+    engines = sys.modules.get("void_server.engine")
+    if engines is None:
+        return
+    try:
+        engines.release()
+    except Exception:  # noqa: BLE001 - another's engine, between jobs
+        traceback.print_exc()
+
+
 def _note(text: str) -> None:
     sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
     sys.stderr.flush()
@@ -257,7 +278,7 @@ def _die_with(parent: int) -> None:
             os._exit(0)
 
 
-def main(device: str, pipeline: str, parent: int) -> None:
+def main(device: str, pipeline: str, parent: int, idle_release_s: float) -> None:
     """Entry of the process. Never returns."""
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -265,8 +286,8 @@ def main(device: str, pipeline: str, parent: int) -> None:
     # Events own the pipe; what anybody prints must not end up between them.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    Worker(device, pipeline, out).serve()
+    Worker(device, pipeline, out, idle_release_s).serve()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

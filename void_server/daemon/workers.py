@@ -33,7 +33,7 @@ if sys.platform == "linux":
 if os.getppid() != int(sys.argv[3]):
     os._exit(0)
 from void_server.daemon.worker import main
-main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
 """
 """The first words of a worker's life: the kernel is asked to end it with its daemon before anything slow is loaded.
 
@@ -44,7 +44,7 @@ Source: prctl(2), PR_SET_PDEATHSIG. Whoever lost its daemon before that goes by 
 class WorkerProcess:
     """One device's worker. Belongs to the loop's thread."""
 
-    def __init__(self, device: str, pipeline: str) -> None:
+    def __init__(self, device: str, pipeline: str, idle_release_s: float) -> None:
         self.device = device
         self.engines: list[str] = []
         self.job: str | None = None
@@ -54,6 +54,7 @@ class WorkerProcess:
         self.wanted = asyncio.Event()
         """Set when there may be something to do for it."""
         self._pipeline = pipeline
+        self._idle_release_s = idle_release_s
         self._process: asyncio.subprocess.Process | None = None
         self._started = -RESTART_S
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -70,7 +71,7 @@ class WorkerProcess:
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._visible(), "PYTHONUNBUFFERED": "1"}
         self._events = asyncio.Queue()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", _BIRTH, self.device, self._pipeline, str(os.getpid()),
+            sys.executable, "-c", _BIRTH, self.device, self._pipeline, str(os.getpid()), str(self._idle_release_s),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, limit=_LINE_BYTES,
         )  # fmt: skip
         self._tasks = [asyncio.create_task(self._read(self._process, self._events))]

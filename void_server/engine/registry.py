@@ -114,4 +114,15 @@ def load(name: str, device: str | None) -> Engine:
     return engine
 
 
+def release() -> None:
+    """Let every kept engine give back what it holds of memory and devices. The next `load` starts afresh.
+
+    An engine that keeps more between shots than Python frees with it has a method `release()`, which frees that.
+    """
+    for name in list(_kept):
+        give_back = getattr(_kept.pop(name)[2], "release", None)
+        if give_back is not None:
+            give_back()
+
+
 _kept: dict[str, tuple[EngineClass, str | None, Engine]] = {}

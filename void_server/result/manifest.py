@@ -40,7 +40,13 @@ def close_result(
     while True:
         notes = result.all_finished()
         told = list(warnings)
-        warn(report, told, *_coverage_warnings(notes), *_change_warnings(notes), *_confidence_warnings(notes))
+        warn(
+            report,
+            told,
+            *_coverage_warnings(notes, facts["engine"]["name"]),
+            *_change_warnings(notes),
+            *_confidence_warnings(notes),
+        )
         if checked.settings.missing != "skip" or notes:
             _write_sheet(checked, result, sorted(notes), report)
         manifest = {
@@ -84,8 +90,8 @@ def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:
     return round(sum(c * w for c, w in pairs) / weight, 4) if weight else None
 
 
-def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
-    """Say which frames were partly invented, and how much of the hole."""
+def _coverage_warnings(notes: dict[int, dict[str, Any]], engine: str) -> list[tuple[str, str]]:
+    """Say which frames were partly invented, and how much of the hole. engine: who did; it is not advised again."""
     low = {
         f: n["coverage"] for f, n in notes.items() if n.get("coverage") is not None and n["coverage"] < COVERAGE_WARNING
     }
@@ -93,10 +99,15 @@ def _coverage_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]
         return []
     worst = min(low, key=lambda f: low[f])
     whole = _shot_coverage(notes) or 0.0
+    if engine == "void":
+        # It takes nothing from other frames, so whether a pixel was visible there is not what its coverage says.
+        why, remedy = "drawn by engine void", "a painted --reference frame is taken as it is"
+    else:
+        why = "never visible in any frame and is invented"
+        remedy = "a painted --reference frame, or engine void, can do better"
     message = (
-        f"{1 - whole:.0%} of what was filled was never visible in any frame and is invented: frames "
-        f"{sequence.spoken(low)}, most on {worst} ({1 - low[worst]:.0%}). See `coverage` in the AOVs; a painted "
-        f"--reference frame, or engine void, can do better."
+        f"{1 - whole:.0%} of what was filled was {why}: frames {sequence.spoken(low)}, most on {worst} "
+        f"({1 - low[worst]:.0%}). See `coverage` in the AOVs; {remedy}."
     )
     return [("invented", message)]
 

@@ -73,15 +73,28 @@ def mask_for_vae(mask: torch.Tensor) -> torch.Tensor:
     return 1 - mask.tile(1, 3, 1, 1, 1)
 
 
-def add_noise(video: torch.Tensor, generator: torch.Generator | None, strength: float = NOISE_STRENGTH) -> torch.Tensor:
+def draw_noise(shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    """Float32 on the generator's device, unit variance: what `add_noise` adds."""
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def add_noise(
+    video: torch.Tensor,
+    generator: torch.Generator | None,
+    strength: float = NOISE_STRENGTH,
+    drawn: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The conditioning video with the little noise it was trained with; samples that are exactly -1 stay.
 
-    video: float32 in [-1, 1] on the CPU. generator None draws from torch's global generator, as released
-    (pipeline_cogvideox_fun_inpaint.py:259-269), which no `generator` of the caller reaches (trap 1).
+    video: float32 in [-1, 1]. generator None draws from torch's global generator, as released
+    (pipeline_cogvideox_fun_inpaint.py:259-269), which no `generator` of the caller reaches (trap 1); the video must be
+    on the CPU then. drawn: noise that was drawn already.
     """
-    if generator is None:
+    if drawn is not None:
+        noise = drawn.to(video.device)
+    elif generator is None:
         # randn_like draws in the order of memory, and the released video is laid out frame by frame, not channel first.
         noise = torch.randn_like(video)
     else:
-        noise = torch.randn(video.shape, generator=generator, dtype=video.dtype, device=video.device)
+        noise = draw_noise(video.shape, generator).to(video.device)
     return torch.where(video == -1, video, video + noise * strength)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,6 +70,7 @@ class VoidEngine:
     def __init__(self, device: str | None = None) -> None:
         self._device_name = device
         self._loaded: tuple[Any, VoidPipeline] | None = None
+        self._note: Callable[[str], object] = lambda message: None
 
     @classmethod
     def available(cls, device: str | None) -> Availability:
@@ -144,7 +145,9 @@ class VoidEngine:
         from void_server.engine.void import memory
 
         device = self._device()
-        tier, why = memory.choose(options.memory, device, reduced.video[0, ..., 0].size)
+        self._note = report.note
+        float8 = options.precision == "fp8"
+        tier, why = memory.choose(options.memory, device, reduced.video[0, ..., 0].size, float8)
         report.note(f"memory={tier.name}: {tier.why} ({why})")
         try:
             return self._run(shot, options, reduced, report, tier, device)
@@ -153,7 +156,6 @@ class VoidEngine:
             if below is None:
                 raise
             report.warn("gpu_memory", f"{error.message} Trying once more with memory={below.name}.")
-        self._forget()
         return self._run(shot, options, reduced, report, below, device)
 
     def _run(
@@ -165,43 +167,68 @@ class VoidEngine:
         try:
             with memory.translated(tier, device):
                 sampler = Sampler(options, tier, device, self._pipeline, report)
-                return sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
-        except BaseException:
+                made = sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
+        except BaseException as error:
             # A failed or cancelled shot leaves nothing on the card.
-            self._forget()
+            memory.let_go(error)
+            self.release()
             raise
+        # What is kept for the next shot are weights, not the room that this one worked in.
+        if self._loaded is not None:
+            memory.rest(self._loaded[1])
+        memory.free(device)
+        return made
 
-    def _pipeline(self, folder: Path, refine: bool, tier: Tier, device: torch.device) -> VoidPipeline:
+    def _pipeline(
+        self, folder: Path, refine: bool, options: VoidOptions, tier: Tier, device: torch.device
+    ) -> VoidPipeline:
         """The pipeline of one pass, kept from shot to shot while nothing about it changes."""
-        from void_server.engine.void import loading, memory
+        from void_server.engine.void import compiling, float8, loading, memory
         from void_server.engine.void.sampling import number_format
 
-        key = (folder, refine, tier.name, str(device))
+        exact = options.preset == "released"
+        key = (folder, refine, tier.name, str(device), exact, options.precision, options.compile)
         if self._loaded is not None and self._loaded[0] == key:
             return self._loaded[1]
-        self._forget()
-        dtype, vae_dtype = number_format(tier.name, device)
-        pipe = loading.load_pipeline(folder, refine=refine, dtype=dtype, vae_dtype=vae_dtype)
-        memory.apply(pipe, tier, device)
+        self.release()
+        eight_bit = options.precision == "fp8"
+        if eight_bit and not float8.supported(device):
+            raise SettingsError(f"{device} does not multiply in 8 bits.", "Leave precision=bf16, the default.")
+        dtype, vae_dtype = number_format(device, exact)
+        pipe = loading.load_pipeline(
+            folder,
+            refine=refine,
+            dtype=dtype,
+            vae_dtype=vae_dtype,
+            fused_for=None if exact else device,
+            float8_on=device if eight_bit else None,
+        )
+        if options.compile and not exact and device.type == "cuda" and (tier.name != "float8" or eight_bit):
+            compiling.compile_blocks(
+                pipe.transformer,
+                lambda why: self._note(f"The transformer can't be compiled here and runs slower: {why}"),
+            )
+        memory.apply(pipe, tier, device, stored_in_8_bits=eight_bit)
         self._loaded = (key, pipe)
         return pipe
 
-    def _forget(self) -> None:
-        if self._loaded is None:
-            return
+    def release(self) -> None:
+        """Give back what is kept from shot to shot, and all of the card that this process can give back."""
         from void_server.engine.void import memory
 
-        pipe = self._loaded[1]
-        self._loaded = None
-        pipe.remove_all_hooks()
-        del pipe
+        if self._loaded is not None:
+            self._loaded[1].remove_all_hooks()
+            self._loaded = None
         memory.free(self._device())
 
     def _device(self) -> torch.device:
         try:
             import torch
+
+            from void_server.engine.void import memory
         except ImportError as error:
             raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
+        memory.prepare_allocator()
         name = self._device_name or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             device = torch.device(name)

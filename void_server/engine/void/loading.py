@@ -16,14 +16,26 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DDIMS
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from void_server.engine.void import weights
+from void_server.engine.void import float8, fused, weights
 from void_server.engine.void.pipeline import VoidPipeline
 from void_server.engine.void.vae import VoidVae
 from void_server.wire.errors import WeightsError
 
 
-def load_pipeline(folder: Path, *, refine: bool, dtype: torch.dtype, vae_dtype: torch.dtype) -> VoidPipeline:
-    """Pass 1, or with `refine` pass 2. Raises WeightsError that names the file at fault."""
+def load_pipeline(
+    folder: Path,
+    *,
+    refine: bool,
+    dtype: torch.dtype,
+    vae_dtype: torch.dtype,
+    fused_for: torch.device | None = None,
+    float8_on: torch.device | None = None,
+) -> VoidPipeline:
+    """Pass 1, or with `refine` pass 2. Raises WeightsError that names the file at fault.
+
+    fused_for: the device that the autoencoder is arranged for; None leaves it as released. float8_on: the device on
+    which the transformer's weights are rounded to 8 bits, layer by layer; None leaves them. Both stay on the host.
+    """
     base = weights.base_folder(folder)
     try:
         vae = _load_vae(folder, base, vae_dtype)
@@ -37,6 +49,12 @@ def load_pipeline(folder: Path, *, refine: bool, dtype: torch.dtype, vae_dtype: 
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(f"VOID can't be loaded from {folder}: {error}", weights.FETCH_HINT) from error
+    if fused_for is None:
+        vae.pad_as_released()
+    else:
+        fused.fuse(vae, channels_last=fused_for.type == "cuda")
+    if float8_on is not None:
+        float8.convert(transformer, float8_on)
     pipe = VoidPipeline(vae=vae, transformer=transformer, scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
     return pipe

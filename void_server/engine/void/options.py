@@ -16,6 +16,7 @@ from void_server.wire.errors import SettingsError
 
 MEMORY = ("auto", "full", "model_offload", "float8", "sequential")
 PRESETS = ("fixed", "released")
+PRECISIONS = ("bf16", "fp8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,12 @@ class VoidOptions:
     refine: bool = False
     """Run pass 2 on warped noise after pass 1: steadier surfaces, about three times the time."""
     memory: str = "auto"
+    precision: str = "bf16"
+    """What the transformer multiplies in: "fp8" is faster and smaller, and less exact."""
+    draft: bool = False
+    """A first look: fewer steps, and blocks skipped in steps that change little."""
+    compile: bool = True
+    """Compile the transformer's blocks for this card, once; preset=released never does."""
     steps: int | None = None
     guidance: float | None = None
     negative_prompt: str = ""
@@ -47,7 +54,13 @@ class VoidOptions:
         values: dict[str, Any] = {
             name: _READERS[name](name, value) for name, value in given.items() if value is not None
         }
-        return cls(**values)
+        options = cls(**values)
+        if options.preset == "released" and (options.draft or options.precision != "bf16"):
+            raise SettingsError(
+                "preset=released is the release's own numbers; draft and precision=fp8 change them.",
+                "Use preset=fixed, the default, with these.",
+            )
+        return options
 
 
 def _path(name: str, value: Any) -> Path:
@@ -109,6 +122,9 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "preset": lambda name, value: _one_of(name, value, PRESETS),
     "refine": _flag,
     "memory": lambda name, value: _one_of(name, value, MEMORY),
+    "precision": lambda name, value: _one_of(name, value, PRECISIONS),
+    "draft": _flag,
+    "compile": _flag,
     "steps": lambda name, value: _whole(name, value, 1, 1000),
     "guidance": lambda name, value: _number(name, value, 1, 30),
     "negative_prompt": _text,

@@ -18,14 +18,18 @@ The presets. `released` does what the released scripts do. `fixed`, the default,
     aspect                  384x672 whatever the plate (predict_v2v.py:174)     the video's own, in multiples of 16
     mask in pass 2          two levels (989)                                    three, as pass 2 was trained
     frames                  8 bit, truncated, H.264 (predict_v2v.py:245)        float, untouched
+    decoded picture         rounded to bfloat16 once more (575-583)             as it is
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, CogVideoXTransformer3DModel
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
@@ -123,6 +127,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_sequence_length: int = 226,
         noise_strength: float = conditioning.NOISE_STRENGTH,
+        condition: torch.Tensor | None = None,
     ) -> CogVideoXPipelineOutput | tuple[Any]:
         """Fill what `mask_video` marks.
 
@@ -133,6 +138,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         enable_physics_prior: False inpaints the object alone and keeps affected pixels.
         refine: whether this is pass 2; None says so where `latents` (warped noise, [B, F', 16, h, w]) are given.
         generator: for the first noise and, in `fixed`, the conditioning noise.
+        condition: encoded mask and video as an earlier call left them in the attribute `condition`; spares encoding.
 
         Returns frames in [0, 1]: "pil" a list of images for each clip, "np" [B, F, H, W, 3], "pt" [B, F, 3, H, W],
         "latent" [B, F', 16, h, w]. Raises ValueError for shapes and settings that can't work.
@@ -184,14 +190,21 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         noise = self._first_noise(
             latents, (batch, windows.latent_count(total)), height, width, dtype, device, generator
         )
-        condition = self._condition(
-            conditioning.resize_area(video[:, :, order], height, width),
-            self._mask(mask_video[:, :, order], height, width, this_pass, preset, enable_physics_prior),
-            None if released else _noise_generator(generator),
-            noise_strength,
-            device,
-            dtype,
-        ).expand(batch, -1, -1, -1, -1)
+        self.left_float16 = False
+        self._rotaries: dict[Any, Any] = {}
+        if condition is None:
+            # The released noise is drawn on the host, in the order in which the host keeps the video.
+            video, mask_video = (part.to("cpu" if released else device) for part in (video, mask_video))
+            condition = self._condition(
+                conditioning.resize_area(video[:, :, order], height, width),
+                self._mask(mask_video[:, :, order], height, width, this_pass, preset, enable_physics_prior),
+                None if released else _noise_generator(generator),
+                noise_strength,
+                device,
+                dtype,
+            )
+        self.condition = condition.cpu()
+        condition = condition.to(device, dtype).expand(batch, -1, -1, -1, -1)
         latents = self._denoise(
             noise,
             torch.cat([condition] * 2) if guided else condition,
@@ -205,8 +218,11 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         if output_type == "latent":
             frames: Any = latents
         else:
-            decoded = self._decode(latents, keep=total if released else given)
-            frames = self.video_processor.postprocess_video(decoded, output_type=output_type)
+            decoded = self._in_range(self._decode, latents, total if released else given)
+            if released:
+                frames = self._released_frames(decoded, output_type)
+            else:
+                frames = self.video_processor.postprocess_video(decoded, output_type=output_type)
         self.maybe_free_model_hooks()
         return CogVideoXPipelineOutput(frames=frames) if return_dict else (frames,)
 
@@ -264,14 +280,29 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
         flat = video.float().transpose(1, 2).flatten(0, 1)
         normalised = self.frame_processor.preprocess(flat, height=video.shape[-2], width=video.shape[-1])
         source = normalised.unflatten(0, (video.shape[0], -1)).transpose(1, 2)
-        noisy = conditioning.add_noise(source.cpu(), generator, noise_strength)
-        encoded = [self._encode(part, device) for part in (conditioning.mask_for_vae(mask), noisy)]
+        # A card's noise would depend on the card, and the host takes its time: it draws while the mask is encoded.
+        with ThreadPoolExecutor(1) as host:
+            drawing = host.submit(conditioning.draw_noise, source.shape, generator) if generator else None
+            encoded = [self._in_range(self._encode, conditioning.mask_for_vae(mask), device)]
+            drawn = drawing.result() if drawing else None
+        noisy = conditioning.add_noise(source, generator, noise_strength, drawn)
+        encoded.append(self._in_range(self._encode, noisy, device))
         return torch.cat(encoded, dim=1).transpose(1, 2).to(dtype)
 
     def _encode(self, video: torch.Tensor, device: torch.device) -> torch.Tensor:
         # One clip at a time, and the mode of the distribution rather than a sample (released: 544-569).
         clips = [self.vae.encode(clip.to(device, self.vae.dtype)).latent_dist.mode() for clip in video.split(1)]
         return torch.cat(clips) * self.vae.config.scaling_factor
+
+    def _in_range(self, run: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+        """What the autoencoder makes; run again in bfloat16, which has float32's range, where float16 overflows."""
+        made = run(*args)
+        if self.vae.dtype != torch.float16 or bool(torch.isfinite(made).all()):
+            return made
+        del made
+        self.left_float16 = True
+        self.vae.widen()
+        return run(*args)
 
     def _denoise(
         self,
@@ -293,13 +324,14 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
                     continue
                 self._current_timestep = t
                 if len(cuts) == 1:
-                    latents = self._step(latents, condition, prompt_embeds, t, size, step_settings)
+                    latents = self._step(0, latents, condition, prompt_embeds, t, size, step_settings)
                 else:
                     canvas = torch.zeros_like(latents, dtype=torch.float32)
                     sums = torch.zeros(1, total, 1, 1, 1, device=latents.device)
-                    for begin, end in cuts:
+                    for number, (begin, end) in enumerate(cuts):
                         span = slice(begin, end)
-                        part = self._step(latents[:, span], condition[:, span], prompt_embeds, t, size, step_settings)
+                        told = condition[:, span]
+                        part = self._step(number, latents[:, span], told, prompt_embeds, t, size, step_settings)
                         ramp = torch.tensor(windows.weights((begin, end), total)).to(part).view(1, -1, 1, 1, 1)
                         canvas[:, span] += part * ramp
                         sums[:, span] += ramp
@@ -314,6 +346,7 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
 
     def _step(
         self,
+        window: int,
         latents: torch.Tensor,
         condition: torch.Tensor,
         prompt_embeds: torch.Tensor,
@@ -323,29 +356,52 @@ class VoidPipeline(CogVideoXPipeline):  # type: ignore[misc]
     ) -> torch.Tensor:
         guided = prompt_embeds.shape[0] > latents.shape[0]
         noisy = self.scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, t)
-        rotary = (
-            self._prepare_rotary_positional_embeddings(*size, latents.shape[1], latents.device)
-            if self.transformer.config.use_rotary_positional_embeddings
-            else None
-        )
-        prediction = self.transformer(
-            hidden_states=torch.cat([noisy, condition], dim=2),
-            encoder_hidden_states=prompt_embeds,
-            timestep=t.expand(noisy.shape[0]),
-            image_rotary_emb=rotary,
-            return_dict=False,
-        )[0].float()
+        # What caching keeps from the step before belongs to one window.
+        caching = getattr(self.transformer, "is_cache_enabled", False)
+        with self.transformer.cache_context(f"window {window}") if caching else contextlib.nullcontext():
+            prediction = self.transformer(
+                hidden_states=torch.cat([noisy, condition], dim=2),
+                encoder_hidden_states=prompt_embeds,
+                timestep=t.expand(noisy.shape[0]),
+                image_rotary_emb=self._rotary(size, latents.shape[1], latents.device),
+                return_dict=False,
+            )[0].float()
         if guided:
             without, with_prompt = prediction.chunk(2)
             prediction = without + self._guidance_scale * (with_prompt - without)
         stepped: torch.Tensor = self.scheduler.step(prediction, t, latents, **step_settings, return_dict=False)[0]
         return stepped.to(prompt_embeds.dtype)
 
+    def _rotary(
+        self, size: tuple[int, int], latents: int, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Positions of a window's tokens; made once for a shot's windows, not once a step."""
+        if not self.transformer.config.use_rotary_positional_embeddings:
+            return None
+        key = (*size, latents, device)
+        if key not in self._rotaries:
+            # On the host, as released: a card's sines differ in the last bit, which a step makes visible. Tensors of
+            # their own: what is compiled for a view depends on what it is a view of.
+            parts = self._prepare_rotary_positional_embeddings(*size, latents, torch.device("cpu"))
+            self._rotaries[key] = tuple(part.clone().to(device) for part in parts)
+        rotary: tuple[torch.Tensor, torch.Tensor] = self._rotaries[key]
+        return rotary
+
     def _decode(self, latents: torch.Tensor, keep: int) -> torch.Tensor:
         """float32 [B, 3, keep, H, W] in [-1, 1] on the CPU; frames leave the card as they are decoded."""
         scaled = (1 / self.vae.config.scaling_factor * latents.transpose(1, 2)).to(self.vae.dtype)
         chunks = [chunk.float().cpu() for chunk in self.vae.decode_chunks(scaled)]
         return torch.cat(chunks, dim=2)[:, :, :keep]
+
+    def _released_frames(self, decoded: torch.Tensor, output_type: str) -> Any:
+        """As diffusers gives frames, but moved to [0, 1] in the autoencoder's format, which rounds once more, before
+        they leave for float32 (released: 575-583)."""
+        clips = []
+        for clip in (decoded.to(self.vae.dtype) / 2 + 0.5).clamp(0, 1).float():
+            frames = clip.transpose(0, 1)
+            clips.append(self.video_processor.postprocess(frames, output_type, [False] * len(frames)))
+        joined = {"np": np.stack, "pt": torch.stack}.get(output_type, list)
+        return joined(clips)
 
 
 def _noise_generator(generator: torch.Generator | list[torch.Generator] | None) -> torch.Generator:

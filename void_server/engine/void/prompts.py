@@ -47,7 +47,7 @@ class PromptBook:
             report.note(f"{len(new)} new prompt(s): loading the text encoder")
             for text, embedding in zip(new, self._encode(new, device)):
                 known[text] = embedding
-                self._write(text, embedding)
+                self.keep(text, embedding)
         return [embedding for text in texts if (embedding := known[text]) is not None]
 
     def path(self, text: str) -> Path:
@@ -74,7 +74,8 @@ class PromptBook:
         except (SafetensorError, KeyError, OSError):
             return None
 
-    def _write(self, text: str, embedding: torch.Tensor) -> None:
+    def keep(self, text: str, embedding: torch.Tensor) -> None:
+        """Lay an embedding where `embed` finds it."""
         # A cache that can't be written costs time, not the shot.
         with contextlib.suppress(OSError):
             self._cache.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from diffusers import AutoencoderKLCogVideoX
+from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXCausalConv3d
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.upsampling import CogVideoXUpsample3D
@@ -40,6 +41,19 @@ class FirstAwareUpsample(CogVideoXUpsample3D):  # type: ignore[misc]
         return flat.unflatten(0, (batch, -1)).transpose(1, 2)
 
 
+class ReleasedCausalConv(CogVideoXCausalConv3d):  # type: ignore[misc]
+    """Pads its pictures before the convolution, as released (videox_fun/models/cogvideox_vae.py:142-146), where
+    diffusers has the convolution pad. The same sums, but a card runs them in another order."""
+
+    def forward(
+        self, inputs: torch.Tensor, conv_cache: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        inputs = self.fake_context_parallel_forward(inputs, conv_cache)
+        kept = inputs[:, :, -self.time_kernel_size + 1 :].clone()
+        padded = F.pad(inputs, (self.width_pad, self.width_pad, self.height_pad, self.height_pad))
+        return self.conv(padded), kept
+
+
 class VoidVae(AutoencoderKLCogVideoX):  # type: ignore[misc]
     """`AutoencoderKLCogVideoX` with VOID's decoding. Loads the same configuration and weights.
 
@@ -61,6 +75,20 @@ class VoidVae(AutoencoderKLCogVideoX):  # type: ignore[misc]
                 )
                 block.upsamplers[index] = layer
                 self._upsamplers.append(layer)
+
+    def pad_as_released(self) -> None:
+        """Have every convolution give the release's own bits on a card too."""
+        for module in self.modules():
+            if type(module) is CogVideoXCausalConv3d and module.pad_mode != "replicate":
+                module.__class__ = ReleasedCausalConv
+                module.conv.padding = (0, 0, 0)
+
+    def widen(self) -> None:
+        """Go on in bfloat16, whose range is float32's."""
+        visit = getattr(self, "_hf_hook", None)
+        if visit is not None and hasattr(visit, "leave"):
+            visit.leave()
+        self.to(torch.bfloat16)
 
     @apply_forward_hook  # type: ignore[untyped-decorator]
     def decode_chunks(self, z: torch.Tensor) -> Iterator[torch.Tensor]:
