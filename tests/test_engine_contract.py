@@ -59,12 +59,12 @@ def test_a_streaming_engine_paints_its_own_light_where_the_matte_says(shot, tmp_
 
 def test_an_engine_that_answers_small_and_in_its_own_colour_comes_back_as_light_at_plate_size(shot, tmp_path):
     manifest = remove(shot, tmp_path / "out", "small")
-    assert manifest["coverage"] == pytest.approx(0.5, abs=1e-3)
+    assert manifest["coverage"] > 0.9, "the engine told of half; other frames show nearly all, and were used"
     for index, frame in enumerate(tiny_shot.FRAMES):
         clean = tiny_shot.read_rgb(tmp_path / f"out/clean.{frame}.exr").astype(np.float32)
         truth = shot.truth.astype(np.float32)
         error = np.abs(clean - truth)[tiny_shot.square(index)]
-        assert error.mean() < 0.12
+        assert error.mean() < 0.02
         assert clean.max() <= 12.0
 
 

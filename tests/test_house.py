@@ -26,6 +26,7 @@ ROOMS = {
     "background": {"background", "shot", "image", "process", "parallel"} | SHARED,
     "effects": {"effects", "background", "shot", "image", "process", "parallel"} | SHARED,
     "engine": {"engine", "background", "shot", "image", "process", "parallel"} | SHARED,
+    "merge": {"merge", "engine", "background", "shot", "image", "process", "parallel"} | SHARED,
     "result": {"result", "shot", "image", "process", "parallel"} | SHARED,
     "farm_worker": {
         "farm_worker",

@@ -58,7 +58,7 @@ def test_exr_goes_in_and_clean_exr_comes_out_bit_identical_outside(shot, weights
     manifest = pipeline.make_clean_plate(files, settings(weights), tmp_path / "out", report)
     assert_clean_plates(tmp_path / "out")
     assert manifest["engine"]["name"] == "void"
-    assert manifest["coverage"] == 0.0
+    assert manifest["coverage"] > 0.2, "weights of noise draw nothing that could outvote the wall"
     assert any(note.startswith("memory=full") for note in notes)
     (invented,) = [text for text in warnings if "of what was filled" in text]
     assert "drawn by engine void" in invented

@@ -226,7 +226,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "removal", "void", "wire", "speed"))
+    bench.add_argument("what", choices=("propagate", "effects", "removal", "native", "void", "wire", "speed"))
     bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
     bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
     bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")

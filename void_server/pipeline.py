@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from void_server import background, preview
+from void_server import background, merge, preview
 from void_server import engine as engines
 from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
@@ -98,7 +98,9 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
                 warn(report, warnings, *told)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             hearing = report.noting(lambda code, message: warnings.append((code, message)))
-            _fill_and_write(shot.ready(plan.to_make, engine.needs.colour), surveyed, engine, result, hearing)
+            shot = shot.ready(plan.to_make, engine.needs.colour)
+            with _filled(shot, engine, hearing) as (shot, fills, colour_of_fills):
+                _write(shot, surveyed, fills, colour_of_fills, result, hearing)
             colour = surveyed.engine_space.to_wire()
     else:
         report.note("Every frame is finished already, from the same inputs and settings; nothing is computed again.")
@@ -108,16 +110,44 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
     return close_result(checked, result, plan.hashes, facts, warnings, plan.started, report)
 
 
-def _fill_and_write(
-    shot: MarkedShot, surveyed: SurveyedShot, engine: Engine, result: ResultFolder, report: Report
+@contextlib.contextmanager
+def _filled(
+    shot: MarkedShot, engine: Engine, report: Report
+) -> Iterator[tuple[MarkedShot, Generator[tuple[int, Fill | None], None, None], Colour]]:
+    """(the shot under its last marks, every wanted frame with its fill, the colour of these fills).
+
+    An engine's fill that is smaller than its crop, or not made of real pixels, is put together with what other frames
+    show; what an engine with physics left as it was stays the plate's.
+    """
+    if not engine.needs.merged:
+        with contextlib.closing(_in_order(shot, engine.name, engine.fill(shot, report), report)) as fills:
+            yield shot, fills, engine.needs.colour
+        return
+    asked = merge.widened(shot, generous=shot.checked.settings.effects == "bold")
+    every = asked.ready(shot.frames, engine.needs.colour)
+    made = (fill for _, fill in _in_order(every, engine.name, engine.fill(every, report), report) if fill is not None)
+    with (
+        merge.one_picture(shot, every, engine.needs, made, report) as (settled, merged),
+        contextlib.closing(_in_order(settled, engine.name, merged, report)) as fills,
+    ):
+        yield settled, fills, Colour.SCENE_LINEAR
+
+
+def _write(
+    shot: MarkedShot,
+    surveyed: SurveyedShot,
+    fills: Iterator[tuple[int, Fill | None]],
+    colour: Colour,
+    result: ResultFolder,
+    report: Report,
 ) -> None:
-    """Write every frame that is wanted, in order, as soon as the engine has filled it."""
+    """Write every frame that is wanted, in order, as soon as it is filled."""
     total, done = len(shot.wanted), 0
     grain_model = _grain(shot)
     pending: collections.deque[tuple[int, Future[dict[str, Any]]]] = collections.deque()
 
     def write(job: tuple[int, Fill | None, float]) -> dict[str, Any]:
-        return _write_frame(shot, surveyed, engine, result, *job, grain_model)
+        return _write_frame(shot, surveyed, colour, result, *job, grain_model)
 
     def settle(most: int) -> None:
         nonlocal done
@@ -131,10 +161,7 @@ def _fill_and_write(
             report.progress("frames", done, total, frame)
 
     size = shot.canvas.width * shot.canvas.height
-    with (
-        Crew(write, min(total, hands(WRITE_BYTES * size))) as writers,
-        contextlib.closing(_fills(shot, engine, report)) as fills,
-    ):
+    with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
         begun = time.monotonic()
         for frame, fill in fills:
             spent, begun = time.monotonic() - begun, time.monotonic()
@@ -143,9 +170,11 @@ def _fill_and_write(
         settle(0)
 
 
-def _fills(shot: MarkedShot, engine: Engine, report: Report) -> Generator[tuple[int, Fill | None], None, None]:
-    """(frame, its fill) for every frame, ascending; None where there is nothing to do."""
-    filled = iter(engine.fill(shot, report))
+def _in_order(
+    shot: MarkedShot, name: str, fills: Iterator[Fill], report: Report
+) -> Generator[tuple[int, Fill | None], None, None]:
+    """(frame, its fill) for every frame that is wanted, ascending; None where there is nothing to do."""
+    filled = iter(fills)
     for frame in shot.wanted:
         report.check_cancelled()
         if shot.hole(frame) is None:
@@ -154,7 +183,7 @@ def _fills(shot: MarkedShot, engine: Engine, report: Report) -> Generator[tuple[
         fill = next(filled, None)
         if fill is None or fill.frame != frame:
             got = "nothing" if fill is None else f"frame {fill.frame}"
-            raise EngineError(f"Engine {engine.name} gave {got} for frame {frame}.", "Report this to its maker.")
+            raise EngineError(f"Engine {name} gave {got} for frame {frame}.", "Report this to its maker.")
         yield frame, fill
 
 
@@ -179,7 +208,7 @@ def _grain(shot: MarkedShot) -> grain.GrainModel | None:
 def _write_frame(
     shot: MarkedShot,
     surveyed: SurveyedShot,
-    engine: Engine,
+    colour: Colour,
     result: ResultFolder,
     frame: int,
     fill: Fill | None,
@@ -196,7 +225,7 @@ def _write_frame(
     if fill is not None:
         size = (fill.crop.height, fill.crop.width)
         rgb = fit.resize(fill.rgb, *size)
-        if engine.needs.colour is Colour.ENGINE:
+        if colour is Colour.ENGINE:
             rgb = shot.engine_space.decode(rgb)
         if fill.grainless is not None and grain_model is not None:
             lacks = fit.resize_soft(fill.grainless, *size).astype(np.float32)

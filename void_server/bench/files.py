@@ -24,6 +24,7 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 FIRST = 1001
+WRITTEN = ("plate", "matte", "affected", "truth", "out", "clean_found", "clean_given")
 
 
 def safe_name(case: str) -> str:
@@ -44,7 +45,7 @@ def workplace(case: str, keep: Path | None) -> Iterator[Path]:
         return
     folder = keep / safe_name(case)
     # An older result would be taken up where it stopped, whatever has changed in the code since.
-    for old in ("plate", "matte", "affected", "out", "clean_found", "clean_given"):
+    for old in WRITTEN:
         shutil.rmtree(folder / old, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
@@ -81,10 +82,23 @@ def _write(path: Path, channels: Mapping[str, npt.NDArray[np.float16]]) -> None:
     OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(str(path))
 
 
+def write_clean(light: Array, folder: Path) -> None:
+    """Pictures [T, H, W, 3], scene-linear, as `clean.####.exr`, half float: what `read_clean` reads."""
+    folder.mkdir(exist_ok=True)
+    for i, picture in enumerate(light):
+        _write(folder / f"clean.{FIRST + i:04d}.exr", _rgb(picture))
+
+
 def read_clean(out: Path, count: int) -> Array:
     """float32 [T, H, W, 3], scene-linear."""
     headers = [exr.read_plate_header(out / f"clean.{FIRST + i:04d}.exr") for i in range(count)]
     return np.stack([exr.read_rgb(header).astype(np.float32) for header in headers])
+
+
+def read_aov(out: Path, count: int, channel: str) -> Array:
+    """float32 [T, H, W]: one channel of `aov.####.exr`."""
+    paths = [out / f"aov.{FIRST + i:04d}.exr" for i in range(count)]
+    return np.stack([exr.read_matte(exr.read_matte_header(path, channel)) for path in paths]).astype(np.float32)
 
 
 def read_affected(out: Path, count: int) -> Mask:

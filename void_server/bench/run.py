@@ -54,6 +54,10 @@ def run(
         from void_server.bench import effects as bench_effects
 
         return bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
+    if what == "native":
+        from void_server.bench import native as bench_native
+
+        return bench_native.run(data, cases, report, keep_work=keep_work)
     if what == "removal":
         from void_server.bench import removal as bench_removal
 

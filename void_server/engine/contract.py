@@ -5,8 +5,9 @@ one `Fill` per frame. An engine never sees a file, a socket or a job, and knows 
 
 Two engines shaped this contract. `propagate` streams: it reads crops of donor frames at plate resolution and yields
 each frame as it is done. `void` holds the whole shot at its own size: it reads every frame of one crop scaled down,
-works for minutes, then yields all frames in a row. So a `Fill` may be smaller than its crop (the pipeline scales it
-up), and may be in the engine's display-like colour (the pipeline takes it back to light).
+works for minutes, then yields all frames in a row. So a `Fill` may be smaller than its crop (the pipeline makes one
+picture of it and of the plate's own pixels), and may be in the engine's display-like colour (the pipeline takes it back
+to light).
 
 Public are the names that `void_server.engine` exports; they change only with a note in the CHANGELOG, a version ahead.
 """
@@ -39,6 +40,10 @@ class Needs:
     device_memory_bytes: int = 0
     physics: bool = False
     """Whether it can make things move as they would without the object. Else they stay as they are."""
+    merged: bool = True
+    """Whether its fill and the background that other frames show are made into one picture, where the fill is smaller
+    than its crop or says that its coverage is below 1. It is then asked to fill more than `change` will lay over the
+    plate, on every frame of the shot that has a hole. False for an engine that lays real pixels itself."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ class Propagate:
     """Temporal background recovery; needs no weights and no GPU."""
 
     name: ClassVar[str] = "propagate"
-    needs: ClassVar[Needs] = Needs(colour=Colour.SCENE_LINEAR, devices=("cpu",), memory_bytes=1 << 30)
+    needs: ClassVar[Needs] = Needs(colour=Colour.SCENE_LINEAR, devices=("cpu",), memory_bytes=1 << 30, merged=False)
 
     def __init__(self, device: str | None = None) -> None:
         if device not in (None, "", "cpu"):

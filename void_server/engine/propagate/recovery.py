@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -58,15 +58,28 @@ class FilledFrame:
     """Real, or carried from a key frame where it was invented."""
     confidence: Array
     """Of what is real; see `background.confidence`."""
+    scatter: Array
+    """How far the donors of what is real disagree, in code."""
     grainless: Array
     divided: Mask
     """The plate's own detail and grain, under light that was given back by rule or invented."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Recovered:
+    """A fill and, beside it, what comparing it with another picture asks for."""
+
+    fill: Fill
+    scatter: Array
+    """float32 [h, w]: how far its donors disagree, in code; it means nothing where `coverage` is 0."""
+
+
 class Recovery:
     """Fills frames of one shot. Close it to free the disk."""
 
-    def __init__(self, ground: Background) -> None:
+    def __init__(self, ground: Background, *, invents: bool = True) -> None:
+        """invents: whether what no frame shows is made up as well; else its `coverage` is 0 and it is smooth."""
+        self._invents = invents
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
         self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates, ground.movers)
@@ -81,6 +94,12 @@ class Recovery:
 
     def fills(self, work: Sequence[int], report: Report) -> Iterator[Fill]:
         """A fill for every frame of `work`, in order. Any frame gets the same bits, whichever others are asked for."""
+        with contextlib.closing(self.recovered(work, report)) as found:
+            for one in found:
+                yield one.fill
+
+    def recovered(self, work: Sequence[int], report: Report) -> Generator[Recovered, None, None]:
+        """The same fills with their scatter."""
         self._plan(work, report)
         self.plates.collect(report)
         holes = [hole for hole in map(self.shot.hole, work) if hole is not None]
@@ -95,7 +114,7 @@ class Recovery:
         for first in range(0, len(work), most):
             yield from self._together(work[first : first + most], at_a_time, report)
 
-    def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Fill]:
+    def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Recovered]:
         """Some frames with a moving camera; those that ask key frames for what they invented come back twice."""
         check = report.check_cancelled
         indices = [self.survey.index[frame] for frame in work]
@@ -106,7 +125,7 @@ class Recovery:
         finished = in_order(lambda index: self._finished(seen[index]), list(seen), at_a_time, check)
         with contextlib.closing(finished):
             for one in first.values():
-                yield one if isinstance(one, Fill) else next(finished)
+                yield one if isinstance(one, Recovered) else next(finished)
 
     def _hole(self, index: int) -> Window | None:
         return self.shot.hole(self.survey.frames[index])
@@ -116,7 +135,7 @@ class Recovery:
         assert hole is not None
         return self.views.reconstruct(index, hole)
 
-    def _fill_or_seen(self, index: int) -> Fill | Reconstruction:
+    def _fill_or_seen(self, index: int) -> Recovered | Reconstruction:
         """The fill, or where key frames have to be asked what they invented, all that is known so far."""
         seen = self._seen(index)
         return seen if self._asks_keys(seen) else self._finished(seen)
@@ -129,6 +148,8 @@ class Recovery:
         asking = [one for one in seen.values() if self._asks_keys(one)]
         dark = {key for one in asking if one.dark.any() for key in self.keys.near(one.target.index)}
         self._shadows_of(dark, at_a_time, check)
+        if not self._invents:
+            return
         wanting = [one.target.index for one in asking if not (one.around.free | one.known | one.dark).all()]
         # Each rests on the next one towards the middle of its scene: the farthest from it comes last.
         chain = [key for index in wanting for key in reversed(self.keys.chain(index))]
@@ -157,7 +178,8 @@ class Recovery:
                 self._plan_still(self.camera.scenes[index])
                 report.progress("plan", done + 1, len(indices), self.survey.frames[index])
             return
-        keys = {key for index in indices for key in (*self.keys.chain(index), *self.keys.near(index))}
+        rests = self.keys.chain if self._invents else self.keys.beside
+        keys = {key for index in indices for key in (*rests(index), *self.keys.near(index))}
         keys |= {near for key in keys for near in self.keys.near(key)}
         keys = {key for key in keys if self._hole(key) is not None}
         wanted = sorted({*indices, *keys})
@@ -199,22 +221,22 @@ class Recovery:
         members = self._members(scene)
         return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
 
-    def _fill_still(self, frame: int) -> Fill:
+    def _fill_still(self, frame: int) -> Recovered:
         index = self.survey.index[frame]
         hole = self._hole(index)
         assert hole is not None
         return self._as_fill(index, self._still_frame(index, hole))
 
-    def _finished(self, seen: Reconstruction) -> Fill:
+    def _finished(self, seen: Reconstruction) -> Recovered:
         """What donors show; what none does is carried over from key frames, where it was invented."""
         filled = self._filled(seen)
-        if not filled.known.all():
+        if self._invents and not filled.known.all():
             unknown = ~filled.known
             self._carry(seen, filled)
             self._keep_detail(seen, filled, unknown & filled.known)
         return self._as_fill(seen.target.index, filled)
 
-    def _as_fill(self, index: int, filled: FilledFrame) -> Fill:
+    def _as_fill(self, index: int, filled: FilledFrame) -> Recovered:
         frame = self.survey.frames[index]
         code = invent.smooth(filled.code, filled.known)
         plate = self.plates.light_of(index, filled.crop)
@@ -222,7 +244,7 @@ class Recovery:
         change = self.shot.change(frame, filled.crop) > 0
         trust = filled.confidence * self._trust(index)
         guess = np.where(filled.divided, DIVIDED_TRUST, INVENTED_TRUST)
-        return Fill(
+        fill = Fill(
             frame,
             filled.crop,
             rgb.astype(np.float32),
@@ -230,6 +252,7 @@ class Recovery:
             confidence=np.where(filled.real, trust, guess).astype(np.float32),
             grainless=np.where(filled.real | filled.divided, filled.grainless, 1).astype(np.float32),
         )
+        return Recovered(fill, np.asarray(filled.scatter, np.float32))
 
     def _trust(self, index: int) -> float:
         """How far the camera of this frame is known: a featureless plate gives half."""
@@ -247,7 +270,8 @@ class Recovery:
             if painted is not None and painted.usable is not None:
                 where = painted.usable > 0
                 rest.code[where], rest.views[where], rest.scatter[where] = painted.code[where], 1e3, 0
-        rest.code = exemplar.complete(rest.code, rest.views > 0, self.shot.seed)
+        if self._invents:
+            rest.code = exemplar.complete(rest.code, rest.views > 0, self.shot.seed)
         return rest
 
     def _still_frame(self, index: int, hole: Window) -> FilledFrame:
@@ -264,11 +288,12 @@ class Recovery:
         grainless = (1 - 1 / np.sqrt(np.maximum(views * 0.64, 1))) * (1 - share)
         code = np.where(free[..., None], own.code, code)
         every, none = np.ones_like(free), np.zeros_like(free)
+        known = every if self._invents else free | (views > 0)
         scatter = rest.scatter[part]
         missed = confidence.misfit(laid.code + gain, own.code, ring & (views >= 1))
         agreeing = np.clip(1 - (scatter - STEADY) / UNSTEADY, 0, 1)
         sure = confidence.cautious(confidence.chance(missed, scatter, views, agreeing))
-        return FilledFrame(crop, own, free, code, views > 0, every, sure, grainless, none)
+        return FilledFrame(crop, own, free, code, views > 0, known, sure, scatter, grainless, none)
 
     def _keep_detail(self, seen: Reconstruction, filled: FilledFrame, invented: Mask) -> None:
         """Where light was invented under a shadow, detail and grain are still the plate's."""
@@ -297,7 +322,8 @@ class Recovery:
         chance = confidence.chance(seen.misfit, seen.scatter, seen.independent, seen.agreeing)
         believed = confidence.cautious(chance) * (1 - share)
         real &= share < SMOOTH
-        return FilledFrame(seen.crop, seen.own, free, code, real, free | known | divided, believed, grainless, divided)
+        known = free | known | divided
+        return FilledFrame(seen.crop, seen.own, free, code, real, known, believed, seen.scatter, grainless, divided)
 
     def _taken(self, seen: Reconstruction) -> Array | None:
         """The light that the shadow takes, by depth: as donors tell on this frame and on key frames; None if none."""
