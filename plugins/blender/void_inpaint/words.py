@@ -34,6 +34,7 @@ PLACES = {
 }
 """Where the panel has what a flag of the command line sets."""
 
+DOUBTFUL = re.compile(r"Much of the fill is doubtful on frames (.+): .* most on (-?\d+),")
 INVENTED = re.compile(r"(\d+)% of what was filled .* most on (-?\d+) \((\d+)%\)")
 
 
@@ -50,6 +51,9 @@ def spoken(code: str, message: str) -> str:
     >>> spoken("invented", "65% of what was filled was never visible in any frame and is invented: frames 1-7, most on "
     ...     "5 (74%). See `coverage` in the AOVs; a painted --reference frame, or engine void, can do better.")
     '65% was never visible and is invented, most on frame 5 (74%). A painted still under Reference can do better.'
+    >>> spoken("doubtful", "Much of the fill is doubtful on frames 10-17: what other frames show does not agree, or "
+    ...     "was never seen; most on 12, between x 31 and 65, y 19 and 40. See `confidence` in the AOVs.")[:61]
+    'The fill is doubtful on frames 10-17, most on 12: other frame'
     >>> spoken("header", "1f09.part: matte taken from A"), spoken("header", "plate.1001.exr: beauty is layer 'rgb'")
     ('', "beauty is layer 'rgb'")
     """
@@ -57,6 +61,11 @@ def spoken(code: str, message: str) -> str:
         return (
             f"{found[1]}% was never visible and is invented, most on frame {found[2]} ({found[3]}%). "
             "A painted still under Reference can do better."
+        )
+    if code == "doubtful" and (found := DOUBTFUL.search(message)):
+        return (
+            f"The fill is doubtful on frames {found[1]}, most on {found[2]}: other frames disagree, or never show the "
+            "place. A painted still under Reference can do better."
         )
     if code == "colour-assumed":
         return "The strip does not say its color space; Linear Rec.709 is assumed."
@@ -73,7 +82,8 @@ def in_the_panel(message: str) -> str:
     >>> in_the_panel("The matte is empty. Give --matte-channel, or see `coverage`.")
     'The matte is empty. Give Channel, or see coverage.'
     """
-    return re.sub(r"--([a-z][a-z-]*)", lambda m: PLACES.get(m[1], m[1]), message).replace("`", "")
+    named = re.sub(r"(?:a painted )?--([a-z][a-z-]*)", lambda m: PLACES.get(m[1], m[1]), message)
+    return re.sub(r", `?\w+`? in the AOVs|See `?\w+`? in the AOVs[;.]? ?", "", named).replace("`", "")
 
 
 def engine_of(manifest: dict[str, Any]) -> str:
