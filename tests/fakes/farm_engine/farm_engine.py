@@ -20,7 +20,7 @@ from void_server.wire.errors import EngineError, InternalError
 
 class FarmEngine:
     name = "farm-test"
-    needs = Needs()
+    needs = Needs(merged=False)  # each frame stands alone, so that farms may retry just what failed
 
     def __init__(self, device):
         if "FARM_ENGINE_LOADS" in os.environ:
