@@ -21,8 +21,5 @@ def recovered(shot: MarkedShot, frames: Sequence[int], report: Report) -> Genera
     The same bits whichever frames are asked for.
     """
     ground = background.of(shot, report)
-    if not ground.camera.still:
-        ground.layers.prepare(report.check_cancelled)
-        ground.movers.prepare(report.check_cancelled)
     with contextlib.closing(Recovery(ground, invents=False)) as recovery:
         yield from recovery.recovered(frames, report)

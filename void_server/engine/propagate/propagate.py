@@ -39,9 +39,6 @@ class Propagate:
             return
         ground = background.of(shot, report)
         _say_if_lost(ground, report)
-        if not ground.camera.still:
-            ground.layers.prepare(report.check_cancelled)
-            ground.movers.prepare(report.check_cancelled)
         with contextlib.closing(Recovery(ground)) as recovery:
             for done, fill in enumerate(recovery.fills(work, report)):
                 yield fill

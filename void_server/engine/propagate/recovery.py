@@ -80,6 +80,7 @@ class Recovery:
     def __init__(self, ground: Background, *, invents: bool = True) -> None:
         """invents: whether what no frame shows is made up as well; else its `coverage` is 0 and it is smooth."""
         self._invents = invents
+        self._ground = ground
         self.shot, self.survey, self.camera = ground.shot, ground.survey, ground.camera
         self.plates = Plates(self.shot, self.survey.curve)
         self.views = Reconstructor(self.shot, self.survey, self.camera, ground.layers, self.plates, ground.movers)
@@ -100,6 +101,9 @@ class Recovery:
 
     def recovered(self, work: Sequence[int], report: Report) -> Generator[Recovered, None, None]:
         """The same fills with their scatter."""
+        if not self.camera.still:
+            self._ground.layers.prepare(report.check_cancelled)
+            self._ground.movers.prepare(report.check_cancelled)
         self._plan(work, report)
         self.plates.collect(report)
         holes = [hole for hole in map(self.shot.hole, work) if hole is not None]
