@@ -261,6 +261,13 @@ def _structs() -> dict[str, list[tuple[str, int]]]:
     return found
 
 
+@draws
+def test_the_ray_caster_leaves_the_arithmetic_of_its_process_alone() -> None:
+    """Subnormal numbers survive: whoever loads it still writes a plate's own bits."""
+    raycaster._library()
+    assert np.float32(2.0**-149) > 0 and sys.float_info.min / 2 > 0
+
+
 @pytest.mark.parametrize("name", ["Primitive", "Pose", "Light", "Ripple", "World", "View"])
 def test_records_are_the_structs_of_the_ray_caster_field_for_field(name: str) -> None:
     record, struct = getattr(raycaster, name.upper()), _structs()[name]

@@ -93,6 +93,11 @@ VIEW = _record(
 """The structs of raycaster.cu, field for field; all floats, so nothing is padded."""
 
 
+FAST_MATH = ("-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fassociative-math", "-fno-signed-zeros")
+"""What -ffast-math allows in the code itself. Not -ffast-math: GCC before 13 links it into a shared library with
+start-up code that rounds subnormal numbers to zero for the whole process that loads it."""
+
+
 @functools.cache
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -110,7 +115,7 @@ def _library() -> ctypes.CDLL:
     words = (
         ["-O3", "--use_fast_math", "-arch=native", "-Xcompiler", "-fPIC"]
         if gpu
-        else ["-O3", "-ffast-math", "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
+        else ["-O3", *FAST_MATH, "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
     )
     # Once loaded, the library needs its file no longer.
     with tempfile.TemporaryDirectory(prefix="void-raycaster-") as folder:
