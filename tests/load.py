@@ -144,7 +144,7 @@ def jobs(folder: Path, count: int) -> dict[str, Any]:
         }  # fmt: skip
 
 
-def nothing(files: ShotFiles, settings: ShotSettings, out: Path, report: Any) -> dict[str, Any]:
+def nothing(files: ShotFiles, settings: ShotSettings, out: Path, report: Any, *, found: Path) -> dict[str, Any]:
     """The least that a job can be."""
     (out / "manifest.json").write_text("{}")
     return {}

@@ -51,22 +51,33 @@ FADE_FRAMES = 4
 """Frames over which a re-made range is cross-faded into the frames that stay beside it."""
 
 
-def deliver(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
-    """What a job's settings ask for: a clean plate, or a look at what is affected. Returns the manifest."""
+def deliver(
+    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path | None = None
+) -> dict[str, Any]:
+    """What a job's settings ask for: a clean plate, or a look at what is affected. Returns the manifest.
+
+    found: a folder that keeps what was found to be affected, for all jobs; without one it lies beside the result.
+    """
     make = preview.write_affected if settings.deliver == "affected" else make_clean_plate
-    return make(files, settings, out, report)
+    return make(files, settings, out, report, found=found)
 
 
 def make_clean_plate(
-    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, part_of_shot: bool = False
+    files: ShotFiles,
+    settings: ShotSettings,
+    out: Path,
+    report: Report,
+    *,
+    part_of_shot: bool = False,
+    found: Path | None = None,
 ) -> dict[str, Any]:
     """Remove the object from one shot. Blocks for minutes to hours; returns the manifest.
 
     Takes up an interrupted run where it stopped. A frame's samples outside `change` are the plate's, bit for bit.
-    part_of_shot: an empty matte is no mistake then; such frames are the plate's own.
+    part_of_shot: an empty matte is no mistake then; such frames are the plate's own. found: as in `deliver`.
     Raises RequestErrors before any work for what the artist can fix, EngineErrors, JobCancelledError.
     """
-    return carry_out(open_job(files, settings, out, report), report, part_of_shot=part_of_shot)
+    return carry_out(open_job(files, settings, out, report, found=found), report, part_of_shot=part_of_shot)
 
 
 def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict[str, Any]:
@@ -94,7 +105,7 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
             warn(report, warnings, *_odd_samples(surveyed), *whole_frames(shot))
             # 3) Find what the object did to the scene.
             if settings.physics_prior and not checked.files.affected and not shot.nothing_marked:
-                shot, told = find_affected(surveyed, report, physics=engine.needs.physics)
+                shot, told = find_affected(surveyed, report, physics=engine.needs.physics, kept=plan.finding)
                 warn(report, warnings, *told)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
             hearing = report.noting(lambda code, message: warnings.append((code, message)))

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from void_server import engine as engines
-from void_server.result.folder import Hashes, ResultFolder, fingerprint, hash_inputs, plates_key
+from void_server.effects.findings import Finding
+from void_server.result.folder import Hashes, ResultFolder, finding_key, fingerprint, hash_inputs, plates_key
 from void_server.shot.check import CheckedShot, check_output, check_shot
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
+
+FOUND = ".found"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Opened:
     out: Path
     started: float
     """`time.monotonic()` when the job was opened."""
+    found: Path
+    """The folder in which what is found to be affected is kept from one job to the next."""
+
+    @property
+    def finding(self) -> Finding:
+        """Where this shot's own is kept."""
+        return Finding(self.found, finding_key(self.checked, self.hashes))
 
     @property
     def plates_key(self) -> str:
@@ -59,25 +69,38 @@ class Plan(Opened):
 
 
 def open_shot(
-    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, digests: Mapping[Path, str] | None = None
+    files: ShotFiles,
+    settings: ShotSettings,
+    out: Path,
+    report: Report,
+    *,
+    digests: Mapping[Path, str] | None = None,
+    found: Path | None = None,
 ) -> Opened:
     """Check and hash a shot. Raises RequestErrors that list every problem.
 
-    digests: sha256 of files whose bytes the caller knows already.
+    digests: sha256 of files whose bytes the caller knows already. found: a folder of findings that jobs share; without
+    one they lie beside the result.
     """
     started = time.monotonic()
     checked = check_shot(files, settings)
     check_output(out, files)
-    return Opened(checked, hash_inputs(checked, report, digests or {}), out, started)
+    return Opened(checked, hash_inputs(checked, report, digests or {}), out, started, found or out / FOUND)
 
 
 def open_job(
-    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, digests: Mapping[Path, str] | None = None
+    files: ShotFiles,
+    settings: ShotSettings,
+    out: Path,
+    report: Report,
+    *,
+    digests: Mapping[Path, str] | None = None,
+    found: Path | None = None,
 ) -> Plan:
     """The same, with an engine chosen and the result's folder opened. Raises OutputError for a folder that can't be
     written to."""
-    opened = open_shot(files, settings, out, report, digests=digests)
+    opened = open_shot(files, settings, out, report, digests=digests, found=found)
     name, reason = engines.choose(settings.engine, settings.device)
     result = ResultFolder(out, fingerprint(opened.checked, opened.hashes, name))
     finished = result.finished(opened.checked.wanted)
-    return Plan(opened.checked, opened.hashes, out, opened.started, name, reason, result, finished)
+    return Plan(opened.checked, opened.hashes, out, opened.started, opened.found, name, reason, result, finished)

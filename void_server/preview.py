@@ -15,9 +15,10 @@ from void_server import engine as engines
 from void_server.effects.affected import marked_shot
 from void_server.engine import Array, Colour
 from void_server.image import exr, fit, movie, overlay, sequence, sheet
+from void_server.plan import open_shot
 from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn
-from void_server.shot.check import check_output, check_shot
+from void_server.shot.check import check_output
 from void_server.shot.marked import MarkedShot
 from void_server.shot.solid import judge, look, whole_frames
 from void_server.wire.report import Report
@@ -26,20 +27,26 @@ from void_server.wire.shot import ShotFiles, ShotSettings
 SHEET, MOVIE, MANIFEST = "sheet.png", "affected.mp4", "manifest.json"
 
 
-def write_affected(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
-    """Write one affected matte a frame, a movie, a sheet and a manifest, which it returns. Raises like
-    `make_clean_plate`."""
+def write_affected(
+    files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path | None = None
+) -> dict[str, Any]:
+    """Write one affected matte a frame, a movie, a sheet and a manifest, which it returns. found: as in
+    `pipeline.deliver`. Raises like `make_clean_plate`."""
     make_folder(out)
-    checked = check_shot(files, settings)
     check_output(out, files, ["affected"])
+    opened = open_shot(files, settings, out, report, found=found)
+    checked = opened.checked
     warnings: list[tuple[str, str]] = []
     warn(report, warnings, *checked.warnings, *judge(checked, look(checked)))
     shown = set(sheet.evenly(checked.wanted, 5))
     rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}
     physics = engines.find(engines.choose(settings.engine, settings.device)[0]).needs.physics
-    with marked_shot(checked, report, physics=physics) as (shot, found), movie.writing(out / MOVIE) as film:
-        warn(report, warnings, *found, *whole_frames(shot))
+    with (
+        marked_shot(checked, report, physics=physics, kept=opened.finding) as (shot, told),
+        movie.writing(out / MOVIE) as film,
+    ):
+        warn(report, warnings, *told, *whole_frames(shot))
         for stale in (SHEET, MOVIE, MANIFEST):
             (out / stale).unlink(missing_ok=True)  # of other frames than those that follow
         for frame in checked.wanted:

@@ -19,7 +19,7 @@ from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 
-def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path) -> dict[str, Any]:
     """Wait for the gate, hearing cancel, then do what the daemon always does."""
     from void_server import pipeline
 

@@ -27,7 +27,7 @@ def _write(path: Path, data: bytes) -> None:
     fresh.replace(path)
 
 
-def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path) -> dict[str, Any]:
     assert isinstance(settings, ShotSettings) and out.is_dir(), "the daemon makes the attempt's folder"
     assert set(files.plate) == set(files.matte) and files.plate, "every plate frame has its matte"
     options = dict(settings.options)

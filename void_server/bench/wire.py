@@ -127,7 +127,7 @@ def measure_wire(
     }
 
 
-def busy(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+def busy(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path) -> dict[str, Any]:
     """A stand-in for the pipeline that keeps a core busy until it is cancelled."""
     while True:
         hashlib.pbkdf2_hmac("sha256", b"busy", b"salt", 50_000)
@@ -276,7 +276,7 @@ def _daemon(
             process.wait()
 
 
-def refuse(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) -> dict[str, Any]:
+def refuse(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path) -> dict[str, Any]:
     """A stand-in for the pipeline where only the wire is measured."""
     raise JobCancelledError("Only the wire is measured.")
 

@@ -64,6 +64,7 @@ class Attempt:
             "attempt": attempt,
             "out": str(self._folders.attempt(job, attempt)),
             "log": str(self._folders.log(job)),
+            "found": str(self._config.data / "found"),
             "settings": self._database.now.settings(job),
             "unverified": unverified,
             "trust": [str(root) for root in self._config.trust],

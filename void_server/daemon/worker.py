@@ -138,7 +138,7 @@ class Worker:
         # The daemon showed this process one device, so that is number 0 here whatever its number on the machine.
         if self._device == "cpu" or settings.device != "cpu":
             settings = dataclasses.replace(settings, device="cpu" if self._device == "cpu" else "cuda:0")
-        _load(self._pipeline)(files, settings, out, report)
+        _load(self._pipeline)(files, settings, out, report, found=Path(task["found"]))
         trusted.check(report.warn)
         rest = [p.name for p in sorted(out.iterdir()) if p.is_file() and p.name not in self._told_files]
         results = self._hashed(out, [n for n in rest if not n.startswith(".") and not n.endswith((".tmp", ".jsonl"))])
@@ -221,9 +221,10 @@ def _of(task: dict[str, Any]) -> dict[str, Any]:
     return {"job": task["job"], "attempt": task["attempt"]}
 
 
-def _load(name: str) -> Callable[[ShotFiles, ShotSettings, Path, Report], Any]:
+def _load(name: str) -> Callable[..., Any]:
+    """The callable that makes what a job asks for; see `pipeline.deliver`."""
     module, _, attribute = name.partition(":")
-    found: Callable[[ShotFiles, ShotSettings, Path, Report], Any] = getattr(importlib.import_module(module), attribute)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return found
 
 

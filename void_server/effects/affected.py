@@ -8,70 +8,39 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 from collections.abc import Iterator
-
-import numpy as np
 
 from void_server import background
 from void_server.effects import find, predictor
+from void_server.effects.findings import Finding
+from void_server.effects.look import Look
 from void_server.image import sequence, sheet
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot
-from void_server.shot.marks import Found, Marks, Soft
+from void_server.shot.marks import Marks
 from void_server.shot.surveyed import SurveyedShot, survey
 from void_server.wire.report import Report
-
-MOVED_PX = 4
-"""A frame of the reduced size says that something would move differently from this many pixels on."""
-
-SUSPECTED_PX = 60
-"""Less is not worth a word: the rim of somebody who passes by."""
 
 Warnings = tuple[tuple[str, str], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What one look at a shot found, by frame, at one reduced size."""
-
-    affected: dict[int, find.Affected]
-    stays: bool
-    """Whether neither the camera nor the object moves to speak of: no frame shows the place without its effect."""
-
-    def marks(self, surveyed: SurveyedShot, *, physics: bool, bold: bool, corrected: bool) -> Marks:
-        """The shot's marks with what was found. physics: whether what would move differently may change as well; bold:
-        whether what is no more than suspected may."""
-
-        def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
-            for frame, one in self.affected.items():
-                changes = np.maximum(one.appearance, one.suspected) if bold else one.appearance
-                yield frame, np.maximum(changes, one.physics) if physics else changes, one.physics, one.suspected
-
-        return Marks(surveyed.checked, Found.collected(rows()), corrected=corrected)
-
-    def doubted(self) -> list[int]:
-        """Frames on which something is suspected, and no more."""
-        return [frame for frame, one in self.affected.items() if (one.suspected > 0.5).sum() >= SUSPECTED_PX]
-
-    def moved(self) -> list[int]:
-        """Frames on which something would move differently."""
-        return [frame for frame, one in self.affected.items() if (one.physics > 0.5).sum() >= MOVED_PX]
-
-
 @contextlib.contextmanager
-def marked_shot(checked: CheckedShot, report: Report, *, physics: bool) -> Iterator[tuple[MarkedShot, Warnings]]:
+def marked_shot(
+    checked: CheckedShot, report: Report, *, physics: bool, kept: Finding | None = None
+) -> Iterator[tuple[MarkedShot, Warnings]]:
     """(a shot with its affected region painted or found, warnings), and nothing removed: to look at before spending an
-    engine's time. physics: as in `find_affected`. Raises like `make_clean_plate`."""
+    engine's time. physics, kept: as in `find_affected`. Raises like `make_clean_plate`."""
     with survey(checked, report) as surveyed, background.kept():
         if checked.settings.physics_prior and not checked.files.affected:
-            yield find_affected(surveyed, report, physics=physics)
+            yield find_affected(surveyed, report, physics=physics, kept=kept)
         else:
             yield surveyed.marked(), ()
 
 
-def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> tuple[MarkedShot, Warnings]:
+def find_affected(
+    surveyed: SurveyedShot, report: Report, *, physics: bool, kept: Finding | None = None
+) -> tuple[MarkedShot, Warnings]:
     """(the shot with its affected region found, warnings).
 
     Twice: what is found the first time spoils the background it was compared with, so it is left out of the second;
@@ -79,11 +48,9 @@ def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> t
     Both look at the shot without the artist's corrections: what was painted on one frame changes nothing that was right
     elsewhere, and the result is what was looked at before, corrected.
     physics: whether what would move differently may change as well; an engine that can't move things would wipe it out.
+    kept: where the same may have been found before, and is kept for the next time.
     """
-    first = _look(surveyed.marked(Marks(surveyed.checked, corrected=False)), report, first=True)
-    second = _look(
-        surveyed.marked(first.marks(surveyed, physics=True, bold=True, corrected=False)), report, first=False
-    )
+    second = _found(surveyed, report, kept)
     bold = surveyed.checked.settings.effects == "bold"
     shot = surveyed.marked(second.marks(surveyed, physics=physics, bold=bold, corrected=True))
     collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
@@ -97,10 +64,30 @@ def find_affected(surveyed: SurveyedShot, report: Report, *, physics: bool) -> t
     return shot, tuple(told)
 
 
+def _found(surveyed: SurveyedShot, report: Report, kept: Finding | None) -> Look:
+    shot = surveyed.marked(Marks(surveyed.checked, corrected=False))
+    known = kept.get() if kept else None
+    if known is not None:
+        report.note("What the object did to the scene was found before, on these very frames; it is taken from there.")
+        # The camera is followed under the same masks as then, so that the same pixels come out.
+        _prepared(shot, report)
+        return known
+    first = _look(shot, report, first=True)
+    again = surveyed.marked(first.marks(surveyed, physics=True, bold=True, corrected=False))
+    second = _look(again, report, first=False)
+    if kept:
+        kept.put(second)
+    return second
+
+
+def _prepared(shot: MarkedShot, report: Report) -> background.Background:
+    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
+    return background.of(shot, report)
+
+
 def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
     scale = min(1.0, find.SIDE / min(shot.size))
-    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
-    behind = background.of(shot, report)
+    behind = _prepared(shot, report)
     behind.prepare([f for f in shot.frames if shot.hole(f) is not None], shot.whole, scale, report)
     found = find.find_affected(
         shot.frames,

@@ -224,6 +224,24 @@ def plates_key(checked: CheckedShot, hashes: Hashes) -> str:
     return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
 
 
+SHAPE_A_FINDING = ("matte_channel", "matte_invert", "matte_floor", "missing", "grow_px", "feather_px")
+"""Settings that change what is found to be affected, beside those that change the plates."""
+
+
+def finding_key(checked: CheckedShot, hashes: Hashes) -> str:
+    """One hash of everything that decides what the object is found to have done: plates, mattes, how they are read. Not
+    the artist's corrections, nor engine, seed or prompt: those come after."""
+    basis = {
+        "version": void_server.__version__,
+        "plates": plates_key(checked, hashes),
+        "mattes": {
+            role: {str(f): digest for f, (_, digest) in hashes.get(role, {}).items()} for role in ("matte", "keep")
+        },
+        "settings": {name: getattr(checked.settings, name) for name in SHAPE_A_FINDING},
+    }
+    return hashlib.sha256(json.dumps(basis, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def fingerprint(checked: CheckedShot, hashes: Hashes, engine: str) -> str:
     """One hash of everything a frame's pixels depend on: inputs, settings, engine, version."""
     settings = {k: v for k, v in checked.settings.to_wire().items() if k not in NOT_OF_THE_RESULT}
