@@ -191,11 +191,22 @@ def _received_bytes(found: Connection) -> int | None:
 
 
 def _other_end(descriptor: int) -> tuple[str, int] | None:
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as line:
+    with contextlib.suppress(OSError), _copied(descriptor) as line:
         if line.family in (socket.AF_INET, socket.AF_INET6):
             host, port = line.getpeername()[:2]
             return str(host), int(port)
     return None
+
+
+def _copied(descriptor: int) -> socket.socket:
+    """A socket of its own on what a descriptor of libzmq's means. Raises OSError where that is no socket any more: by now
+    the number may be a file's, and a copy of it left open would keep that file for good."""
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
 
 
 class _as_socket(contextlib.AbstractContextManager["socket.socket | None"]):  # noqa: N801 - used as a function
@@ -204,7 +215,7 @@ class _as_socket(contextlib.AbstractContextManager["socket.socket | None"]):  # 
     def __init__(self, connection: Connection) -> None:
         self._line: socket.socket | None = None
         with contextlib.suppress(OSError):
-            line = socket.socket(fileno=os.dup(connection.descriptor))
+            line = _copied(connection.descriptor)
             if line.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
                 line.close()
                 return
