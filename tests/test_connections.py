@@ -1,4 +1,4 @@
-"""Connections are known by their descriptors, which libzmq closes without asking: the number may mean a file by then."""
+"""Connections are known by their descriptors, which libzmq closes without asking: by then the number may be a file's."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def test_a_descriptor_that_became_a_files_is_let_go_again(tmp_path):
             connections.heard(file.fileno(), 100)
             connections.check()
         assert psutil.Process(os.getpid()).num_fds() == before
-    connections.gone(file.fileno())
-    assert gone == [file.fileno()]
+        connections.gone(file.fileno())
+        assert gone == [file.fileno()]

@@ -199,8 +199,8 @@ def _other_end(descriptor: int) -> tuple[str, int] | None:
 
 
 def _copied(descriptor: int) -> socket.socket:
-    """A socket of its own on what a descriptor of libzmq's means. Raises OSError where that is no socket any more: by now
-    the number may be a file's, and a copy of it left open would keep that file for good."""
+    """A socket of its own on what a descriptor of libzmq's means. Raises OSError where that is no socket any more: by
+    now the number may be a file's, and a copy of it left open would keep that file for good."""
     copy = os.dup(descriptor)
     try:
         return socket.socket(fileno=copy)
