@@ -1,4 +1,4 @@
-"""Connections are known by their descriptors, which libzmq closes without asking: by then the number may be a file's."""
+"""Connections are known by descriptors that libzmq closes without asking: by then the number may be a file's."""
 
 from __future__ import annotations
 
