@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from void_server.background.registration import parallax, register
 from void_server.background.registration.flow import Flow
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.wire.shot import Window
 
 Array = npt.NDArray[np.float32]
@@ -38,7 +39,7 @@ def _tried(nearer_px: float) -> tuple[register.Target, list[register.Candidates]
     hole = np.zeros((HEIGHT, WIDTH), bool)
     hole[HOLE] = True
     own = np.where(hole[..., None], 0.9, _seen(0, nearer_px)).astype(np.float32)
-    target = register.make_target(0, crop, own @ register.WEIGHTS, hole, ~hole)
+    target = register.make_target(0, crop, own @ REC709_LUMINANCE, hole, ~hole)
     candidates = []
     for frame in (-5, -4, -3, -2, 2, 3, 4, 5):
         donor = register.Donor(frame, crop, _seen(frame, nearer_px), np.full((HEIGHT, WIDTH), 255, np.uint8))

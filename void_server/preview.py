@@ -38,7 +38,7 @@ def write_affected(
     checked = opened.checked
     warnings: list[tuple[str, str]] = []
     warn(report, warnings, *checked.warnings, *judge(checked, look(checked)))
-    shown = set(sheet.evenly(checked.wanted, 5))
+    shown = set(sequence.evenly(checked.wanted, 5))
     rows: dict[str, dict[str, overlay.Bytes]] = {}
     frames: dict[str, Any] = {}
     physics = engines.find(engines.choose(settings.engine, settings.device)[0]).needs.physics

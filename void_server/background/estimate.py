@@ -23,6 +23,7 @@ from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Survey
+from void_server.image import sequence
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot.contract import Array, Shot
@@ -135,7 +136,7 @@ class Estimator:
         self, scene: int, crop: Window, scale: float, check: Callable[[], None] = lambda: None
     ) -> BackgroundEstimate:
         members = [i for i, s in enumerate(self.camera.scenes) if s == scene]
-        picks = [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
+        picks = sequence.evenly(members, STILL_FRAMES)
         self._suspects(check)
         small = functools.partial(self._read, crop=crop, scale=scale)
         views = list(in_order(small, picks, threads(), check))  # each is asked once, so none is held

@@ -23,6 +23,7 @@ from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Survey
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.shot.contract import Array, Shot
 from void_server.wire.shot import Window
 
@@ -133,7 +134,7 @@ class Reconstructor:
         """Register, choose, fuse; then give shadowed pixels their own detail back."""
         crop = self.crop(hole)
         own, change, free = self.own(index, crop)
-        target = register.make_target(index, crop, own.code @ register.WEIGHTS, change, free)
+        target = register.make_target(index, crop, own.code @ REC709_LUMINANCE, change, free)
         around = fuse.Surroundings(index, own.code, free, self.near(free, change), self.survey.curve)
         ring = around.near
         fused = fuse.fuse(around, self._laid(target), ~free | ring)

@@ -14,7 +14,7 @@ from void_server import background
 from void_server.effects import find, predictor
 from void_server.effects.findings import Finding
 from void_server.effects.look import Look
-from void_server.image import sequence, sheet
+from void_server.image import sequence
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot
@@ -98,7 +98,7 @@ def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
         report,
         first_look=first,
     )
-    mattes = [shot.matte(frame, None, scale) > 0.5 for frame in sheet.evenly(shot.frames, find.LOOKED_AT)]
+    mattes = [shot.matte(frame, None, scale) > 0.5 for frame in sequence.evenly(shot.frames, find.LOOKED_AT)]
     return Look(dict(found), behind.camera.still and find.stays(mattes))
 
 

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from void_server.image.colour import REC709_LUMINANCE
+
 Array = npt.NDArray[np.float32]
 
 SHORT_SIDE, MULTIPLE = 192, 32
@@ -23,7 +25,6 @@ KNEE, GAMMA = 0.8, 2.2
 """The training pictures' curve: a power below the knee, a shoulder above (training/sensor.py)."""
 DARKEST, BRIGHTEST = 0.06, 0.30
 """Mean light of training pictures; a plate outside is brought to the nearer end."""
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def exposure(plates: Iterable[Array]) -> float:
 
     plates: scene-linear [h, w, 3].
     """
-    light = [np.clip(p @ LUMINANCE, 0, None) for p in plates]
+    light = [np.clip(p @ REC709_LUMINANCE, 0, None) for p in plates]
     if not light:
         return 1.0
     mean = float(np.mean([np.minimum(x, 4 * x.mean() + 1e-9).mean() for x in light]))

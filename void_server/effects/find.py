@@ -18,6 +18,7 @@ from void_server.background import BackgroundEstimate
 from void_server.effects import cues, decide, evidence
 from void_server.effects.evidence import Evidence
 from void_server.effects.predictor import FRAMES, Belief, Predictor
+from void_server.image import sequence
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.wire.report import Report
@@ -73,9 +74,7 @@ def find_affected(
     three are asked by several threads. first_look: what is found is only to be left out of the background of another
     look, so physics is believed sooner. Frames without matte or background give zeros. Raises JobCancelledError.
     """
-    picks = (
-        [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, LOOKED_AT).round().astype(int))] if frames else []
-    )
+    picks = sequence.evenly(frames, LOOKED_AT)
     some = [plate(frame) for frame in picks]
     gain, low, resting = evidence.exposure(some), cues.toe(some), stays([matte(frame) > 0.5 for frame in picks])
     physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from void_server.image.colour import REC709_LUMINANCE
+
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
@@ -31,7 +33,6 @@ TOP, CLIPPED = 0.995, 0.01
 """Where more than CLIPPED of a plate lies above TOP of its highest light, it is clipped there, and shows no grain."""
 EXPOSED_ALIKE = 1.25
 """Frames whose light differs by more than this factor (a flash) differ by more than their grain."""
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,15 +93,15 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
 def _exposed_alike(before: Array, after: Array, free: Mask) -> bool:
     if not free.any():
         return False
-    light = [float(np.median(picture[free] @ LUMINANCE)) for picture in (before, after)]
+    light = [float(np.median(picture[free] @ REC709_LUMINANCE)) for picture in (before, after)]
     return max(light) <= EXPOSED_ALIKE * max(min(light), 1e-6)
 
 
 def _calm_blocks(before: Array, after: Array, free: Mask) -> Iterable[tuple[float, Array, Array]]:
     """(mean luminance, variance of grain [3], difference block [BLOCK, BLOCK, 3]) of every block that is free and
     not clipped."""
-    light = before @ LUMINANCE
-    shown = [np.sqrt(np.clip(tone, 0, None)) for tone in (light, after @ LUMINANCE)]
+    light = before @ REC709_LUMINANCE
+    shown = [np.sqrt(np.clip(tone, 0, None)) for tone in (light, after @ REC709_LUMINANCE)]
     top = max(float(np.percentile(shown[0], 99.5)), 1e-6)
     grey = [np.clip(s / top * 235, 0, 255).astype(np.uint8) for s in shown]
     motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(grey[0], grey[1], None)
@@ -138,7 +139,7 @@ def synthesise(model: GrainModel, luminance: Array, frame: int, seed: int) -> Ar
 
 def brightness(light: Array) -> Array:
     """What the eye takes as the tone under the grain: luminance [h, w] of `light` [h, w, 3], smoothed over 5 pixels."""
-    return np.asarray(cv2.blur(light @ LUMINANCE, (5, 5)), np.float32)
+    return np.asarray(cv2.blur(light @ REC709_LUMINANCE, (5, 5)), np.float32)
 
 
 def laid_over(light: Array, grain: Array, share: Array) -> Array:

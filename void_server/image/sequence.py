@@ -14,10 +14,12 @@ import dataclasses
 import os
 import re
 import shlex
+from collections import abc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import fileseq
+import numpy as np
 
 from void_server.image import frame_names
 from void_server.image.frame_names import NamedFrames
@@ -104,6 +106,16 @@ def missing(files: Iterable[int], wanted: Iterable[int]) -> list[int]:
     """Frames of `wanted` that `files` lacks, ascending."""
     have = set(files)
     return sorted(frame for frame in set(wanted) if frame not in have)
+
+
+def evenly(frames: abc.Sequence[int], count: int) -> list[int]:
+    """`count` frames, or indices, spread over all of them, first and last included; all where there are no more.
+
+    >>> evenly(range(1001, 1025), 5)
+    [1001, 1007, 1013, 1018, 1024]
+    """
+    picks = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+    return [frames[int(index)] for index in picks]
 
 
 def spoken(frames: Iterable[int]) -> str:

@@ -42,16 +42,6 @@ class Row:
     suspected: npt.NDArray[np.floating]
 
 
-def evenly(frames: Sequence[int], count: int) -> list[int]:
-    """`count` frames spread over the shot, first and last included.
-
-    >>> evenly(range(1001, 1025), 5)
-    [1001, 1007, 1013, 1018, 1024]
-    """
-    picks = np.unique(np.round(np.linspace(0, len(frames) - 1, min(count, len(frames)))).astype(int))
-    return [frames[int(index)] for index in picks]
-
-
 def reduced(row: Row) -> Row:
     """The same row at the sheet's size, so that a few 4K frames are never held at once."""
     height, width = row.plate_lin.shape[:2]

@@ -19,7 +19,7 @@ import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs
 from void_server.engine.propagate.recovery import DIVIDED_TRUST, Recovered
-from void_server.image import fit
+from void_server.image import fit, sequence
 from void_server.image.colour import REC709
 from void_server.image.matte import MATTE_FLOOR
 from void_server.merge import agreement, bands, changed, measures, softness
@@ -82,9 +82,7 @@ def one_picture(
 
 def _some(shot: MarkedShot, drawings: Drawings) -> list[Drawn]:
     """Frames spread over the shot."""
-    frames = drawings.frames
-    picks = np.unique(np.linspace(0, len(frames) - 1, measures.VIEWS).round().astype(int)) if frames else ()
-    return [drawings.drawn(frames[i], shot) for i in picks]
+    return [drawings.drawn(frame, shot) for frame in sequence.evenly(drawings.frames, measures.VIEWS)]
 
 
 def _measured(shot: MarkedShot, drawings: Drawings, *, all_found: bool) -> Measures | None:

@@ -76,7 +76,7 @@ def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], 
         return sheet.reduced(whole)
 
     rows: list[sheet.Row] = []
-    picks = sheet.evenly(frames, 5)
+    picks = sequence.evenly(frames, 5)
     for frame, one in zip(picks, in_order(row, picks, threads(), report.check_cancelled)):
         rows.append(one)
         report.progress("sheet", len(rows), len(picks), frame)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from void_server.image import exr, fit, mask_look, matte, sequence, sheet
+from void_server.image import exr, fit, mask_look, matte, sequence
 from void_server.image.mask_look import Look
 from void_server.image.matte import AFFECTED_FLOOR, MATTE_FLOOR
 from void_server.shot.check import CheckedShot
@@ -96,7 +96,8 @@ def _look_at_role(checked: CheckedShot, role: str) -> RoleLook | None:
     if not headers:
         return None
     looks = {
-        frame: mask_look.look_at(_on_format(checked, role, frame)) for frame in sheet.evenly(sorted(headers), LOOKED_AT)
+        frame: mask_look.look_at(_on_format(checked, role, frame))
+        for frame in sequence.evenly(sorted(headers), LOOKED_AT)
     }
     floor = max(checked.settings.matte_floor or 0.0, MATTE_FLOOR)
     if checked.settings.matte_floor is None and role in BELIEVED:

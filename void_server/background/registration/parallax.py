@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from void_server.background.registration.register import CAP, Candidates, Target, merits, seen
+from void_server.background.registration.register import CAP, Candidates, Model, Target, merits, seen
 from void_server.shot.contract import Array
 
 POINTS, ROUNDS = 1000, 8
@@ -51,7 +51,7 @@ class Depth:
 
 def offer(target: Target, all_candidates: Sequence[Candidates]) -> None:
     """Give every donor one more model, its affine map and the depth behind the hole, where there is such a thing."""
-    full = [candidates for candidates in all_candidates if len(candidates.flows) == 4]
+    full = [candidates for candidates in all_candidates if len(candidates.flows) == Model.PARALLAX]
     if len(full) < 4:
         return
     depth = around(target, full)
@@ -120,8 +120,8 @@ def _swept(target: Target, full: Sequence[Candidates], depth: Depth) -> Array:
     for share in np.linspace(0, 1, count, dtype=np.float32):
         # From the nearest depth to the farthest a place moves along a line, evenly as far as matters here.
         shown = [
-            cv2.add(seen(candidates.grey, cv2.scaleAdd(span, float(share), start)), float(candidates.levels[1]))
-            for candidates, start, span in zip(full, nearest, spans)
+            cv2.add(seen(one.grey, cv2.scaleAdd(span, float(share), start)), float(one.levels[Model.AFFINE]))
+            for one, start, span in zip(full, nearest, spans)
         ]
         mean = _sum(weights, shown) / mass
         apart = [cv2.min(cv2.absdiff(grey, mean), float(CAP)) for grey in shown]

@@ -11,6 +11,7 @@ roughly; but several donors show the same background, and a model that is right 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Sequence
 
 import cv2
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from void_server.background.registration.flow import Flow
 from void_server.background.registration.pyramid import spread
 from void_server.background.registration.voting import merit, weighted_median
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.shot.contract import Array
 from void_server.wire.shot import Window
 
@@ -28,7 +30,6 @@ Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.intp]
 
-WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
 WORK_PIXELS = 70_000
 """Crops are registered at most this large; found motion is scaled up. Half of 150,000 takes half the time; on three
 pasted clips the object scores 26.9, 33.7, 24.6 dB instead of 27.1, 33.8, 24.6, the effect the same within .02."""
@@ -37,9 +38,20 @@ INNER_PX = 10
 BARE = 128
 CAP = np.float32(0.15)
 """Differences of code count no more than this: beyond, it is another thing, however bright."""
-DISTRUST = (1.0, 1.0, 1.0, 1.15, 1.0)
-"""Factor on the ring error of each model: flow always copies the ring better than it continues into the hole. The
-fifth is of `parallax`."""
+
+
+class Model(enum.IntEnum):
+    """How motion measured around a hole is continued into it; in the order in which they are fitted."""
+
+    CAMERA = 0
+    AFFINE = 1
+    PLANE = 2
+    FLOW = 3
+    PARALLAX = 4
+
+
+DISTRUST = {Model.FLOW: 1.15}
+"""Factor on a model's ring error: flow always copies the ring better than it continues into the hole."""
 FITTED = 600
 """Measured motions that a map is fitted to; 1200 score within 0.1 dB, 4000 within 0.25, and take longer to fit."""
 JUDGED, LEAST = 4000, 60
@@ -83,7 +95,8 @@ class Donor:
 
 @dataclasses.dataclass
 class Candidates:
-    """One donor under every model that could be fitted; lists run over the models. Work pixels."""
+    """One donor under every model that could be fitted; lists run over the models, from `Model.CAMERA` on. Work
+    pixels."""
 
     donor: Donor
     between: Matrix
@@ -104,18 +117,22 @@ class Candidates:
 
     @property
     def affine(self) -> Array:
-        """The second model's flow, where more than one could be fitted."""
-        return self.flows[1]
+        """Motion by an affine map, where one could be fitted."""
+        return self.flows[Model.AFFINE]
 
     @property
     def bent(self) -> Array:
-        """The fourth's: motion as it was measured, smoothly continued."""
-        return self.flows[3]
+        """Motion as it was measured, smoothly continued."""
+        return self.flows[Model.FLOW]
 
     @property
-    def first(self) -> int:
+    def first(self) -> Model:
         """The model to begin with."""
-        return int(np.argmin([e * d for e, d in zip(self.errors, DISTRUST)]))
+        return min(map(Model, range(len(self.errors))), key=self.doubt)
+
+    def doubt(self, model: Model) -> float:
+        """A model's ring error, more for one that is easily too good there."""
+        return self.errors[model] * DISTRUST.get(model, 1.0)
 
     def places(self, grid: Array) -> Array:
         """Where the camera's map takes these pixels [h, w, 2] of the target, in pixels of `grey`."""
@@ -191,7 +208,7 @@ def _shrunk(image: Array, size: tuple[int, int]) -> Array:
 def candidates(target: Target, donor: Donor, between: Matrix, flow: Flow) -> Candidates | None:
     """Fit every model to one donor; None where it shows nothing of the hole."""
     size = _size(donor.window, target.scale)
-    grey = _shrunk(donor.code @ WEIGHTS, size)
+    grey = _shrunk(donor.code @ REC709_LUMINANCE, size)
     free = np.asarray(cv2.resize(donor.free, size, interpolation=cv2.INTER_AREA), np.uint8)
     plane = np.linalg.inv(_to_plate(donor.window, target.scale)) @ between @ target.to_plate
     candidates = Candidates(donor, between, plane, grey, free)
@@ -213,7 +230,7 @@ def candidates(target: Target, donor: Donor, between: Matrix, flow: Flow) -> Can
 
 
 def _models(target: Target, first: Array, both: Mask, flow: Flow) -> list[tuple[Array, Array]]:
-    """Continuations of the measured motion, each as (what is judged, what is used): affine, plane, flow."""
+    """Continuations of the measured motion, each as (what is judged, what is used): AFFINE, PLANE, FLOW."""
     field = flow.between(target.grey, target.free, first, both)
     sure = cv2.erode(both.astype(np.uint8), np.ones((9, 9), np.uint8), borderValue=1) > 0
     outer = sure & ~target.near
@@ -278,10 +295,10 @@ def merits(target: Target, all_candidates: Sequence[Candidates]) -> Array:
 def _closest(whole: Array, candidates: Candidates) -> Array:
     """The motion of one donor: at every pixel that of the model that comes closest to what was voted."""
     costs = []
-    for grey, error, distrust in zip(candidates.greys, candidates.errors, DISTRUST):
+    for model, grey in zip(Model, candidates.greys):
         apart = cv2.absdiff(grey, whole)
         _, capped = cv2.threshold(apart, float(CAP), 0, cv2.THRESH_TRUNC, apart)
-        costs.append(cv2.add(cv2.blur(capped, (15, 15)), float(np.float32(0.5 * error * distrust))))
+        costs.append(cv2.add(cv2.blur(capped, (15, 15)), float(np.float32(0.5 * candidates.doubt(model)))))
     motion, least = candidates.flows[0].copy(), costs[0]
     for flow, cost in zip(candidates.flows[1:], costs[1:]):
         cv2.copyTo(flow, cv2.compare(cost, least, cv2.CMP_LT), motion)

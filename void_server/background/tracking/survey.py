@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from void_server.background.log_curve import LogCurve
 from void_server.background.spool import Spool
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot.contract import Shot
@@ -88,7 +89,7 @@ class PackedMasks:
 
 def luminance(light: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rec.709 weights whatever the primaries: it serves comparison, not colour."""
-    return light @ np.array([0.2126, 0.7152, 0.0722], np.float32)
+    return light @ REC709_LUMINANCE
 
 
 def look(shot: Shot, report: Report) -> Pictures:

@@ -23,6 +23,7 @@ from void_server.background.still import StillBackground, still_background
 from void_server.engine import Array, Fill
 from void_server.engine.propagate import exemplar, invent
 from void_server.engine.propagate.key_frames import KEY_STEP, KeyFrames
+from void_server.image import colour, sequence
 from void_server.parallel import in_order
 from void_server.process import hands, threads
 from void_server.wire.report import Report
@@ -222,8 +223,7 @@ class Recovery:
         return [i for i, s in enumerate(self.camera.scenes) if s == scene]
 
     def _sampled(self, scene: int) -> list[int]:
-        members = self._members(scene)
-        return [members[i] for i in np.unique(np.linspace(0, len(members) - 1, STILL_FRAMES).round().astype(int))]
+        return sequence.evenly(self._members(scene), STILL_FRAMES)
 
     def _fill_still(self, frame: int) -> Recovered:
         index = self.survey.index[frame]
@@ -359,7 +359,7 @@ class Recovery:
 
     def _target(self, index: int, filled: FilledFrame) -> register.Target:
         change = self.shot.change(self.survey.frames[index], filled.crop) > 0
-        return register.make_target(index, filled.crop, filled.code @ register.WEIGHTS, change, filled.free)
+        return register.make_target(index, filled.crop, filled.code @ colour.REC709_LUMINANCE, change, filled.free)
 
     def _carry(self, seen: Reconstruction, filled: FilledFrame) -> None:
         """Take what was invented on the key frames beside this one."""

@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from void_server.image.colour import REC709_LUMINANCE
+
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 
@@ -91,7 +93,7 @@ def share_out(noise: Array, source: Indices, visible: npt.NDArray[np.bool_], num
 
 def _grey(frame: Array) -> npt.NDArray[np.uint8]:
     # Flow is measured at 8 bit, as DIS wants it; no pixel of the result passes through here.
-    return np.rint(np.clip(frame @ np.array([0.2126, 0.7152, 0.0722], np.float32), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(frame @ REC709_LUMINANCE, 0, 1) * 255), np.uint8)
 
 
 def _identity(height: int, width: int) -> Indices:
