@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.background.tracking.survey import Bytes, Survey
+from void_server.image import sequence
 from void_server.process import threads
 from void_server.wire.report import Report
 
@@ -27,8 +28,19 @@ INLIERS_LEAST = 16
 CLIPPED, EXPOSURE_STEP = 255, 4
 """Code values from which on a small picture knows no more light, and by which two exposures differ at least before they
 are set alike: below it the tracker is not disturbed."""
-AT_REST = 0.6
-"""Share of a scene's frames that must be seen at rest for small movements of the others to be taken for errors."""
+STRAYS_PX = 4.0
+"""A camera whose map, in small pixels, never moves a corner by more may be one at rest that is measured badly."""
+DETAIL_PX = 3.0
+"""What varies over less is compared, so that light that drifts is not motion."""
+LOOKED_AT = 24
+"""Frames of such a scene that are compared with its first."""
+ALIKE = 0.8
+"""Response of phase correlation from which a quarter of the picture is the same as before: at rest most are .9 to 1,
+where leaves or people move .2 to .7."""
+RESTS_PX, RESTS_LEAST_PX = 0.25, 0.08
+"""Shift below which such a quarter rests, in plate pixels but at least the other in small ones. Four real clips whose
+camera rests lie at .02 to .24 on their frames, where features say .1 to .3 and up to 2 at the corners; a dancer's clip,
+from the hand of somebody who stands still, has not two quarters alike."""
 
 
 @dataclasses.dataclass
@@ -100,18 +112,47 @@ def _followed(survey: Survey, report: Report) -> Camera:
 
 
 def _locked_off(positions: list[Matrix], scenes: list[int], survey: Survey) -> list[Matrix]:
-    """Scenes whose camera rests on most frames and strays by no more than a small pixel on the others rest throughout.
-
-    On highway:800:60, tracked from what large cars leave free, 9 of 60 frames stray by up to .53 pixels.
-    """
+    """A scene that strays little and whose quarters lie where they lay on its first frame is one at rest: people who
+    pass, compression and leaves mislead features, and a map fitted to them would only blur."""
     out = list(positions)
     for scene in set(scenes):
         members = [i for i, s in enumerate(scenes) if s == scene]
         strays = [_strayed(positions[i], survey) for i in members]
-        if np.mean(np.array(strays) == 0) >= AT_REST and max(strays) <= 1 / survey.scale:
+        if 0 < max(strays) <= STRAYS_PX / survey.scale and _same_place(members, survey):
             for i in members:
                 out[i] = np.eye(3)
     return out
+
+
+def _same_place(members: list[int], survey: Survey) -> bool:
+    """Whether the frames of a scene show the very same place as its first: most of them say so, and none denies it."""
+    first, *others = sequence.evenly(members, LOOKED_AT)
+    shifts = [found for found in (_shifts(survey, first, index) for index in others) if len(found) >= 2]
+    least = max(RESTS_PX * survey.scale, RESTS_LEAST_PX)
+    rest = all(np.median(np.linalg.norm(found, axis=1)) < least for found in shifts)
+    return rest and len(shifts) > len(others) / 2
+
+
+def _shifts(survey: Survey, first: int, index: int) -> npt.NDArray[np.float64]:
+    """[N, 2]: by how many small pixels each quarter of the picture is shifted that shows the same on both frames."""
+    height, width = survey.grey[0].shape
+    blocked = cv2.dilate(survey.blocked[first] | survey.blocked[index], np.ones((5, 5), np.uint8))
+    free = cv2.GaussianBlur((blocked == 0).astype(np.float32), (0, 0), DETAIL_PX)
+    before, after = (_detail(survey.grey[i]) * free for i in (first, index))
+    found = []
+    for rows in (slice(0, height // 2), slice(height // 2, height)):
+        for columns in (slice(0, width // 2), slice(width // 2, width)):
+            quarters = [np.ascontiguousarray(p[rows, columns], np.float64) for p in (before, after)]
+            taper = cv2.createHanningWindow(quarters[0].shape[::-1], cv2.CV_64F)
+            shift, response = cv2.phaseCorrelate(quarters[0], quarters[1], taper)
+            if response > ALIKE:
+                found.append(shift)
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
+def _detail(picture: Bytes) -> npt.NDArray[np.float32]:
+    light = picture.astype(np.float32)
+    return np.asarray(light - cv2.GaussianBlur(light, (0, 0), DETAIL_PX), np.float32)
 
 
 def _strayed(position: Matrix, survey: Survey) -> float:
