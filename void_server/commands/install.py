@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import install_blender, wheels
+from void_server.commands import examples, install_blender, wheels
 from void_server.wire.errors import OutputError, SettingsError
 
 MANIFEST = "installed.json"
@@ -80,7 +80,13 @@ HOSTS: dict[str, Host] = {
 def add_to(commands: Any) -> None:
     """Register `install` with the command line's subparsers."""
     text = "lay the plug-in into a host's user folder, or take it away"
-    parser = commands.add_parser("install", help=text, description=text)
+    parser = commands.add_parser(
+        "install",
+        help=text,
+        description=text,
+        epilog=examples.epilog("install"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(command=_run)
     parser.add_argument("--json", action="store_true", help="one JSON object a line; the last line is the result")
     parser.add_argument("host", choices=sorted([*HOSTS, "blender"]))
@@ -163,7 +169,7 @@ def install(
         raise OutputError(f"{folder} is there already and not ours.", "Move it away, or choose another --to.")
     with tempfile.TemporaryDirectory() as scratch:
         staged = Path(scratch)
-        for source, target in _sources(host):
+        for source, target in sources(host):
             _copy(source, staged / target)
         for python in sorted({host.pythons[version] for version in versions}):
             for system in platforms or (this_platform(),):
@@ -240,7 +246,7 @@ def uninstall(host: Host, place: Place) -> list[str]:
     return kept
 
 
-def _sources(host: Host) -> Iterator[tuple[Path, str]]:
+def sources(host: Host) -> Iterator[tuple[Path, str]]:
     """Folders of this project, in an installed wheel or in a checkout, and the wire package."""
     package = Path(void_server.__file__).resolve().parent
     for name, target in host.sources:
