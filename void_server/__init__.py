@@ -3,4 +3,4 @@
 This file holds the version and imports nothing, so that every host can load it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -53,6 +53,7 @@ STATES = {
     "queued": "Waiting for a free device; the daemon takes it from here.",
     "running": "A device took it.",
 }
+DRAWN_EVERY_S = 0.1
 LEAST_SHARE, LEAST_S = 0.03, 3.0
 """No time is told before this much of a job is done, and this many seconds have passed: it would be a guess."""
 
@@ -100,6 +101,7 @@ class Console:
         self._clock = clock
         self._began = clock()
         self._began_stage = self._began
+        self._drawn = -DRAWN_EVERY_S
         self._share = 0.0
 
     @property
@@ -158,7 +160,7 @@ class Console:
         text = f"{part}: {text}" if part else text
         if stage != self._stage or self._bar is None or self._bar.total != total:
             self.close()
-            self._stage, self._began_stage = stage, self._clock()
+            self._stage, self._began_stage, self._drawn = stage, self._clock(), -DRAWN_EVERY_S
             # disable=None: no bar where nobody watches (a log file, a pipe); there, each stage is told once
             self._bar = tqdm(
                 total=total, desc=text, disable=None, leave=False, file=sys.stderr, unit=unit, unit_scale=unit == BYTES,
@@ -166,12 +168,13 @@ class Console:
             )  # fmt: skip
             if self._bar.disable and stage not in self._told:
                 self._told.add(stage)
-                counted = f"{total} {unit}{'s' * (total != 1)}" if unit != BYTES else f"{total / 1e6:.0f} MB"
+                counted = f"{total} {unit}{'s' * (total != 1)}" if unit != BYTES else f"{total / 1e6:.1f} MB"
                 self._say(f"{text} ({counted})")
         self._share = max(self._share, share_of_job(name, done, total))
-        if not self._bar.disable:
-            self._bar.set_postfix_str(self._outlook(name, done, total, unit), refresh=False)
-        self._bar.update(done - self._bar.n)
+        self._bar.n = done
+        if not self._bar.disable and (done >= total or self._clock() >= self._drawn + DRAWN_EVERY_S):
+            self._drawn = self._clock()
+            self._bar.set_postfix_str(self._outlook(name, done, total, unit))
 
     def _outlook(self, name: str, done: int, total: int, unit: str) -> str:
         """What is counted, how much of the whole is behind, and how long it may still take."""
