@@ -273,12 +273,13 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def _stopped(kept: Callable[[], str], how: str) -> Iterator[None]:
-    """Tell whoever pressed Ctrl-C what is kept, and how to go on. kept: asked once that is known."""
+def _stopped(kept: Callable[[], str], how: str | Callable[[], str]) -> Iterator[None]:
+    """Tell whoever pressed Ctrl-C what is kept, and how to go on; a callable is asked once that is known."""
     try:
         yield
     except JobCancelledError as error:
-        raise JobCancelledError(f"Stopped. {kept()}".strip(), how, job=error.job) from error
+        hint = how if isinstance(how, str) else how()
+        raise JobCancelledError(f"Stopped. {kept()}", hint, job=error.job) from error
 
 
 def _client(args: argparse.Namespace) -> Any:
@@ -304,7 +305,7 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
         return f"Of this run, {len(finished)} clean frame{'s' * (len(finished) != 1)} stay in {args.out}."
 
     report = Report(on_event, cancelled)
-    with _stopped(kept, AGAIN):
+    with _stopped(kept, lambda: AGAIN if finished else ANEW):
         manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     if args.preview:
         with _stopped(lambda: f"All clean frames are in {args.out}; the movie is not.", AGAIN):

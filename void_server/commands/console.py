@@ -54,7 +54,7 @@ STATES = {
     "running": "A device took it.",
 }
 DRAWN_EVERY_S = 0.1
-LEAST_SHARE, LEAST_S = 0.03, 3.0
+LEAST_SHARE, LEAST_S = 0.1, 3.0
 """No time is told before this much of a job is done, and this many seconds have passed: it would be a guess."""
 
 LOG_FORMATS = ("human", "json", *WORDS)
@@ -163,8 +163,9 @@ class Console:
             self._stage, self._began_stage, self._drawn = stage, self._clock(), -DRAWN_EVERY_S
             # disable=None: no bar where nobody watches (a log file, a pipe); there, each stage is told once
             self._bar = tqdm(
-                total=total, desc=text, disable=None, leave=False, file=sys.stderr, unit=unit, unit_scale=unit == BYTES,
-                bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt}{postfix}", dynamic_ncols=True,
+                total=total, desc=text, disable=None, leave=False, file=sys.stderr, dynamic_ncols=True,
+                unit=unit if unit == BYTES else f" {unit}s", unit_scale=unit == BYTES,
+                bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt}{unit}{postfix}",
             )  # fmt: skip
             if self._bar.disable and stage not in self._told:
                 self._told.add(stage)
@@ -174,18 +175,17 @@ class Console:
         self._bar.n = done
         if not self._bar.disable and (done >= total or self._clock() >= self._drawn + DRAWN_EVERY_S):
             self._drawn = self._clock()
-            self._bar.set_postfix_str(self._outlook(name, done, total, unit))
+            self._bar.set_postfix_str(self._outlook(name, done, total))
 
-    def _outlook(self, name: str, done: int, total: int, unit: str) -> str:
-        """What is counted, how much of the whole is behind, and how long it may still take."""
-        counted = "" if unit == BYTES else f"{unit}s"
+    def _outlook(self, name: str, done: int, total: int) -> str:
+        """How much of the whole is behind, and how long it may still take."""
         if name in SHARES:
             share, passed, of_what = self._share, self._clock() - self._began, f"{self._share:.0%} of all"
         else:
             share, passed, of_what = done / max(1, total), self._clock() - self._began_stage, ""
         left = passed * (1 - share) / share if share >= LEAST_SHARE and passed >= LEAST_S else None
         time_left = f"about {spoken_s(left)} left" if left is not None else ""
-        return ", ".join(part for part in (counted, of_what, time_left) if part)
+        return ", ".join(part for part in (of_what, time_left) if part)
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
