@@ -21,7 +21,7 @@ from typing import Any
 import void_server
 from void_server.commands import install, install_blender
 from void_server.commands import wheels as host_wheels
-from void_server.wire.errors import OutputError, SettingsError
+from void_server.wire.errors import JobCancelledError, OutputError, SettingsError
 from void_server.wire.report import Report
 
 SUMS, TOLD = "SHA256SUMS", "INSTALL.txt"
@@ -44,7 +44,10 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Any, cancelled: Callable[[], bool]) -> int:
     """Write the bundle and say what is in it. Raises SettingsError, OutputError."""
     report = Report(console.on_event, cancelled)
-    files = write(args.out, report, void=args.void, wheel=args.wheel, wheels=args.wheels, hosts=args.hosts)
+    try:
+        files = write(args.out, report, void=args.void, wheel=args.wheel, wheels=args.wheels, hosts=args.hosts)
+    except JobCancelledError as error:
+        raise JobCancelledError("Stopped. Nothing was written.", "Type the same command again.") from error
     size = sum(file.stat().st_size for file in files)
     text = (
         f"{len(files)} files, {size / 1e6:.0f} MB, in {args.out}, for {target()}. What to do there: {args.out / TOLD}"

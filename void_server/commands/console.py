@@ -46,7 +46,8 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "quadmask": ("quadmasks", "frame"),
     "upload": ("sending to the daemon", BYTES),
     "fetch": ("fetching from the daemon", BYTES),
-    "bundle": ("collecting wheels", "step"),
+    "wheels": ("fetching wheels for the host", "step"),
+    "bundle": ("packing the bundle", "step"),
 }
 """Stage: what a person is told of it, and what it counts."""
 STATES = {

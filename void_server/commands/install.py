@@ -21,13 +21,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import void_server
 from void_server.commands import examples, install_blender, wheels
 from void_server.wire.errors import OutputError, SettingsError
+from void_server.wire.report import Report
 
 MANIFEST = "installed.json"
 REQUIREMENTS = ("pyzmq>=26,<28", "msgpack>=1.0.5,<2")
@@ -105,11 +106,12 @@ def add_to(commands: Any) -> None:
                             help=f"{versions}; may be repeated; default: all of them")  # fmt: skip
 
 
-def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
+def _run(args: argparse.Namespace, console: Any, cancelled: Callable[[], bool]) -> int:
+    report = Report(console.on_event, cancelled)
     if args.host == "blender":  # Blender has an installer of its own
         if args.central:
             raise SettingsError("--central is Nuke's.", "Leave it out for blender.")
-        return install_blender.run(args, console)
+        return install_blender.run(args, console, report)
     if args.zip or args.blender:
         raise SettingsError("--zip and --blender are Blender's.", f"Leave them out for {args.host}.")
     if args.central and args.to:
@@ -125,7 +127,7 @@ def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
         return 0
     versions = getattr(args, f"{args.host}_version") or list(host.pythons)
     platforms = args.platform or (list(PLATFORMS) if args.central else [])
-    laid = install(host, place, versions, args.wheels, platforms)
+    laid = install(host, place, versions, args.wheels, platforms, report)
     text = f"{args.host} plug-in in {laid}, for {', '.join(platforms or [this_platform()])}. {host.start_again}"
     if args.central:
         text = f"{text}\nFor every machine: NUKE_PATH={laid.as_posix()}"
@@ -155,7 +157,12 @@ def this_platform() -> str:
 
 
 def install(
-    host: Host, place: Place, versions: Sequence[str], wheels: Path | None = None, platforms: Sequence[str] = ()
+    host: Host,
+    place: Place,
+    versions: Sequence[str],
+    wheels: Path | None = None,
+    platforms: Sequence[str] = (),
+    report: Report | None = None,
 ) -> Path:
     """Lay everything and return the folder; an earlier installation there is taken away first.
 
@@ -171,8 +178,11 @@ def install(
         staged = Path(scratch)
         for source, target in sources(host):
             _copy(source, staged / target)
-        for python in sorted({host.pythons[version] for version in versions}):
-            for system in platforms or (this_platform(),):
+        pythons, systems = sorted({host.pythons[version] for version in versions}), platforms or (this_platform(),)
+        for at_python, python in enumerate(pythons):
+            for at_system, system in enumerate(systems):
+                if report:
+                    report.progress("wheels", at_python * len(systems) + at_system, len(pythons) * len(systems))
                 tags = [f"--platform={tag}" for tag in PLATFORMS[system]] if platforms else []
                 found = _wheels(python, wheels, staged / "wheels", system, tags)
                 _unpack(found, staged / "python" / f"{python}-{system}")

@@ -28,6 +28,7 @@ from typing import Any
 import void_server
 from void_server.commands import wheels as host_wheels
 from void_server.wire.errors import OutputError, SettingsError
+from void_server.wire.report import Report
 
 REQUIREMENTS = ("pyzmq>=27.1,<28", "msgpack>=1.1.2,<2")
 PYTHONS = ("3.11", "3.13", "3.14")
@@ -57,19 +58,19 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blender", default=None, metavar="PROGRAM", help="blender: default is the one on PATH")
 
 
-def run(args: argparse.Namespace, console: Any) -> int:
+def run(args: argparse.Namespace, console: Any, report: Report | None = None) -> int:
     """`install blender`: by Blender's own installer, or with --zip into a file. Raises like `build_zip`, `install`."""
     if args.uninstall or args.to:
         flag = "--uninstall" if args.uninstall else "--to"
         raise SettingsError(f"{flag} is not for Blender.", "Blender's Preferences, Add-ons remove what they installed.")
     if args.zip is None:
-        said = install(args.blender, args.wheels)
+        said = install(args.blender, args.wheels, report)
         console.result({"installed": EXTENSION}, said or "Installed. In the Video Sequencer's sidebar: tab VOID.")
         return 0
     platforms = tuple(args.platform or PLATFORMS)
     if not set(platforms) <= set(PLATFORMS):
         raise SettingsError("The add-on is not packed for macos-x64.", f"Name one of: {', '.join(PLATFORMS)}.")
-    out = build_zip(args.zip, platforms, args.wheels)
+    out = build_zip(args.zip, platforms, args.wheels, report)
     text = f"{out} for {', '.join(platforms)}. Drop it onto a Blender 4.5 or later, or Preferences, Add-ons, Install."
     console.result({"zip": str(out), "platforms": list(platforms)}, text)
     return 0
@@ -84,7 +85,12 @@ def this_platform() -> str:
     return name
 
 
-def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Path | None = None) -> Path:
+def build_zip(
+    out: Path,
+    platforms: Sequence[str] = tuple(PLATFORMS),
+    wheels: Path | None = None,
+    report: Report | None = None,
+) -> Path:
     """Write the extension to `out`. wheels: take pyzmq and msgpack from this folder alone, without any network.
 
     Raises SettingsError where wheels can't be had, OutputError where `out` can't be written.
@@ -98,8 +104,10 @@ def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Pa
         bundled = staged / "wheels"
         bundled.mkdir()
         own_wheel(bundled)
-        for name in platforms:
-            for python in PYTHONS:
+        for at_platform, name in enumerate(platforms):
+            for at_python, python in enumerate(PYTHONS):
+                if report:
+                    report.progress("wheels", at_platform * len(PYTHONS) + at_python, len(platforms) * len(PYTHONS))
                 _download(bundled, name, python, wheels)
         manifest = staged / "blender_manifest.toml"
         text = manifest.read_text(encoding="utf-8")
@@ -116,7 +124,7 @@ def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Pa
     return out
 
 
-def install(blender: str | None, wheels: Path | None = None) -> str:
+def install(blender: str | None, wheels: Path | None = None, report: Report | None = None) -> str:
     """Build the zip and let Blender's own installer take it; returns what Blender said.
 
     blender: the program; None looks on PATH. Raises SettingsError where there is none or it refuses.
@@ -128,7 +136,7 @@ def install(blender: str | None, wheels: Path | None = None) -> str:
             "Name it with --blender, or build the zip with --zip FILE and drop it onto a Blender window.",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        built = build_zip(Path(scratch) / f"{EXTENSION}.zip", (this_platform(),), wheels)
+        built = build_zip(Path(scratch) / f"{EXTENSION}.zip", (this_platform(),), wheels, report)
         words = [program, "--command", "extension", "install-file", "--repo", "user_default", "--enable", str(built)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode != 0:
