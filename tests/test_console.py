@@ -18,6 +18,7 @@ from tests import tiny_shot
 from void_server import cli
 from void_server.commands import completion
 from void_server.commands.console import STAGES, Console
+from void_server.farm.dialects import UNTOLD
 from void_server.wire.report import SHARES
 
 
@@ -59,7 +60,7 @@ def test_a_terminal_shows_stage_frames_share_and_time_left(monkeypatch):
     said = screen.lines()
     assert any("following the camera" in line and "1/48 frames" in line and "12% of all" in line for line in said)
     # 30 % of the job took a minute, so 70 % take 2 min 20 s.
-    assert any("writing clean frames" in line and "30% of all, about 2 min left" in line for line in said)
+    assert any("filling and writing clean frames" in line and "30% of all, about 2 min left" in line for line in said)
 
 
 def test_no_time_is_told_before_there_is_anything_to_tell_it_from(monkeypatch):
@@ -95,6 +96,16 @@ def test_where_nobody_watches_each_stage_is_one_line(monkeypatch):
     assert said.getvalue().splitlines() == ["reading frames (3 frames)", "following the camera (3 frames)"]
 
 
+def test_a_stage_that_alternates_with_another_does_not_flicker(monkeypatch):
+    screen = watched(monkeypatch)
+    console = Console("human", Clock())
+    for done in range(1, 4):
+        console.on_event(progress("fill", done, 3))
+        console.on_event(progress("frames", done, 3))
+    console.close()
+    assert not [line for line in screen.lines() if "filling and writing" not in line]
+
+
 def test_waiting_for_a_device_is_said(monkeypatch):
     screen = watched(monkeypatch)
     console = Console("human")
@@ -106,7 +117,7 @@ def test_every_stage_that_counts_towards_a_job_has_words():
     assert set(SHARES) <= set(STAGES)
     source = "".join(path.read_text(encoding="utf-8") for path in Path(cli.__file__).parent.rglob("*.py"))
     said = set(re.findall(r"""progress\(\s*"(\w+)",""", source)) | set(re.findall(r'"stage": "(\w+)"', source))
-    assert said <= set(STAGES)
+    assert said <= set(STAGES) | set(UNTOLD)
 
 
 def test_json_is_what_the_events_are(capsys):

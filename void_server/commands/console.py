@@ -17,7 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from void_server.farm.dialects import WORDS, Dialect
+from void_server.farm.dialects import UNTOLD, WORDS, Dialect
 from void_server.wire.errors import VoidError, to_wire
 from void_server.wire.report import SHARES, Event, share_of_job
 
@@ -33,13 +33,12 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "effects": ("finding what the object did", "frame"),
     "affected": ("writing what the object affected", "frame"),
     "plan": ("choosing where background comes from", "frame"),
-    "fill": ("filling the hole", "frame"),
     "merge": ("comparing fill and background", "step"),
     "weights": ("model weights", "file"),
     "void": ("the model, first pass", "step"),
     "noise": ("noise for the second pass", "step"),
     "refine": ("the model, second pass", "step"),
-    "frames": ("writing clean frames", "frame"),
+    "frames": ("filling and writing clean frames", "frame"),
     "assemble": ("joining chunks", "frame"),
     "sheet": ("contact sheet", "picture"),
     "shots": ("shots", "shot"),
@@ -157,6 +156,8 @@ class Console:
 
     def _progress(self, stage: str, done: int, total: int) -> None:
         part, _, name = stage.rpartition(": ")
+        if name in UNTOLD:
+            return
         text, unit = STAGES.get(name, (name, "step"))
         text = f"{part}: {text}" if part else text
         if stage != self._stage or self._bar is None or self._bar.total != total:
