@@ -27,7 +27,7 @@ from void_server.wire.report import Event, Report
 
 Flags = Callable[[argparse.ArgumentParser], None]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
-ANEW = "Type the same command again; it begins anew."
+OVER = "Type the same command again; it starts over."
 AGAIN = "Finished frames are kept: type the same command again and the rest is made."
 
 
@@ -305,7 +305,7 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
         return f"Of this run, {len(finished)} clean frame{'s' * (len(finished) != 1)} stay in {args.out}."
 
     report = Report(on_event, cancelled)
-    with _stopped(kept, lambda: AGAIN if finished else ANEW):
+    with _stopped(kept, lambda: AGAIN if finished else OVER):
         manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     if args.preview:
         with _stopped(lambda: f"All clean frames are in {args.out}; the movie is not.", AGAIN):
@@ -325,7 +325,7 @@ def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
 
 def _convert(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with _stopped(lambda: "The frames made so far stay; they are not all.", ANEW):
+    with _stopped(lambda: "The frames made so far stay; they are not all.", OVER):
         fields, text = movies.run(args, Report(console.on_event, cancelled))
     console.result(fields, text)
     return 0
@@ -341,7 +341,7 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
     from void_server import preview
 
     _use_threads(args)
-    with _stopped(lambda: "What was found is not complete.", ANEW):
+    with _stopped(lambda: "What was found is not complete.", OVER):
         manifest = preview.write_affected(
             shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
         )
@@ -462,7 +462,7 @@ def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import demo
 
-    with _stopped(lambda: "The demo was not finished.", ANEW):
+    with _stopped(lambda: "The demo was not finished.", OVER):
         score = demo.run(args.out, console.on_event, cancelled)
     console.result(score, demo.spoken(score))
     return 0

@@ -66,7 +66,7 @@ def about(path: Path) -> About:
         why = next(
             (line.strip() for line in reversed(said.splitlines()) if str(path.name) in line), "it holds no video"
         )
-        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays; then convert it anew.")
+        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays; then convert it again.")
     line = lines[0]
     size = re.search(r"\b(\d{1,5})x(\d{1,5})\b", line)
     rate = re.search(r"([\d.]+k?) fps", line) or re.search(r"([\d.]+k?) tbr", line)
@@ -121,7 +121,7 @@ def movie_frames(path: Path, told: About) -> Iterator[Array]:
         lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
         why = " ".join(lines[-1].split())[:200] if lines else "it holds no pictures"
     if process.returncode or not count:
-        raise PlateError(f"{path} breaks off after {count} frames: {why}.", "Copy it again, or convert it anew.")
+        raise PlateError(f"{path} breaks off after {count} frames: {why}.", "Copy it again, or convert it again.")
 
 
 def _ppm(stream: IO[bytes]) -> Array | None:
