@@ -66,7 +66,7 @@ def about(path: Path) -> About:
         why = next(
             (line.strip() for line in reversed(said.splitlines()) if str(path.name) in line), "it holds no video"
         )
-        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays; then convert it again.")
+        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays, then convert again.")
     line = lines[0]
     size = re.search(r"\b(\d{1,5})x(\d{1,5})\b", line)
     rate = re.search(r"([\d.]+k?) fps", line) or re.search(r"([\d.]+k?) tbr", line)
