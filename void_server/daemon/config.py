@@ -75,9 +75,7 @@ class DaemonConfig:
             if not value > 0:
                 raise SettingsError(f"--{flag} must be more than 0.", "Leave it out for the default.")
         if not self.idle_release_s >= 0:
-            raise SettingsError(
-                f"--idle-release-s {self.idle_release_s} is no length of time.", "Give seconds, or inf."
-            )
+            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time span.", "Give seconds, or inf.")
         for root in self.trust:
             if not root.is_dir():
                 raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")
