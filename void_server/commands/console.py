@@ -43,6 +43,8 @@ STAGES: Mapping[str, tuple[str, str]] = {
     "sheet": ("contact sheet", "picture"),
     "shots": ("shots", "shot"),
     "quadmask": ("quadmasks", "frame"),
+    "convert": ("writing EXR frames", "frame"),
+    "movie": ("making a movie", "frame"),
     "upload": ("sending to the daemon", BYTES),
     "fetch": ("fetching from the daemon", BYTES),
     "wheels": ("fetching wheels for the host", "step"),

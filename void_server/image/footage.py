@@ -41,6 +41,8 @@ class About:
     transfer: str
     height: int
     interlaced: bool
+    frames: int = 0
+    """About how many, by what the file says of its length; 0 where it says nothing."""
 
 
 def ffmpeg() -> str:
@@ -75,13 +77,17 @@ def about(path: Path) -> About:
     if tags:
         named = tags[1].split("/") if "/" in tags[1] else [tags[1]] * 3
         matrix, primaries, transfer = ("" if name == "unknown" else name for name in named)
+    per_second = _rate(rate[1]) if rate else None
+    length = re.search(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", said)
+    seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     return About(
-        frames_per_second=_rate(rate[1]) if rate else None,
+        frames_per_second=per_second,
         matrix=matrix,
         primaries=primaries,
         transfer=transfer,
         height=int(size[2]) if size else 0,
         interlaced=bool(re.search(r"top first|bottom first|top coded|bottom coded", line)),
+        frames=round(seconds * per_second) if per_second else 0,
     )
 
 
