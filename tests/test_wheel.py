@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -77,3 +78,36 @@ def test_what_the_container_copies_is_there_and_what_it_runs_is_a_command():
     # A wheel is built of these alone, so whatever the build asks for must be copied.
     for folder in ("void_server", "plugins", "gizmos"):
         assert f"COPY {folder} /src/{folder}" in text
+
+
+def test_what_is_installed_packs_into_the_same_wheel_again(wheel, tmp_path):
+    site, again = tmp_path / "site", tmp_path / "again"
+    again.mkdir()
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(site),
+        str(wheel),
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    code = (
+        "import sys; from pathlib import Path; import void_server; from void_server.commands import wheels\n"
+        "assert void_server.__file__.startswith(sys.argv[2]), void_server.__file__\n"
+        "print(wheels.packed(Path(sys.argv[1]), 'void-server'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(again), str(site)], check=True, capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )  # fmt: skip
+    with zipfile.ZipFile(done.stdout.strip()) as packed, zipfile.ZipFile(wheel) as given:
+        held = {name: given.read(name) for name in given.namelist() if not name.endswith("RECORD")}
+        assert {name: packed.read(name) for name in packed.namelist() if not name.endswith("RECORD")} == held
+    subprocess.run(
+        [*words[:-2], str(tmp_path / "third"), done.stdout.strip()], check=True, capture_output=True
+    )  # pip checks no more than that it can be installed

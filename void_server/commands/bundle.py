@@ -33,7 +33,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="DIR", help="a folder that is not there yet, or empty")
     parser.add_argument("--void", action="store_true", help="with torch and what engine void needs; several GB")
     parser.add_argument("--wheel", type=Path, default=None, metavar="FILE",
-                        help="the wheel this was installed from; not needed in a clone")  # fmt: skip
+                        help="this project's wheel; default: made from what is running")  # fmt: skip
     parser.add_argument("--wheels", type=Path, default=None, metavar="DIR",
                         help="take every wheel from this folder, without any network")  # fmt: skip
     parser.add_argument(
@@ -104,19 +104,22 @@ NUKE = install.HOSTS["nuke"]
 
 
 def _own_wheel(into: Path, given: Path | None) -> Path:
-    """This project's wheel: as given, else built from the clone that this runs from."""
+    """This project's wheel: as given, else built from the clone that this runs from, else what is installed."""
     into.mkdir(parents=True)
     if given is not None:
         if not given.is_file() or given.suffix != ".whl":
             raise SettingsError(f"{given} is not a wheel.", "Name the .whl file that void-server was installed from.")
         return Path(shutil.copy2(given, into))
     clone = Path(void_server.__file__).resolve().parent.parent
-    if not (clone / "pyproject.toml").is_file():
+    if (clone / "pyproject.toml").is_file():
+        _pip("build the wheel", "wheel", "--no-deps", "--wheel-dir", str(into), str(clone))
+        return next(into.glob("*.whl"))
+    packed = host_wheels.packed(into, "void-server")
+    if packed is None:
         raise SettingsError(
-            "void-server runs from an installation here, not from a clone.", "Name its wheel with --wheel FILE."
+            "This installation can't be packed again.", "Name the wheel it came from with --wheel FILE."
         )
-    _pip("build the wheel", "wheel", "--no-deps", "--wheel-dir", str(into), str(clone))
-    return next(into.glob("*.whl"))
+    return packed
 
 
 def _dependencies(own: Path, into: Path, void: bool, wheels: Path | None) -> None:

@@ -12,15 +12,12 @@ of the others (measured on 4.5.15, 5.2.3 and Debian's 5.2.2).
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +38,6 @@ PLATFORMS = {
 Sources: Blender 4.5 needs glibc 2.28 and macOS 11.2 on Apple silicon (blender.org, requirements)."""
 EXTENSION = "void_inpaint"
 FOLDER = Path("plugins/blender") / EXTENSION
-_STAMP = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in a zip, so that the same content is the same zip."""
 ROOMS = ("farm", "wire")
 """What the add-on imports of the package: the client of a daemon, and the one of a farm in the same shape."""
 
@@ -113,7 +108,7 @@ def build_zip(
         text = manifest.read_text(encoding="utf-8")
         manifest.write_text(_completed(text, platforms, sorted(bundled.glob("*.whl"))), encoding="utf-8")
         packed = Path(scratch) / "packed.zip"
-        _zip(packed, ((path.relative_to(staged).as_posix(), path) for path in staged.rglob("*")))
+        host_wheels.pack(packed, ((path.relative_to(staged).as_posix(), path) for path in staged.rglob("*")))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             part = out.with_name(f".{out.name}.part")
@@ -178,10 +173,9 @@ def own_wheel(folder: Path) -> Path:
         ]
     }
     files |= {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": tags.encode()}
-    rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
-    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    files[f"{info}/RECORD"] = host_wheels.record(files, info)
     wheel = folder / f"void_server-{version}-py3-none-any.whl"
-    _zip(wheel, files.items())
+    host_wheels.pack(wheel, files.items())
     return wheel
 
 
@@ -210,15 +204,3 @@ def _completed(manifest: str, platforms: Iterable[str], wheels: Iterable[Path]) 
     listed = "".join(f'  "./wheels/{path.name}",\n' for path in wheels)
     named = ", ".join(f'"{name}"' for name in platforms)
     return text.replace("\n[permissions]", f"\nplatforms = [{named}]\nwheels = [\n{listed}]\n\n[permissions]")
-
-
-def _zip(out: Path, files: Iterable[tuple[str, Path | bytes]]) -> None:
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(files):
-            if isinstance(content, bytes) or content.is_file():
-                data = content if isinstance(content, bytes) else content.read_bytes()
-                archive.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
-
-
-def _digest(content: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
