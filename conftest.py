@@ -19,4 +19,4 @@ if missing:
     collect_ignore += [str(p) for p in engine if wanting.search(p.read_text(encoding="utf-8"))]
     # Its modules import one another.
     if missing != ["triton"]:
-        collect_ignore += [str(p) for p in package.glob("effects/training/[a-z]*.py")]
+        collect_ignore += [str(p) for p in (package.parent / "training").glob("[a-z]*.py")]

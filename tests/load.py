@@ -1,4 +1,4 @@
-"""What a daemon and a reader bear: the figures of the README's table of trust, on loopback, bounded in count and time.
+"""What a daemon and a reader bear: figures of docs/measurements.md, on loopback, bounded in count and time.
 
     python -m tests.load strangers | jobs | resubmit | messages | exr [--count N]
 

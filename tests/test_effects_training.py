@@ -22,10 +22,10 @@ for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
 from tests.fakes.training import answers  # noqa: E402
-from void_server.effects.training import (  # noqa: E402
+from training import (  # noqa: E402
     __main__ as command,
 )
-from void_server.effects.training import (  # noqa: E402
+from training import (  # noqa: E402
     clips,
     export,
     filters,
@@ -37,7 +37,7 @@ from void_server.effects.training import (  # noqa: E402
     sensor,
     train,
 )
-from void_server.effects.training.network import Deployed, Network  # noqa: E402
+from training.network import Deployed, Network  # noqa: E402
 
 TEXTURES = looks.Textures(2, 4)
 DEVICE = raycaster.device()
@@ -404,7 +404,5 @@ def test_a_checkpoint_is_scored_by_one_command(
 
 
 def test_the_command_says_what_it_does() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "void_server.effects.training", "--help"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "training", "--help"], capture_output=True, text=True, check=True)
     assert all(word in done.stdout for word in ("pictures", "train", "score", "export"))

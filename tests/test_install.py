@@ -261,7 +261,7 @@ def test_the_wheel_carries_what_install_lays(tmp_path):
         archive.extractall(unpacked)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from void_server.commands import install\n"
-        "for source, target in install._sources(install.HOSTS['nuke']): print(source.relative_to(sys.argv[1]), target)"
+        "for source, target in install.sources(install.HOSTS['nuke']): print(source.relative_to(sys.argv[1]), target)"
     )
     words = [sys.executable, "-I", "-c", code, str(unpacked)]
     listed = subprocess.run(words, check=True, capture_output=True, text=True).stdout

@@ -12,7 +12,7 @@ for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
 from tests.fakes.training import answers  # noqa: E402
-from void_server.effects.training import clips, export, looks, losses  # noqa: E402
+from training import clips, export, looks, losses  # noqa: E402
 
 
 def _labelled() -> clips.Example:

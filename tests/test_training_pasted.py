@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs the extra [training]")
 for library in ("mujoco", "efficientnet_lite_pytorch", "onnx"):
     pytest.importorskip(library, reason="needs the extra [training]")
 
-from void_server.effects.training import looks, pasted, pictures  # noqa: E402
+from training import looks, pasted, pictures  # noqa: E402
 
 
 def _laid(movers: list[int], effects: list[Any] | None = None) -> dict[str, Any]:

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import farm_commands, install, movies, shot_flags
+from void_server.commands import bundle, completion, examples, farm_commands, install, movies, shot_flags
 from void_server.commands.console import LOG_FORMATS, Console, log_format
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
-from void_server.wire.report import Report
+from void_server.wire.report import Event, Report
 
 Flags = Callable[[argparse.ArgumentParser], None]
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
+OVER = "Type the same command again; it starts over."
+AGAIN = "Finished frames are kept: type the same command again and the rest is made."
 
 
 class _Parser(shot_flags.FrameWords):
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for e
     """Run one command; returns its exit status. Never raises for what a user can cause."""
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console(log_format(words))
-    cancelled = _cancel_on_signals()
+    cancelled = _cancel_on_signals(console)
     try:
         args = _parser().parse_args(words)
         # OpenEXR prints its warnings to standard output, which belongs to the result alone.
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one for e
         console.error(error)
         return error.exit_status
     except KeyboardInterrupt:
-        console.error(JobCancelledError("Interrupted."))
+        console.error(JobCancelledError("Stopped at once.", AGAIN))
         return JobCancelledError.exit_status
     except BrokenPipeError:
         return 0
@@ -73,7 +76,8 @@ def _not_installed(error: ModuleNotFoundError) -> SettingsError:
     """On Python 3.9 and 3.10 the wheel brings only what hosts need: OpenEXR 3.5.3 asks for 3.11."""
     running = f"Python {sys.version_info.major}.{sys.version_info.minor}"
     return SettingsError(
-        f"Library '{error.name}' is not installed for {running}.", "Use Python 3.11 or later: pip install void-server."
+        f"Library '{error.name}' is not installed for {running}.",
+        "Use Python 3.11 or later, and install void-server there again.",
     )
 
 
@@ -86,13 +90,16 @@ def _log_traceback() -> str:
     return f"This is a bug; please report it with {log.name}."
 
 
-def _cancel_on_signals() -> Callable[[], bool]:
+def _cancel_on_signals(console: Console) -> Callable[[], bool]:
     """The first Ctrl-C or SIGTERM asks long work to stop between frames; a second Ctrl-C stops at once."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT and console.for_people:
+            # Not through the console: it may be in the middle of a line of its own.
+            os.write(2, b"\nStopping between frames; Ctrl-C again stops at once.\n")
         asked.set()
 
     if threading.current_thread() is threading.main_thread():
@@ -102,12 +109,23 @@ def _cancel_on_signals() -> Callable[[], bool]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="void-server", description="Remove an object, and what it did to the scene, from EXR plates.")
-    parser.add_argument("--version", action="version", version=void_server.__version__)
+    parser = _Parser(
+        prog="void-server",
+        description="Remove an object, and what it did to the scene, from EXR plates.",
+        epilog=examples.epilog(""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"void-server {void_server.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[..., int], text: str, *flags: Flags) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=examples.epilog(name),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         sub.set_defaults(command=run)
         sub.add_argument(
             "--log-format", choices=LOG_FORMATS, default="human", help="how to speak; json: one object a line"
@@ -150,8 +168,16 @@ def _parser() -> argparse.ArgumentParser:
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
     install.add_to(commands)
 
+    command("bundle", bundle.run, "all that a machine without internet needs, in one folder", bundle.add_to)
+    complete = command("completion", _completion, "a script that makes your shell complete commands and flags")
+    complete.add_argument("shell", choices=completion.SHELLS)
+
     doctor = command("doctor", _doctor, "check this machine: libraries, engines, devices, disk, daemon")
     doctor.add_argument("--data", type=Path, default=None, metavar="DIR", help="a daemon's data folder; default: yours")
+    doctor.add_argument("--report", type=Path, default=None, metavar="FILE",
+                        help="also pack this, logs and headers for a bug report; no pictures")  # fmt: skip
+    doctor.add_argument("about", type=Path, nargs="*", metavar="PATH",
+                        help="--report: plates, mattes or results whose headers are to be packed")  # fmt: skip
     return parser
 
 
@@ -246,6 +272,16 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 
+@contextlib.contextmanager
+def _stopped(kept: Callable[[], str], how: str | Callable[[], str]) -> Iterator[None]:
+    """Tell whoever pressed Ctrl-C what is kept, and how to go on; a callable is asked once that is known."""
+    try:
+        yield
+    except JobCancelledError as error:
+        hint = how if isinstance(how, str) else how()
+        raise JobCancelledError(f"Stopped. {kept()}", hint, job=error.job) from error
+
+
 def _client(args: argparse.Namespace) -> Any:
     from void_server.wire.client import Client
 
@@ -256,10 +292,24 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
     from void_server import pipeline
 
     _use_threads(args)
-    report = Report(console.on_event, cancelled)
-    manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
+    finished: list[int] = []
+
+    def on_event(event: Event) -> None:
+        if event["event"] == "frame":
+            finished.append(int(event["frame"]))
+        console.on_event(event)
+
+    def kept() -> str:
+        if not finished:
+            return "No clean frame was finished yet."
+        return f"Of this run, {len(finished)} clean frame{'s' * (len(finished) != 1)} stay in {args.out}."
+
+    report = Report(on_event, cancelled)
+    with _stopped(kept, lambda: AGAIN if finished else OVER):
+        manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     if args.preview:
-        movies.preview(args.out, manifest, report)
+        with _stopped(lambda: f"All clean frames are in {args.out}; the movie is not.", AGAIN):
+            movies.preview(args.out, manifest, report)
     console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
     return 0
 
@@ -275,7 +325,9 @@ def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
 
 def _convert(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    console.result(*movies.run(args, Report(console.on_event, cancelled)))
+    with _stopped(lambda: "The frames made so far stay; they are not all.", OVER):
+        fields, text = movies.run(args, Report(console.on_event, cancelled))
+    console.result(fields, text)
     return 0
 
 
@@ -289,9 +341,10 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
     from void_server import preview
 
     _use_threads(args)
-    manifest = preview.write_affected(
-        shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
-    )
+    with _stopped(lambda: "What was found is not complete.", OVER):
+        manifest = preview.write_affected(
+            shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
+        )
     text = f"{len(manifest['frames'])} frames of affected.####.exr in {args.out}"
     console.result({"out": str(args.out), **manifest}, text)
     return 0
@@ -307,22 +360,27 @@ def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], 
     check.check_output(args.out, files)
     name = args.name or Path(args.plate).name
     with _client(args) as client:
-        status = client.submit(files, settings, name=name, on_event=console.on_event, cancelled=cancelled)
+        with _stopped(
+            lambda: "Frames that arrived whole stay with the daemon.", "Type the same command again; it sends the rest."
+        ):
+            status = client.submit(files, settings, name=name, on_event=console.on_event, cancelled=cancelled)
+        if status.state == "queued" and (status.position or 0) > 1:
+            Report(console.on_event).note(f"Job {status.job} is number {status.position} in the queue.")
         if args.detach:
             text = f"{status.job}\nfetch it later: void-server fetch {status.job} --out {args.out}"
             console.result({"job": status.job, "state": status.state}, text)
             return 0
-        try:
+        later = f"void-server fetch {status.job} --out {args.out}"
+        how = f"Bring its frames later: {later}. Or stop it: void-server cancel {status.job}"
+        with _stopped(lambda: f"Job {status.job} goes on without you.", how):
             status = client.watch(status.job, on_event=console.on_event, cancelled=cancelled)
-        except JobCancelledError as error:
-            error.hint = f"The job goes on without you; stop it with: void-server cancel {status.job}"
-            raise
         if status.error is not None:
             raise status.error
         if status.state != "done":
             # Cancelled elsewhere. What may lie in the folder from an earlier job is not this one's.
             raise JobCancelledError(f"Job {status.job} was {status.state}.", "Submit the shot again.", job=status.job)
-        client.fetch(status.job, args.out, on_event=console.on_event, cancelled=cancelled)
+        with _stopped(lambda: f"Job {status.job} is done; not all of it is here yet.", f"Bring the rest: {later}"):
+            client.fetch(status.job, args.out, on_event=console.on_event, cancelled=cancelled)
     import json
 
     manifest = json.loads((args.out / "manifest.json").read_text(encoding="utf-8"))
@@ -341,6 +399,8 @@ def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
     status: int = server.serve(
         config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")
     )
+    if console.for_people:
+        Report(console.on_event).note("Stopped. Jobs are kept, and go on when the daemon starts again.")
     return status
 
 
@@ -380,7 +440,12 @@ def _cancel(args: argparse.Namespace, console: Console, cancelled: Callable[[], 
 
 
 def _fetch(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with _client(args) as client:
+    with (
+        _stopped(
+            lambda: f"Files that are whole stay in {args.out}.", "Type the same command again; it brings the rest."
+        ),
+        _client(args) as client,
+    ):
         files = client.fetch(args.job, args.out, on_event=console.on_event, cancelled=cancelled)
     console.result({"out": str(args.out), "files": [f.name for f in files]}, f"{len(files)} files in {args.out}")
     return 0
@@ -397,7 +462,8 @@ def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import demo
 
-    score = demo.run(args.out, console.on_event, cancelled)
+    with _stopped(lambda: "The demo was not finished.", OVER):
+        score = demo.run(args.out, console.on_event, cancelled)
     console.result(score, demo.spoken(score))
     return 0
 
@@ -405,7 +471,8 @@ def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 def _weights(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import void_commands
 
-    return void_commands.weights(args, console, cancelled)
+    with _stopped(lambda: "Files that are whole are kept.", "Type the same command again; it fetches the rest."):
+        return void_commands.weights(args, console, cancelled)
 
 
 def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
@@ -439,9 +506,26 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import doctor
 
+    if args.about and not args.report:
+        raise SettingsError(f"{args.about[0]} is for a report.", "Add --report FILE.")
     findings = doctor.examine(args.data)
-    console.result({"findings": [f.to_wire() for f in findings]}, doctor.spoken(findings))
+    fields: dict[str, Any] = {"findings": [f.to_wire() for f in findings], "verdict": doctor.verdict(findings)}
+    text = doctor.spoken(findings)
+    if args.report:
+        from void_server.commands import report
+
+        packed = report.write(args.report, findings, args.data, args.about)
+        fields["report"] = str(args.report)
+        said = f"{len(packed)} files packed in {args.report}, no pictures; paths and names are in it, so look first."
+        text = f"{said}\n{text}"
+    console.result(fields, text)
     return 0 if all(f.ok or not f.required for f in findings) else 4
+
+
+def _completion(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
+    text = completion.script(_parser(), args.shell)
+    console.result({"shell": args.shell, "script": text}, text)
+    return 0
 
 
 if __name__ == "__main__":

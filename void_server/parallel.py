@@ -196,7 +196,7 @@ class _Worker:
             result, error = self._pipe.recv()
         except (OSError, EOFError) as gone:
             raise EngineError(
-                f"A working process was ended by the system (status {self._ended()}), most likely for want of memory.",
+                f"A working process was ended by the system (status {self._ended()}), most likely for lack of memory.",
                 "Run with fewer cores (--threads), or free some memory.",
             ) from gone
         if error is not None:

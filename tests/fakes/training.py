@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from void_server.effects.training import clips, losses
+from training import clips, losses
 
 
 def answers(example: clips.Example, sure: float) -> tuple[Any, ...]:

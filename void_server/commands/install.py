@@ -21,13 +21,14 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import install_blender, wheels
+from void_server.commands import examples, install_blender, wheels
 from void_server.wire.errors import OutputError, SettingsError
+from void_server.wire.report import Report
 
 MANIFEST = "installed.json"
 REQUIREMENTS = ("pyzmq>=26,<28", "msgpack>=1.0.5,<2")
@@ -80,7 +81,13 @@ HOSTS: dict[str, Host] = {
 def add_to(commands: Any) -> None:
     """Register `install` with the command line's subparsers."""
     text = "lay the plug-in into a host's user folder, or take it away"
-    parser = commands.add_parser("install", help=text, description=text)
+    parser = commands.add_parser(
+        "install",
+        help=text,
+        description=text,
+        epilog=examples.epilog("install"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(command=_run)
     parser.add_argument("--json", action="store_true", help="one JSON object a line; the last line is the result")
     parser.add_argument("host", choices=sorted([*HOSTS, "blender"]))
@@ -99,11 +106,12 @@ def add_to(commands: Any) -> None:
                             help=f"{versions}; may be repeated; default: all of them")  # fmt: skip
 
 
-def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
+def _run(args: argparse.Namespace, console: Any, cancelled: Callable[[], bool]) -> int:
+    report = Report(console.on_event, cancelled)
     if args.host == "blender":  # Blender has an installer of its own
         if args.central:
             raise SettingsError("--central is Nuke's.", "Leave it out for blender.")
-        return install_blender.run(args, console)
+        return install_blender.run(args, console, report)
     if args.zip or args.blender:
         raise SettingsError("--zip and --blender are Blender's.", f"Leave them out for {args.host}.")
     if args.central and args.to:
@@ -119,7 +127,7 @@ def _run(args: argparse.Namespace, console: Any, _cancelled: Any) -> int:
         return 0
     versions = getattr(args, f"{args.host}_version") or list(host.pythons)
     platforms = args.platform or (list(PLATFORMS) if args.central else [])
-    laid = install(host, place, versions, args.wheels, platforms)
+    laid = install(host, place, versions, args.wheels, platforms, report)
     text = f"{args.host} plug-in in {laid}, for {', '.join(platforms or [this_platform()])}. {host.start_again}"
     if args.central:
         text = f"{text}\nFor every machine: NUKE_PATH={laid.as_posix()}"
@@ -149,7 +157,12 @@ def this_platform() -> str:
 
 
 def install(
-    host: Host, place: Place, versions: Sequence[str], wheels: Path | None = None, platforms: Sequence[str] = ()
+    host: Host,
+    place: Place,
+    versions: Sequence[str],
+    wheels: Path | None = None,
+    platforms: Sequence[str] = (),
+    report: Report | None = None,
 ) -> Path:
     """Lay everything and return the folder; an earlier installation there is taken away first.
 
@@ -163,10 +176,13 @@ def install(
         raise OutputError(f"{folder} is there already and not ours.", "Move it away, or choose another --to.")
     with tempfile.TemporaryDirectory() as scratch:
         staged = Path(scratch)
-        for source, target in _sources(host):
+        for source, target in sources(host):
             _copy(source, staged / target)
-        for python in sorted({host.pythons[version] for version in versions}):
-            for system in platforms or (this_platform(),):
+        pythons, systems = sorted({host.pythons[version] for version in versions}), platforms or (this_platform(),)
+        for at_python, python in enumerate(pythons):
+            for at_system, system in enumerate(systems):
+                if report:
+                    report.progress("wheels", at_python * len(systems) + at_system, len(pythons) * len(systems))
                 tags = [f"--platform={tag}" for tag in PLATFORMS[system]] if platforms else []
                 found = _wheels(python, wheels, staged / "wheels", system, tags)
                 _unpack(found, staged / "python" / f"{python}-{system}")
@@ -240,7 +256,7 @@ def uninstall(host: Host, place: Place) -> list[str]:
     return kept
 
 
-def _sources(host: Host) -> Iterator[tuple[Path, str]]:
+def sources(host: Host) -> Iterator[tuple[Path, str]]:
     """Folders of this project, in an installed wheel or in a checkout, and the wire package."""
     package = Path(void_server.__file__).resolve().parent
     for name, target in host.sources:

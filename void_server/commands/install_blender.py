@@ -12,15 +12,12 @@ of the others (measured on 4.5.15, 5.2.3 and Debian's 5.2.2).
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from typing import Any
 import void_server
 from void_server.commands import wheels as host_wheels
 from void_server.wire.errors import OutputError, SettingsError
+from void_server.wire.report import Report
 
 REQUIREMENTS = ("pyzmq>=27.1,<28", "msgpack>=1.1.2,<2")
 PYTHONS = ("3.11", "3.13", "3.14")
@@ -40,8 +38,6 @@ PLATFORMS = {
 Sources: Blender 4.5 needs glibc 2.28 and macOS 11.2 on Apple silicon (blender.org, requirements)."""
 EXTENSION = "void_inpaint"
 FOLDER = Path("plugins/blender") / EXTENSION
-_STAMP = (1980, 1, 1, 0, 0, 0)
-"""Time of every file in a zip, so that the same content is the same zip."""
 ROOMS = ("farm", "wire")
 """What the add-on imports of the package: the client of a daemon, and the one of a farm in the same shape."""
 
@@ -57,19 +53,19 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--blender", default=None, metavar="PROGRAM", help="blender: default is the one on PATH")
 
 
-def run(args: argparse.Namespace, console: Any) -> int:
+def run(args: argparse.Namespace, console: Any, report: Report | None = None) -> int:
     """`install blender`: by Blender's own installer, or with --zip into a file. Raises like `build_zip`, `install`."""
     if args.uninstall or args.to:
         flag = "--uninstall" if args.uninstall else "--to"
         raise SettingsError(f"{flag} is not for Blender.", "Blender's Preferences, Add-ons remove what they installed.")
     if args.zip is None:
-        said = install(args.blender, args.wheels)
+        said = install(args.blender, args.wheels, report)
         console.result({"installed": EXTENSION}, said or "Installed. In the Video Sequencer's sidebar: tab VOID.")
         return 0
     platforms = tuple(args.platform or PLATFORMS)
     if not set(platforms) <= set(PLATFORMS):
         raise SettingsError("The add-on is not packed for macos-x64.", f"Name one of: {', '.join(PLATFORMS)}.")
-    out = build_zip(args.zip, platforms, args.wheels)
+    out = build_zip(args.zip, platforms, args.wheels, report)
     text = f"{out} for {', '.join(platforms)}. Drop it onto a Blender 4.5 or later, or Preferences, Add-ons, Install."
     console.result({"zip": str(out), "platforms": list(platforms)}, text)
     return 0
@@ -84,7 +80,12 @@ def this_platform() -> str:
     return name
 
 
-def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Path | None = None) -> Path:
+def build_zip(
+    out: Path,
+    platforms: Sequence[str] = tuple(PLATFORMS),
+    wheels: Path | None = None,
+    report: Report | None = None,
+) -> Path:
     """Write the extension to `out`. wheels: take pyzmq and msgpack from this folder alone, without any network.
 
     Raises SettingsError where wheels can't be had, OutputError where `out` can't be written.
@@ -98,14 +99,16 @@ def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Pa
         bundled = staged / "wheels"
         bundled.mkdir()
         own_wheel(bundled)
-        for name in platforms:
-            for python in PYTHONS:
+        for at_platform, name in enumerate(platforms):
+            for at_python, python in enumerate(PYTHONS):
+                if report:
+                    report.progress("wheels", at_platform * len(PYTHONS) + at_python, len(platforms) * len(PYTHONS))
                 _download(bundled, name, python, wheels)
         manifest = staged / "blender_manifest.toml"
         text = manifest.read_text(encoding="utf-8")
         manifest.write_text(_completed(text, platforms, sorted(bundled.glob("*.whl"))), encoding="utf-8")
         packed = Path(scratch) / "packed.zip"
-        _zip(packed, ((path.relative_to(staged).as_posix(), path) for path in staged.rglob("*")))
+        host_wheels.pack(packed, ((path.relative_to(staged).as_posix(), path) for path in staged.rglob("*")))
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             part = out.with_name(f".{out.name}.part")
@@ -116,7 +119,7 @@ def build_zip(out: Path, platforms: Sequence[str] = tuple(PLATFORMS), wheels: Pa
     return out
 
 
-def install(blender: str | None, wheels: Path | None = None) -> str:
+def install(blender: str | None, wheels: Path | None = None, report: Report | None = None) -> str:
     """Build the zip and let Blender's own installer take it; returns what Blender said.
 
     blender: the program; None looks on PATH. Raises SettingsError where there is none or it refuses.
@@ -128,7 +131,7 @@ def install(blender: str | None, wheels: Path | None = None) -> str:
             "Name it with --blender, or build the zip with --zip FILE and drop it onto a Blender window.",
         )
     with tempfile.TemporaryDirectory() as scratch:
-        built = build_zip(Path(scratch) / f"{EXTENSION}.zip", (this_platform(),), wheels)
+        built = build_zip(Path(scratch) / f"{EXTENSION}.zip", (this_platform(),), wheels, report)
         words = [program, "--command", "extension", "install-file", "--repo", "user_default", "--enable", str(built)]
         done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode != 0:
@@ -170,10 +173,9 @@ def own_wheel(folder: Path) -> Path:
         ]
     }
     files |= {f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": tags.encode()}
-    rows = [f"{name},sha256={_digest(content)},{len(content)}" for name, content in files.items()]
-    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    files[f"{info}/RECORD"] = host_wheels.record(files, info)
     wheel = folder / f"void_server-{version}-py3-none-any.whl"
-    _zip(wheel, files.items())
+    host_wheels.pack(wheel, files.items())
     return wheel
 
 
@@ -202,15 +204,3 @@ def _completed(manifest: str, platforms: Iterable[str], wheels: Iterable[Path]) 
     listed = "".join(f'  "./wheels/{path.name}",\n' for path in wheels)
     named = ", ".join(f'"{name}"' for name in platforms)
     return text.replace("\n[permissions]", f"\nplatforms = [{named}]\nwheels = [\n{listed}]\n\n[permissions]")
-
-
-def _zip(out: Path, files: Iterable[tuple[str, Path | bytes]]) -> None:
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in sorted(files):
-            if isinstance(content, bytes) or content.is_file():
-                data = content if isinstance(content, bytes) else content.read_bytes()
-                archive.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
-
-
-def _digest(content: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

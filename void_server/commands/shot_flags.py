@@ -43,54 +43,60 @@ def add_to(
     else:
         parser.add_argument("plate", metavar="PLATE", nargs=None if required else "?",
                             help=f"EXR sequence, scene-linear: {pattern}")  # fmt: skip
-        parser.add_argument("--matte", required=required, metavar="MATTE", help="EXR sequence, 1 = remove")
-    parser.add_argument("--out", type=Path, required=writes, default=None, metavar="DIR")
-    parser.add_argument(
-        "--affected", metavar="SEQ", help="what the object did to the scene, painted; replaces finding it"
-    )
-    parser.add_argument("--affected-add", metavar="SEQ", help="what was missed, painted on the frames that need it")
-    parser.add_argument(
+    shot = parser.add_argument_group("the shot")
+    if not of_batch:
+        shot.add_argument("--matte", required=required, metavar="MATTE", help="EXR sequence, 1 = remove")
+    shot.add_argument("--out", type=Path, required=writes, default=None, metavar="DIR", help="where results go")
+    shot.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
+    shot.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
+    shot.add_argument("--frames", type=FrameRange.parse, metavar="A-B", help="frames to deliver; default: all")
+    shot.add_argument("--handles", type=int, metavar="N", help="frames read for context on either side; default: all")
+    shot.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
+
+    found = parser.add_argument_group("what the object did to the scene: shadow, reflection, splash")
+    found.add_argument("--affected", metavar="SEQ", help="painted; replaces finding it")
+    found.add_argument("--affected-add", metavar="SEQ", help="what was missed, painted on the frames that need it")
+    found.add_argument(
         "--affected-sub", metavar="SEQ", help="what was wrongly found, painted on the frames that need it"
     )
-    parser.add_argument("--keep", metavar="SEQ", help="what passes in front: never painted over")
-    parser.add_argument("--reference", metavar="SEQ", help="frames painted or shot clean, trusted above all else")
-    parser.add_argument("--frames", type=FrameRange.parse, metavar="A-B", help="frames to deliver; default: all")
-    parser.add_argument("--handles", type=int, metavar="N", help="frames read for context on either side; default: all")
-    parser.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
-    parser.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
-                        help="find the affected region when none is painted")  # fmt: skip
-    parser.add_argument("--effects", choices=EFFECTS, default="sure",
-                        help="change what is surely the object's doing, or what is suspected as well")  # fmt: skip
-    parser.add_argument(
-        "--prompt", default="", metavar="TEXT", help="the scene after removal: 'a table with a cup on it'"
+    found.add_argument("--physics-prior", action=argparse.BooleanOptionalAction, default=True,
+                       help="find it when none is painted; --no-...: remove the matte alone")  # fmt: skip
+    found.add_argument("--effects", choices=EFFECTS, default="sure",
+                       help="change what is surely the object's doing, or what is suspected as well")  # fmt: skip
+
+    masks = parser.add_argument_group("masks")
+    masks.add_argument(
+        "--matte-channel", metavar="NAME", help="channel of every mask; default: alpha, else the only one"
     )
-    parser.add_argument(
+    masks.add_argument("--matte-invert", action=argparse.BooleanOptionalAction, default=None,
+                       help="the matte is black where the object is; --no-...: it is meant as it is")  # fmt: skip
+    masks.add_argument(
+        "--matte-floor", type=float, metavar="V", help="up to this a mask is nothing, 0 to 1; default: above its noise"
+    )
+    masks.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX",
+                       help="how far beyond the matte the change reaches; default: %(default)s")  # fmt: skip
+    masks.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX",
+                       help="how softly it ends; default: %(default)s")  # fmt: skip
+
+    light = parser.add_argument_group("colour and channels of the plate")
+    light.add_argument(
         "--colorspace",
         metavar="NAME",
         help="lin_rec709, acescg, or any scene-linear name of $OCIO or of an ACES config; default: the file's tags",
     )
-    parser.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
-    parser.add_argument(
-        "--matte-channel", metavar="NAME", help="channel of every mask; default: alpha, else the only one"
+    light.add_argument("--layer", metavar="NAME", help="layer, view or part that holds the picture")
+
+    engine = parser.add_argument_group("the engine that fills the hole")
+    engine.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
+    engine.add_argument(
+        "--prompt", default="", metavar="TEXT", help="void: the scene after removal: 'a table with a cup on it'"
     )
-    parser.add_argument("--matte-invert", action=argparse.BooleanOptionalAction, default=None,
-                        help="the matte is black where the object is; --no-...: it is meant as it is")  # fmt: skip
-    parser.add_argument(
-        "--matte-floor", type=float, metavar="V", help="up to this a mask is nothing, 0 to 1; default: above its noise"
-    )
-    parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
-    parser.add_argument("--missing", choices=MISSING, default="error", help="what to do about frames that are missing")
-    parser.add_argument("--grow-px", type=float, default=ShotSettings.grow_px, metavar="PX")
-    parser.add_argument("--feather-px", type=float, default=ShotSettings.feather_px, metavar="PX")
-    parser.add_argument("--refine", action="store_true", help="engine void: the second pass too, slower and steadier")
-    parser.add_argument(
-        "--draft", action="store_true", help="engine void: a first look in a quarter of the time, less exact"
-    )
-    parser.add_argument(
-        "--precision", choices=("bf16", "fp8"), help="engine void: fp8 is faster and smaller, less exact"
-    )
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
+    engine.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
+    engine.add_argument("--seed", type=int, default=0, metavar="N", help="void: the same seed, the same picture")
+    engine.add_argument("--refine", action="store_true", help="void: the second pass too, slower and steadier")
+    engine.add_argument("--draft", action="store_true", help="void: a first look in half the time, less exact")
+    engine.add_argument("--precision", choices=("bf16", "fp8"), help="void: fp8 is faster and smaller, less exact")
+    engine.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
 
 
 def reader() -> argparse.ArgumentParser:

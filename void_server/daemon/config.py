@@ -73,9 +73,9 @@ class DaemonConfig:
         most = {"quota-gb": self.quota_bytes, "keep-days": self.keep_s, "worker-gb": self.worker_bytes}
         for flag, value in most.items():
             if not value > 0:
-                raise SettingsError(f"--{flag} must be more than 0.", "Leave it away for the default.")
+                raise SettingsError(f"--{flag} must be more than 0.", "Leave it out for the default.")
         if not self.idle_release_s >= 0:
-            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time.", "Give seconds, or inf.")
+            raise SettingsError(f"--idle-release-s {self.idle_release_s} is no time span.", "Give seconds, or inf.")
         for root in self.trust:
             if not root.is_dir():
                 raise SettingsError(f"Trusted folder {root} does not exist.", "Name an existing folder.")

@@ -139,7 +139,7 @@ def _read_allowed(path: Path) -> AllowedClient:
     """One file of `allowed/`: the key, then a line `admin`, then a line `first KEY`. Raises OSError, RefusedError."""
     lines = path.read_text(encoding="ascii").split("\n")
     if not Z85_KEY.fullmatch(lines[0].strip()):
-        raise RefusedError(f"{path} holds no key.", "A key file is one line of 40 characters; make it anew.")
+        raise RefusedError(f"{path} holds no key.", "A key file is one line of 40 characters; make a new one.")
     first = next((line[6:].strip() for line in lines[1:] if line.startswith("first ")), "")
     return AllowedClient(path.stem, lines[0].strip(), "admin" in lines[1:], first)
 

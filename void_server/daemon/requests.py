@@ -87,7 +87,7 @@ class Requests:
         """The answer to one message. Raises VoidError for what can't be done."""
         handler = self._handlers.get(message.type)
         if handler is None:
-            raise ProtocolError(f"'{message.type}' is the daemon's to say.", "Send a request.")
+            raise ProtocolError(f"Only a daemon sends '{message.type}'.", "Send a request.")
         return await handler(peer, message)
 
     def _own(self, peer: Peer, job: str, *, manage: bool = False) -> str:

@@ -41,6 +41,8 @@ class About:
     transfer: str
     height: int
     interlaced: bool
+    frames: int = 0
+    """About how many, by what the file says of its length; 0 where it says nothing."""
 
 
 def ffmpeg() -> str:
@@ -66,7 +68,7 @@ def about(path: Path) -> About:
         why = next(
             (line.strip() for line in reversed(said.splitlines()) if str(path.name) in line), "it holds no video"
         )
-        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays; then convert it anew.")
+        raise PlateError(f"{path} can't be read as a movie: {why[:200]}.", "Check that it plays, then convert again.")
     line = lines[0]
     size = re.search(r"\b(\d{1,5})x(\d{1,5})\b", line)
     rate = re.search(r"([\d.]+k?) fps", line) or re.search(r"([\d.]+k?) tbr", line)
@@ -75,13 +77,17 @@ def about(path: Path) -> About:
     if tags:
         named = tags[1].split("/") if "/" in tags[1] else [tags[1]] * 3
         matrix, primaries, transfer = ("" if name == "unknown" else name for name in named)
+    per_second = _rate(rate[1]) if rate else None
+    length = re.search(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", said)
+    seconds = int(length[1]) * 3600 + int(length[2]) * 60 + float(length[3]) if length else 0.0
     return About(
-        frames_per_second=_rate(rate[1]) if rate else None,
+        frames_per_second=per_second,
         matrix=matrix,
         primaries=primaries,
         transfer=transfer,
         height=int(size[2]) if size else 0,
         interlaced=bool(re.search(r"top first|bottom first|top coded|bottom coded", line)),
+        frames=round(seconds * per_second) if per_second else 0,
     )
 
 
@@ -121,7 +127,7 @@ def movie_frames(path: Path, told: About) -> Iterator[Array]:
         lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
         why = " ".join(lines[-1].split())[:200] if lines else "it holds no pictures"
     if process.returncode or not count:
-        raise PlateError(f"{path} breaks off after {count} frames: {why}.", "Copy it again, or convert it anew.")
+        raise PlateError(f"{path} breaks off after {count} frames: {why}.", "Copy it again, or convert it again.")
 
 
 def _ppm(stream: IO[bytes]) -> Array | None:

@@ -165,7 +165,7 @@ def _in_folder(folder: Path, role: str, endings: tuple[str, ...]) -> Sequence:
     if len(found) > 1:
         shown = [f"{one.pattern} ({_extent(one)})" for one in found[:LISTED]]
         more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        where = "" if role == "plate" else f"--{flag_of(role)} "
+        where = "" if role in ("plate", "footage") else f"--{flag_of(role)} "
         ready = ", ".join(where + shlex.quote(str(folder / one.pattern)) for one in found[:LISTED])
         raise SequenceError(
             f"{spoken_role(role)} folder {folder} holds {len(found)} sequences: {', '.join(map(_plain, shown))}{more}.",

@@ -195,7 +195,7 @@ class Connection:
             if self._identity:
                 raise RefusedError(
                     f"The daemon at {self.address} runs without keys, and this client insists on them.",
-                    "Start it with --keys, or leave --keys away here.",
+                    "Start it with --keys, or leave --keys out here.",
                 )
             raise RefusedError(
                 f"The daemon at {self.address} asks for a key, and this client showed none.", "Use --keys FOLDER."
@@ -203,7 +203,7 @@ class Connection:
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and self._identity:
             raise RefusedError(
                 f"What answers at {self.address} is not the daemon whose key is in daemon.public.",
-                "Copy daemon.public anew from whoever runs the daemon.",
+                "Copy daemon.public again from whoever runs the daemon.",
             )
         elif kind == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             # A daemon with keys hangs up on a client without; so does any server that speaks something else.

@@ -74,7 +74,7 @@ def read_key(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise RefusedError(f"The key file {path} can't be read: {error}.", "Make one: void-server keys new.") from error
     if not Z85_KEY.fullmatch(text):
-        raise RefusedError(f"{path} holds no key.", "A key file is one line of 40 characters; make it anew.")
+        raise RefusedError(f"{path} holds no key.", "A key file is one line of 40 characters; make a new one.")
     return text
 
 

@@ -8,7 +8,7 @@ asker makes up; the answer carries the same one) and the fields below. The buffe
 never inside msgpack. Each end validates what it receives: a missing field, a wrong type or a bound overstepped is a
 ProtocolError, an unknown field is ignored, and an unknown type is answered with `error`. Every request may be repeated.
 
-`table_markdown()` prints the tables for people; the README holds a copy and a test compares them.
+`table_markdown()` prints the tables for people; docs/protocol.md holds a copy and a test compares them.
 """
 
 from __future__ import annotations
@@ -348,7 +348,7 @@ def _check(type_: Any, request: Any, fields: Mapping[str, Any], buffer: Buffer |
 
 
 def table_markdown() -> str:
-    """The protocol as three Markdown tables: messages, states, limits. The README carries exactly this text."""
+    """The protocol as three Markdown tables: messages, states, limits. docs/protocol.md carries exactly this text."""
     lines = ["| message | from | fields | answer | meaning |", "|---|---|---|---|---|"]
     for name, kind in KINDS.items():
         fields = [f"`{f}`" + ("" if rule.required else "?") for f, rule in kind.fields.items()]

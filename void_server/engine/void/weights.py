@@ -38,7 +38,7 @@ BASE_FOLDER = "CogVideoX-Fun-V1.5-5b-InP"
 RECORD = "weights.json"
 LICENCES = {
     VOID_REPO: "Apache-2.0",
-    BASE_REPO: "CogVideoX License (listed as 'other'): read it before commercial use, "
+    BASE_REPO: "CogVideoX License (listed as 'other'), which asks for registration before commercial use: "
     f"https://huggingface.co/{BASE_REPO}/blob/main/LICENSE",
 }
 FETCH_HINT = "Run void-server weights fetch DIR, or point VOID_WEIGHTS or --option weights=DIR at a complete folder."

@@ -4,6 +4,7 @@ The functions are in `files`; the other modules are theirs alone.
 """
 
 from void_server.image.exr.container import ChannelInfo
+from void_server.image.exr.describe import describe
 from void_server.image.exr.files import (
     ImageHeader,
     read_matte,
@@ -18,6 +19,7 @@ from void_server.image.exr.picture import write_picture
 __all__ = [
     "ChannelInfo",
     "ImageHeader",
+    "describe",
     "read_matte",
     "read_matte_header",
     "read_plate_header",

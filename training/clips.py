@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor
 
-from void_server.effects.training import pasted, raycaster, sensor
-from void_server.effects.training.filters import LUMINANCE, gauss, grid, grown, sample, through
-from void_server.effects.training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Clip
-from void_server.effects.training.scenes import PARTS
+from training import pasted, raycaster, sensor
+from training.filters import LUMINANCE, gauss, grid, grown, sample, through
+from training.looks import HEIGHT, TAKES, WIDTH, WINDOW, Clip
+from training.scenes import PARTS
 
 SIZE = (HEIGHT, WIDTH)
 APPEARANCE, APPEARANCE_SURE = 0.016, 0.007

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from void_server.effects.training.scenes import PARTS
+from training.scenes import PARTS
 from void_server.wire.errors import EngineError
 
 LIGHTS, RIPPLES = 3, 2

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from void_server.effects.training import clips, held_out, looks, raycaster, scenes
-from void_server.effects.training.losses import loss
-from void_server.effects.training.network import Network
-from void_server.effects.training.pictures import Pictures
+from training import clips, held_out, looks, raycaster, scenes
+from training.losses import loss
+from training.network import Network
+from training.pictures import Pictures
 
 CLIPS, ON_PHOTOGRAPHS = 16, 8
 PEAK, WARM_STEPS, ENCODER = 1.6e-3, 300, 0.4

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from void_server.effects.training.network import FRAMES, Deployed, Network
+from training.network import FRAMES, Deployed, Network
 
 INPUTS = {"plate": 3, "behind": 3, "matte": 1, "coverage": 1, "scatter": 1}
 OUTPUTS = ("appearance", "attenuation", "physics", "cells")

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor
 
-from void_server.effects.training.clips import Example
-from void_server.effects.training.looks import WINDOW
-from void_server.effects.training.network import CELL_PX
+from training.clips import Example
+from training.looks import WINDOW
+from training.network import CELL_PX
 
 MISSED, INVENTED = 0.5, 0.5
 """Tversky's weights (Salehi et al., arXiv 1706.05721). Even: with .6 for what was missed regions

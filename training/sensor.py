@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from void_server.effects.training.filters import gauss, grown
+from training.filters import gauss, grown
 
 KNEE = 0.8
 SOFT = (0.45, 0.8, 1.4)

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.effects.training.looks import colour
-from void_server.effects.training.pictures import PLATE, TILE, Pictures
+from training.looks import colour
+from training.pictures import PLATE, TILE, Pictures
 from void_server.wire.errors import SettingsError
 
 Bytes = npt.NDArray[np.uint8]

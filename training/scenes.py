@@ -19,8 +19,8 @@ import mujoco
 import numpy as np
 import numpy.typing as npt
 
-from void_server.effects.training import shapes
-from void_server.effects.training.shapes import Part, Random, Vector, turn
+from training import shapes
+from training.shapes import Part, Random, Vector, turn
 
 Array = npt.NDArray[np.float32]
 

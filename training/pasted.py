@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from void_server.effects.training.filters import gauss, grid, sample
-from void_server.effects.training.looks import LAYERS, WINDOW
-from void_server.effects.training.pictures import PLATE
+from training.filters import gauss, grid, sample
+from training.looks import LAYERS, WINDOW
+from training.pictures import PLATE
 
 GAMMA = 2.2
 BLURS = (0.4, 1.0, 2.0, 3.2, 5.0)

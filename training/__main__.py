@@ -1,12 +1,12 @@
-"""Make the predictor anew: `python -m void_server.effects.training --help`.
+"""Make the predictor anew: `python -m training --help`.
 
 What comes in: words on the command line. What goes out: a file of pictures, checkpoints, figures, or the ONNX file of
 the wheel.
 
-python -m void_server.effects.training pictures --photographs DIR --out pictures.npz
-python -m void_server.effects.training train --pictures pictures.npz --out runs/one --minutes 22
-python -m void_server.effects.training score runs/one/mean-last.pt --pictures pictures.npz
-python -m void_server.effects.training export runs/one/mean-last.pt --out void_server/effects/predictor.onnx
+python -m training pictures --photographs DIR --out pictures.npz
+python -m training train --pictures pictures.npz --out runs/one --minutes 22
+python -m training score runs/one/mean-last.pt --pictures pictures.npz
+python -m training export runs/one/mean-last.pt --out void_server/effects/predictor.onnx
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m void_server.effects.training",
+        prog="python -m training",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,12 +48,12 @@ def main() -> None:
     write.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     if args.command == "pictures":
-        from void_server.effects.training import photographs
+        from training import photographs
 
         photographs.collect(args.photographs).save(args.out)
     elif args.command == "train":
-        from void_server.effects.training import train
-        from void_server.effects.training.pictures import Pictures
+        from training import train
+        from training.pictures import Pictures
 
         train.train(
             Pictures.load(args.pictures),
@@ -66,8 +66,8 @@ def main() -> None:
             args.first_share,
         )
     elif args.command == "score":
-        from void_server.effects.training import export, held_out
-        from void_server.effects.training.pictures import Pictures
+        from training import export, held_out
+        from training.pictures import Pictures
 
         kept_back = held_out.scenes_kept_back(args.workers, args.scenes or held_out.SCORED)
         for figures in held_out.figures(
@@ -75,7 +75,7 @@ def main() -> None:
         ):
             print(json.dumps(figures), flush=True)
     else:
-        from void_server.effects.training import export
+        from training import export
 
         apart = export.export(export.load(args.checkpoints), args.out)
         print(

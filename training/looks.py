@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from void_server.effects.training.raycaster import POSE, PRIMITIVE, VIEW, WORLD
-from void_server.effects.training.scenes import BODIES, FRAMES, KINDS, PARTS, RATE
-from void_server.effects.training.scenes import WORLD as WALLS
-from void_server.effects.training.shapes import Random
+from training.raycaster import POSE, PRIMITIVE, VIEW, WORLD
+from training.scenes import BODIES, FRAMES, KINDS, PARTS, RATE
+from training.scenes import WORLD as WALLS
+from training.shapes import Random
 
 Matrix = npt.NDArray[np.float64]
 Records = np.ndarray[Any, Any]

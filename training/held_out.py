@@ -21,12 +21,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from torch import Tensor
 
-from void_server.effects.training import clips, looks, raycaster, scenes, sensor
-from void_server.effects.training.clips import Example
-from void_server.effects.training.filters import gauss
-from void_server.effects.training.losses import cell_labels, cells_of
-from void_server.effects.training.network import Network
-from void_server.effects.training.pictures import Pictures
+from training import clips, looks, raycaster, scenes, sensor
+from training.clips import Example
+from training.filters import gauss
+from training.losses import cell_labels, cells_of
+from training.network import Network
+from training.pictures import Pictures
 
 BATCH = 16
 SEED, SCENES_SEED = 77, 5_000_000

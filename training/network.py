@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own custom
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
-from void_server.effects.training.filters import LUMINANCE, Blur
+from training.filters import LUMINANCE, Blur
 
 FRAMES = 8
 CHANNELS = 15
