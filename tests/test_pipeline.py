@@ -118,7 +118,54 @@ def test_the_result_is_complete_and_the_manifest_says_what_it_was_made_from(shot
     assert json.loads((out / "manifest.json").read_text())["coverage"] == manifest["coverage"]
     assert len(manifest["inputs"]["plate"]["1001"]["sha256"]) == 64
     with OpenEXR.File(str(out / "aov.1001.exr"), separate_channels=True) as file:
-        assert set(file.channels()) == {"change", "affected", "suspected", "physics", "coverage", "confidence"}
+        assert set(file.channels()) == {
+            "change", "affected", "suspected", "physics", "coverage", "confidence", "grain.R", "grain.G", "grain.B",
+        }  # fmt: skip
+
+
+def grainy(shot):
+    """Give every frame of a shot grain of its own."""
+    rng = np.random.default_rng(8)
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        plate = tiny_shot.read_rgb(path).astype(np.float32)
+        tiny_shot.write_exr(path, tiny_shot.rgb((plate + rng.normal(0, 0.02, plate.shape)).astype(np.float16)))
+
+
+def added_grain(folder, frame):
+    return np.stack([tiny_shot.read_channel(folder / f"aov.{frame}.exr", f"grain.{c}") for c in "RGB"], -1)
+
+
+def test_the_grain_that_was_added_lies_beside_and_can_be_taken_off_again(shot, tmp_path, monkeypatch):
+    grainy(shot)
+    # A still of many frames lost its grain to averaging, so some is added nearly everywhere in the hole.
+    remove(shot, tmp_path / "out")
+    monkeypatch.setattr("void_server.image.grain.estimate", lambda pairs: None)
+    remove(shot, tmp_path / "bare")
+    for frame in tiny_shot.FRAMES:
+        clean, bare = (
+            tiny_shot.read_rgb(tmp_path / f"{n}/clean.{frame}.exr").astype(np.float32) for n in ("out", "bare")
+        )
+        grain, change = (
+            added_grain(tmp_path / "out", frame),
+            tiny_shot.read_channel(tmp_path / f"out/aov.{frame}.exr", "change"),
+        )
+        assert grain.dtype == np.float16 and not grain[change == 0].any()
+        assert 0.002 < grain[change == 1].std() < 0.03, "about the grain of the plate"
+        assert np.abs(clean - grain - bare).max() <= 2**-10, "a step of half at this light"
+        assert not added_grain(tmp_path / "bare", frame).any()
+
+
+def test_where_a_plate_has_no_light_its_grain_is_none_that_is_infinite(shot, tmp_path):
+    grainy(shot)
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        plate = tiny_shot.read_rgb(path)
+        plate[20:40] = np.inf
+        tiny_shot.write_exr(path, tiny_shot.rgb(plate))
+    remove(shot, tmp_path / "out")
+    for frame in tiny_shot.FRAMES:
+        assert np.isfinite(added_grain(tmp_path / "out", frame)).all()
 
 
 class StopAfter:
@@ -220,6 +267,19 @@ def test_a_range_made_again_is_faded_into_the_frames_beside_it(shot, tmp_path):
     faded = tiny_shot.read_rgb(tmp_path / "copy/clean.1003.exr").astype(np.float32)
     expected = old[1003] + (new - old[1003]) * 0.2
     assert np.abs(faded - expected).max() < 0.01
+
+
+def test_the_grain_of_a_range_made_again_is_faded_as_its_light_is(shot, tmp_path):
+    grainy(shot)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    remove(shot, out)
+    other = ShotSettings(engine="propagate", physics_prior=False, grow_px=6, seed=4, frames=FrameRange(1003, 1006))
+    remove(shot, fresh, other)
+    old, new = (added_grain(folder, 1003).astype(np.float32) for folder in (out, fresh))
+    remove(shot, out, other)
+    assert np.abs(new - old).max() > 0.02, "or it would prove nothing"
+    assert np.abs(added_grain(out, 1003) - (old + (new - old) * 0.2)).max() < 1e-3
+    assert not list(out.glob(".older*"))
 
 
 def test_keep_is_never_painted_over(shot, tmp_path):
