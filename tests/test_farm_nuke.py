@@ -24,6 +24,7 @@ def submitted(tmp_path):
 def test_remove_sends_to_the_farm_and_the_result_lands_in_the_node(farm, tmp_path):
     with started() as session:
         node, _ = comp(tmp_path, ADDRESS)
+        node["effects"].setValue("bold")
         session.press(node, "remove")
         session.wait_for(node, "QUEUED")
         (job,) = submitted(tmp_path)
@@ -34,6 +35,8 @@ def test_remove_sends_to_the_farm_and_the_result_lands_in_the_node(farm, tmp_pat
         (folder,) = (tmp_path / "void").glob("*/v001")
         assert farm.job(job)["job"]["OutputDirectory0"] == str(folder)
         assert len(list(folder.glob("clean.*.exr"))) == 8
+        assert json.loads((folder / "manifest.json").read_text())["settings"]["effects"] == "bold"
+        assert node["has_suspected"].value() and node["has_grain"].value()
 
 
 def test_cancel_on_the_node_stops_the_farms_task(farm, tmp_path):

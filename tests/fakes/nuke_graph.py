@@ -297,7 +297,16 @@ def read_exr(path: Path) -> Picture:
         for name, picture in pixels.items():
             whole[name][y0 - upper : y1 - upper + 1, x0 - left : x1 - left + 1] = picture
         pixels = whole
-    return {LONG.get(n, n if "." in n else f"other.{n}"): p for n, p in pixels.items()}
+    return {_named(name): picture for name, picture in pixels.items()}
+
+
+def _named(name: str) -> str:
+    """Source: ExrChannelNameToNuke.cpp among the NDK's examples: R, G, B and A are red, green, blue and alpha in every
+    layer."""
+    layer, _, channel = name.rpartition(".")
+    if not layer:
+        return LONG.get(name, f"other.{name}")
+    return f"{layer}.{LONG.get(channel, f'.{channel}').partition('.')[2]}"
 
 
 def write_exr(path: Path, picture: Picture, channels: str, half: bool, box: str = "") -> None:

@@ -41,7 +41,7 @@ UI_KNOBS = (
 
 NOT_SENT = (
     "show", "result_mix", "wipe", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames",
-    "layers", "server",
+    "grain", "layers", "server",
 )  # fmt: skip
 """Knobs of ours that act live, or say only where: they make no result stale."""
 
