@@ -115,7 +115,12 @@ def newcomer(hand):
     gaps = Gaps()
     yield from hand.until(running, 20)
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
-    say("nothing stalls while a job runs", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s", figure=gaps.longest)
+    say(
+        "nothing stalls while a job runs",
+        gaps.stop() < 2,
+        f"longest gap {gaps.longest:.2f} s {gaps.at}",
+        figure=gaps.longest,
+    )
     yield 1.0
     say("a newcomer removes the ball in five clicks", done and "plate clean v001" in strips() and hand.clicks <= 5,
         f"{hand.clicks} clicks; {strips()}")  # fmt: skip
@@ -239,7 +244,7 @@ def movie(hand):
         gaps = Gaps()
         yield from hand.until(running, 20)
         yield from hand.until(lambda: not any(r.state.name == "PREPARING" for r in running().values()), 120)
-        say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s",
+        say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s {gaps.at}",
             figure=gaps.longest)  # fmt: skip
         yield from finished(hand)
     hand.shot("movie_done")
@@ -260,6 +265,8 @@ def mask(hand):
     clip = hand.area("CLIP_EDITOR")
     canvas = hand.region(clip, "WINDOW")
     x, y = canvas.x + canvas.width // 2, canvas.y + canvas.height // 2
+    say("the strip's picture fills the window", clip.spaces.active.zoom_percentage > 200,
+        f"{clip.spaces.active.zoom_percentage:.0f} %")  # fmt: skip
     for dx, dy in ((-60, -40), (60, -40), (60, 40), (-60, 40)):
         yield from hand.click(x + dx, y + dy, ctrl=True)
     hand.shot("mask")
