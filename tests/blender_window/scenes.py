@@ -244,8 +244,8 @@ def movie(hand):
         gaps = Gaps()
         yield from hand.until(running, 20)
         yield from hand.until(lambda: not any(r.state.name == "PREPARING" for r in running().values()), 120)
-        say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s {gaps.at}",
-            figure=gaps.longest)  # fmt: skip
+        told = gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s {gaps.at}"
+        say(f"rendering a movie stalls nothing: {words}", *told, figure=gaps.longest)
         yield from finished(hand)
     hand.shot("movie_done")
     say("a movie's clean strip lands", [s for s in strips() if "clean" in s], strips())
