@@ -244,6 +244,17 @@ def toNode(s: str) -> Node | None:
     return _wrap(data)
 
 
+class ViewerWindow:
+    def node(self) -> Node:
+        return state.session.viewer
+
+
+def activeViewer() -> ViewerWindow | None:
+    """Source: the Python reference, for the window; None where no viewer is open, as public scripts expect."""
+    state.main_only()
+    return ViewerWindow() if state.session.viewer is not None else None
+
+
 def addBeforeFrameRender(call: Any) -> None:
     state.main_only()
     state.session.before_frame.append(call)

@@ -19,9 +19,8 @@ from typing import Any, Optional, cast
 
 import nuke
 
-from void_nuke import request, results, show, update, work
+from void_nuke import request, results, session, show, update, work
 from void_nuke.bake import bake
-from void_nuke.colour import Colour, candidates, load
 from void_nuke.live import Live
 from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
@@ -78,7 +77,7 @@ def remove(node: nuke.Group) -> None:
 
 
 def preview_frame(node: nuke.Group) -> None:
-    """Remove at the current frame alone, from a few frames around it."""
+    """Remove at the current frame alone, from a few frames around it, in the viewer's region where that is on."""
     _run(node, "frame", FrameRange(nuke.frame(), nuke.frame()))
 
 
@@ -254,23 +253,13 @@ def look(node: nuke.Group) -> request.Asked:
         root_first=float(root["first_frame"].value()),
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
-        colour=_colour(root),
+        colour=session.colour(root),
         busy=_key(node) in _live,
         non_commercial=bool(nuke.env.get("nc")),
         varies=depends_on_variables(node),
         client_problem=work.client_problem(),
+        viewed=session.viewed(root),
     )
-
-
-def _colour(root: nuke.Node) -> Colour:
-    """How this script manages colour. Reads an OCIO configuration from disk, as Nuke did when it opened the script."""
-    managed, name, working = (text(root, knob) for knob in ("colorManagement", "OCIO_config", "workingSpaceLUT"))
-    if managed != "OCIO":
-        return Colour(False, working)
-    custom = str(cast("nuke.File_Knob", root["customOCIOConfigPath"]).evaluate(1) or "")
-    shipped = Path(str(nuke.env["ExecutablePath"])).parent / "plugins"
-    paths = candidates(name, custom, [*nuke.pluginPath(), str(shipped)])
-    return Colour(True, working, load(paths, name))
 
 
 # Work in a thread ----------------------------------------------------------------------------------------------------

@@ -109,6 +109,8 @@ class Asked:
     """Name of a node above that makes the picture depend on the script's variables, or nothing."""
     client_problem: str = ""
     """Why the wire client can't be imported here, or nothing."""
+    viewed: Optional[tuple[float, float, float, float]] = None  # noqa: UP045
+    """The viewer's region of interest while that is on: what a preview of a frame is made of, as `Plan.region`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,7 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
     if handles >= 0:
         reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
     reference = _reference(asked, reads, problems)
-    region = _region(asked, problems)
+    region = _region(asked, kind, problems)
     if problems:
         raise RefusedError(problems)
     wanted = {role: reference if role == "reference" else tuple(reads) for role in ROLES if role in asked.inputs}
@@ -297,12 +299,14 @@ def _settings(
         return None
 
 
-def _region(asked: Asked, problems: list[str]) -> Optional[tuple[float, float, float, float]]:  # noqa: UP045
-    if not asked.knobs["use_region"]:
+def _region(asked: Asked, kind: str, problems: list[str]) -> Optional[tuple[float, float, float, float]]:  # noqa: UP045
+    viewed = asked.viewed if kind == "frame" else None
+    if viewed is None and not asked.knobs["use_region"]:
         return None
-    x, y, right, top = (float(number) for number in asked.knobs["region"])
+    x, y, right, top = viewed or (float(number) for number in asked.knobs["region"])
     if right - x < LEAST_REGION or top - y < LEAST_REGION:
-        problems.append(f"The region is {right - x:g} by {top - y:g} pixels. Draw it around object and effect.")
+        whose = "The viewer's region" if viewed else "The region"
+        problems.append(f"{whose} is {right - x:g} by {top - y:g} pixels. Draw it around object and effect.")
     return x, y, right, top
 
 
