@@ -309,6 +309,26 @@ def _named(name: str) -> str:
     return f"{layer}.{LONG.get(channel, f'.{channel}').partition('.')[2]}"
 
 
+def size_of(node: ScriptNode, frame: int, script: str) -> tuple[int, int]:
+    """Height and width of the Read at the end of a node's first inputs."""
+    while node.inputs or node.cls == "Input":
+        source = node.parent.inputs[int(node.knobs.get("number", "0"))] if node.cls == "Input" and node.parent else None
+        node = source or node.inputs[0]
+    inside = min(max(frame, int(node.knobs["first"])), int(node.knobs["last"]))
+    return next(iter(read_exr(Path(evaluated(node.knobs["file"], inside, "main", script))).values())).shape
+
+
+def write_frame(write: ScriptNode, frame: int, gui: bool, script: str, view: str) -> None:
+    """One frame of a Write to EXR files."""
+    assert write.cls == "Write" and write.knobs["file_type"] == "exr" and write.knobs["raw"] == "true"
+    graph = Graph({}, frame, gui, script, view, size_of(write, frame, script))
+    path = Path(evaluated(write.knobs["file"], frame, view, script))
+    wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[write.knobs["channels"]]
+    source = write.inputs[0]
+    box = source.knobs["box"] if source is not None and source.cls == "Crop" else ""
+    write_exr(path, graph.render(source), wanted, write.knobs["datatype"] == "16 bit half", box)
+
+
 def write_exr(path: Path, picture: Picture, channels: str, half: bool, box: str = "") -> None:
     """rgba or one channel, as a Write does. Alpha alone is written as A. box: what a Crop leaves of the data window."""
     short = {v: k for k, v in LONG.items()}

@@ -17,7 +17,7 @@ class Session:
         self.root = ScriptNode("Root", {"name": "", "first_frame": "1", "last_frame": "100", "proxy": "false"})
         self.root.knobs.update(colorManagement="Nuke", OCIO_config="nuke-default", workingSpaceLUT="linear")
         self.root.knobs["customOCIOConfigPath"] = ""
-        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False}
+        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False, "nukex": True}
         self.views = ["main"]
         self.selected: set[int] = set()
         self.wrappers: dict[int, Any] = {}

@@ -20,7 +20,8 @@ from typing import Any, Optional, cast
 import nuke
 
 from void_nuke import request, results, session, show, update, work
-from void_nuke.bake import bake
+from void_nuke.bake import bake, leave_to_farm
+from void_nuke.bake import files as to_be_sent
 from void_nuke.live import Live
 from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
@@ -108,8 +109,15 @@ def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: s
     for view in plan.views:
         place = results.version_folder(folder, kind, version) / (view if plan.several_views else "")
         files = dict(plan.direct)
+        renders: list[dict[str, Any]] = []
+        role = "its inputs"
         try:
-            for role in plan.bake:
+            if plan.bakes_there and plan.bake:
+                # Beside the script: what it names from its own folder is found from there.
+                copy = Path(asked.script).with_name(f"{name}_v{version:03d}_{view}.nk")
+                renders = leave_to_farm(node, plan.bake, view, plan, place / "sent", copy)
+                files.update({role: to_be_sent(role, plan, place / "sent") for role in plan.bake})
+            for role in () if renders else plan.bake:
                 _say(node, Facts(live=State.BAKING), role)
                 files[role] = bake(node, role, view, plan, place / "sent")
         except (RuntimeError, nuke.CancelledError) as error:
@@ -130,6 +138,7 @@ def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: s
             last=last,
             fingerprint=marks,
             base=str(Path(base) / (view if plan.several_views else "")) if base else "",
+            renders=renders,
         )
         record.save()
         records.append(record)

@@ -41,7 +41,7 @@ UI_KNOBS = (
 
 NOT_SENT = (
     "show", "result_mix", "wipe", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames",
-    "grain", "layers", "server",
+    "grain", "layers", "server", "bake_on_farm",
 )  # fmt: skip
 """Knobs of ours that act live, or say only where: they make no result stale."""
 
@@ -134,6 +134,8 @@ class Plan:
     """Part of the picture to send: x, y, right, top, in pixels from the lower left as Nuke counts; None is all."""
     settings: ShotSettings
     server: str
+    bakes_there: bool = False
+    """Whether what is to be rendered is rendered on the farm, so that Nuke stays free."""
 
     def frames_of(self, role: str) -> tuple[int, ...]:
         return self.reference if role == "reference" else tuple(self.reads)
@@ -199,6 +201,7 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
         half=asked.knobs["bake_depth"] == "16 bit half",
         settings=settings,
         server=address,
+        bakes_there=bool(asked.knobs["bake_on_farm"]) and address.startswith("deadline10"),
     )
 
 
