@@ -163,9 +163,7 @@ def work(hand):
     yield from finished(hand)
     say("the effects lie over the preview in blue", editor().strips["plate"].void.show_effects,
         hand.shot("preview"), contains="blue", **preview)  # fmt: skip
-    # The toggle stands at the left of the row below the button; Blender names no property under the mouse.
-    _, y = yield from hand.find(area, region, "void_inpaint.preview")
-    yield from hand.click(region.x + 19 * hand.scale, y - 26 * hand.scale)
+    yield from hand.press(area, region, "void.show_effects", across=(0.05,))
     say("the overlay can be put away", not editor().strips["plate"].void.show_effects, hand.shot("preview_off"),
         contains="no blue", **preview)  # fmt: skip
     GATE.unlink()
