@@ -73,19 +73,17 @@ class Hand:
         yield 0.3
 
     def under(self, area, region):
-        """The call of the operator, or the name of the property, whose button lies under the mouse; "" for none."""
+        """The call of the operator whose button lies under the mouse; "" where none does."""
         manager = bpy.context.window_manager
         with bpy.context.temp_override(window=self.window, area=area, region=region):
             manager.clipboard = ""
-            for copy in (bpy.ops.ui.copy_python_command_button, bpy.ops.ui.copy_data_path_button):
-                if copy.poll():
-                    copy()
-                    break
+            if bpy.ops.ui.copy_python_command_button.poll():
+                bpy.ops.ui.copy_python_command_button()
             return manager.clipboard
 
-    def find(self, area, region, words, across=ACROSS):
-        """Where a button that says `words` is drawn; None where none is in sight. across: shares of the width."""
-        for share in across:
+    def find(self, area, region, words):
+        """Where a button whose operator says `words` is drawn; None where none is in sight."""
+        for share in ACROSS:
             x = region.x + int(region.width * share)
             for y in range(region.y + region.height - STEP, region.y, -STEP):
                 yield from self.move(x, y)
@@ -98,9 +96,9 @@ class Hand:
                         return x, y - 2
         return None
 
-    def press(self, area, region, words, across=ACROSS):
+    def press(self, area, region, words):
         """Find a button and click it."""
-        place = yield from self.find(area, region, words, across)
+        place = yield from self.find(area, region, words)
         if place is None:
             raise AssertionError(f"no button says {words!r}; see {self.shot('lost')}")
         yield from self.click(*place)

@@ -163,7 +163,13 @@ def work(hand):
     yield from finished(hand)
     say("the effects lie over the preview in blue", editor().strips["plate"].void.show_effects,
         hand.shot("preview"), contains="blue", **preview)  # fmt: skip
-    yield from hand.press(area, region, "void.show_effects", across=(0.05,))
+    # The toggle stands at the left of a row below the button. Blender names no property under the mouse, so it is
+    # looked for downwards; on the way lies Sure, which is chosen already.
+    _, y = yield from hand.find(area, region, "void_inpaint.preview")
+    for below in range(18, 90, 9):
+        yield from hand.click(region.x + 19 * hand.scale, y - below * hand.scale)
+        if not editor().strips["plate"].void.show_effects:
+            break
     say("the overlay can be put away", not editor().strips["plate"].void.show_effects, hand.shot("preview_off"),
         contains="no blue", **preview)  # fmt: skip
     GATE.unlink()
