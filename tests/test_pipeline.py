@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import OpenEXR
@@ -11,6 +12,7 @@ import pytest
 
 from tests import tiny_shot
 from void_server import pipeline
+from void_server.image import exr
 from void_server.shot import check
 from void_server.wire.errors import JobCancelledError, MatteError, RequestError, SettingsError
 from void_server.wire.report import Report
@@ -199,6 +201,28 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_gives_the_same_bits(sho
     for frame in tiny_shot.FRAMES:
         for name in ("clean", "aov"):
             assert (out / f"{name}.{frame}.exr").read_bytes() == (whole / f"{name}.{frame}.exr").read_bytes()
+
+
+def test_a_run_that_is_cancelled_while_a_frame_is_written_leaves_nothing_of_that_frame(shot, tmp_path, monkeypatch):
+    """Its writers are ended in the middle of a file."""
+    real = exr.write_clean
+    writing = tmp_path / "writing"
+
+    def held(header, out, *rest):
+        if out.name == "clean.1003.exr":
+            out.with_name(f".{out.name}.0123456789ab.tmp").write_bytes(b"half")
+            writing.touch()
+            threading.Event().wait(60)
+        real(header, out, *rest)
+
+    monkeypatch.setattr("void_server.image.exr.write_clean", held)
+    monkeypatch.setattr("void_server.pipeline.hands", lambda _bytes: 2)
+    other = tmp_path / "out/.clean.1090.exr.0123456789ab.tmp"
+    other.parent.mkdir()
+    other.write_bytes(b"another machine's")
+    with pytest.raises(JobCancelledError):
+        remove(shot, tmp_path / "out", report=Report(cancelled=writing.exists))
+    assert [p.name for p in (tmp_path / "out").glob(".*")] == [other.name]
 
 
 STAGES = ["mattes", "read", "look", "masks", "camera", "effects", "plan", "fill", "frames", "sheet"]

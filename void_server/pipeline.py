@@ -164,22 +164,27 @@ def _write(
     def settle(most: int) -> None:
         nonlocal done
         while len(pending) > most:
-            frame, written = pending.popleft()
+            frame, written = pending[0]
             with about(frame=frame):
                 facts = waited_for(written, report.check_cancelled)
             result.note(frame, facts)
+            pending.popleft()
             done += 1
             report.frame_done(frame)
             report.progress("frames", done, total, frame)
 
     size = shot.canvas.width * shot.canvas.height
-    with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
-        begun = time.monotonic()
-        for frame, fill in fills:
-            spent, begun = time.monotonic() - begun, time.monotonic()
-            pending.append((frame, writers.submit((frame, fill, spent))))
-            settle(writers.hands)
-        settle(0)
+    try:
+        with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
+            begun = time.monotonic()
+            for frame, fill in fills:
+                spent, begun = time.monotonic() - begun, time.monotonic()
+                pending.append((frame, writers.submit((frame, fill, spent))))
+                settle(writers.hands)
+            settle(0)
+    finally:
+        # Writers of a run that is cancelled or fails are ended in the middle of a file.
+        result.sweep(frame for frame, _ in pending)
 
 
 def _in_order(

@@ -111,6 +111,15 @@ class ResultFolder:
     def _both_exist(self, frame: int) -> bool:
         return self.clean(frame).is_file() and self.aov(frame).is_file()
 
+    def sweep(self, frames: Iterable[int]) -> None:
+        """Remove what writers that were ended in the middle have left of frames. Never fails: it is under no name that
+        anybody looks for."""
+        for frame in frames:
+            for path in (self.clean(frame), self.aov(frame)):
+                for left in self.path.glob(f".{path.name}.*.tmp"):
+                    with contextlib.suppress(OSError):
+                        left.unlink()
+
     def open_again(self) -> None:
         """Frames are about to change: what the manifest says no longer holds."""
         self.manifest.unlink(missing_ok=True)
