@@ -16,6 +16,10 @@ import numpy as np
 
 from tests import tiny_shot
 from tests.fakes import nuke, nuke_state
+from void_server.result import aovs
+
+GRAIN = np.float32(0.125)
+"""What `finish` says that it added to the hole as grain."""
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = ROOT / "plugins" / "nuke"
@@ -100,8 +104,10 @@ def finish(session: Started) -> None:
                 change[tiny_shot.square(frame - tiny_shot.FIRST)] = 1
                 light[change > 0] = 0.5
                 tiny_shot.write_exr(record.folder / f"clean.{frame}.exr", tiny_shot.rgb(light))
-                aovs = ("change", "affected", "physics", "coverage", "confidence")
-                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", dict.fromkeys(aovs, change))
+                none = np.zeros_like(change)
+                grain = np.where(change > 0, GRAIN, np.float32(0))
+                told = {**dict.fromkeys(aovs.MASKS, change), "suspected": none, **dict.fromkeys(aovs.GRAIN, grain)}
+                tiny_shot.write_exr(record.folder / f"aov.{frame}.exr", told)
             (record.folder / "manifest.json").write_text("{}")
             results.share(record.folder)  # as after a fetch
             done.append(record.with_(state="done"))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 import yaml
 
@@ -93,6 +94,14 @@ def test_corrections_travel_with_a_chunked_shot(shot, tmp_path):
     assert len(references["inputs"]["filenames"]) == 16 + 3
     # With few handles, chunks that no stroke falls into are simply not corrected.
     command(OPENJD, "run", make(shot, tmp_path, "--chunk=4", "--overlap=0", "--handles=0", *words))
+
+
+def test_a_person_at_the_farm_can_still_ask_for_the_effects_that_are_only_suspected(shot, tmp_path):
+    template = make(shot, tmp_path)
+    command(OPENJD, "run", template, "--job-param", "Effects=bold")
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"]["effects"] == "bold"
+    with OpenEXR.File(str(tmp_path / "out/aov.1001.exr"), separate_channels=True) as file:
+        assert {"suspected", "grain.R"} <= set(file.channels())
 
 
 def test_a_failing_frame_fails_the_job_with_its_reason_and_a_retry_makes_only_what_is_missing(shot, local, tmp_path):

@@ -202,7 +202,7 @@ def test_a_corrupt_plate_is_named_in_the_monitor(shot, farm, tmp_path):
 def test_settings_reach_the_worker_as_they_were_given(shot, farm, tmp_path):
     settings = ShotSettings(
         engine="farm-test", physics_prior=False, prompt="un café, l'été = 30°; 50% & more", seed=7, handles=3,
-        grow_px=5.0,
+        grow_px=5.0, effects="bold",
     )  # fmt: skip
     out = tmp_path / "out put"
     done = deadline10.submit_shot(farm_shot(shot, out, settings=settings), JobOptions(), deadline10.Placement())
@@ -297,6 +297,7 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
         "Chunk": chunk,
         "AffectedAdd": "/add/add.####.exr",
         "AffectedSub": "/sub",
+        "Effects": "bold",
     }
     for name, value in values.items():
         window.SetValue(f"{name}Box", value)
@@ -305,7 +306,7 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
     assert "Result=Success" in said, said
     ours = deadline10.submit_shot(
         farm_shot(
-            shot, tmp_path / "out", settings=ShotSettings(engine="propagate"),
+            shot, tmp_path / "out", settings=ShotSettings(engine="propagate", effects="bold"),
             affected_add="/add/add.####.exr", affected_sub="/sub",
         ),
         JobOptions(), deadline10.Placement(pool="none", group="none"), int(chunk) if chunk else None, 2,

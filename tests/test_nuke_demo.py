@@ -13,6 +13,7 @@ from tests.fakes import nuke_facts
 from tests.fakes.nuke_graph import Graph
 from tests.fakes.nuke_script import ScriptNode, parse
 from void_server.commands import demo_nuke, demo_shot
+from void_server.result import aovs
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "plugins/nuke/README.md").read_text(encoding="utf-8")
@@ -35,7 +36,7 @@ def demo(tmp_path_factory):
     tiny_shot.write_exr(folder / f"plate/plate.{FRAME}.exr", tiny_shot.rgb(plate))
     tiny_shot.write_exr(folder / f"matte/matte.{FRAME}.exr", {"A": matte})
     tiny_shot.write_exr(folder / f"clean/clean.{FRAME}.exr", tiny_shot.rgb(wall))
-    flat = dict.fromkeys(("coverage", "confidence", "physics"), change)
+    flat = dict.fromkeys(("coverage", "confidence", "physics", "suspected", *aovs.GRAIN), change)
     tiny_shot.write_exr(folder / f"clean/aov.{FRAME}.exr", {"change": change, "affected": affected, **flat})
     return folder, parse(demo_nuke.write(folder).read_text(encoding="utf-8")), plate
 
@@ -63,7 +64,7 @@ def test_it_shows_the_clean_frames_and_every_layer_in_the_viewer_and_in_a_render
     for gui in (True, False):
         shown = seen(demo, "VoidInpaint1", gui)
         assert np.allclose(shown["rgba.red"], 0.4) and plate.max() > 0.8
-        assert {"void.change", "void.affected", "void.coverage", "void.confidence", "void.physics"} <= set(shown)
+        assert {f"void.{name}" for name in aovs.MASKS} <= set(shown)
 
 
 def test_the_removed_shadow_falls_on_another_ground_and_the_object_does_not_come_back(demo):

@@ -100,6 +100,43 @@ def test_remove_brings_the_clean_plate_into_the_node_and_disturbs_nothing(tmp_pa
         assert node["result_rel"].value() == result.relative_to(tmp_path).as_posix()
 
 
+def grained(shot: tiny_shot.TinyShot) -> None:
+    """Give every frame of the plate grain of its own."""
+    rng = np.random.default_rng(8)
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        light = tiny_shot.read_rgb(path).astype(np.float32)
+        tiny_shot.write_exr(path, tiny_shot.rgb((light + rng.normal(0, 0.02, light.shape)).astype(np.float16)))
+
+
+def test_bold_effects_are_asked_of_the_daemon_and_what_it_says_comes_as_layers_and_live_grain(tmp_path, server):
+    with started() as session:
+        node, shot = comp(tmp_path, server)
+        grained(shot)
+        node["effects"].setValue("bold")
+        session.press(node, "remove")
+        session.wait()
+        assert status(node).startswith("READY"), status(node)
+        (result,) = results(tmp_path)
+        assert json.loads((result / "manifest.json").read_text())["settings"]["effects"] == "bold"
+        assert node["has_suspected"].value() and node["has_grain"].value()
+        node["layers"].setValue(True)
+        shown = nuke._view(node, 1004, False)
+        aov = {n: tiny_shot.read_channel(result / "aov.1004.exr", n) for n in ("suspected", "change", "grain.G")}
+        assert np.array_equal(shown["void.suspected"], aov["suspected"])
+        node["layers"].setValue(False)
+        match = picture(node, 1004)
+        node["grain"].setValue(0)
+        bare = picture(node, 1004)
+        inside = aov["change"] == 1
+        assert np.allclose((match - bare)[inside][:, 1], aov["grain.G"][inside], atol=1e-6) and aov["grain.G"].any()
+        assert np.array_equal(match[aov["change"] == 0], bare[aov["change"] == 0])
+        assert status(node).startswith("READY"), "no new run is needed"
+        node["effects"].setValue("sure")
+        session.host.knob_changed(node, node["effects"])
+        assert status(node).startswith("STALE"), "other effects are another result"
+
+
 def test_a_second_remove_makes_a_new_version_and_refresh_goes_back_to_the_old_one(tmp_path, server):
     with started() as session:
         node, _ = comp(tmp_path, server)

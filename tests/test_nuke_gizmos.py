@@ -351,6 +351,55 @@ def test_layers_come_beside_rgba_on_request_and_only_where_the_result_is_shown(t
     assert set(Graph({"plate": plate}, 1001).render(group)) == set(plate)
 
 
+def with_grain(folder: Path, group: ScriptNode) -> np.ndarray:
+    """Lay grain beside the change of `with_result`, as the main path writes it."""
+    change = read_exr(folder / "result/aov.1001.exr")["other.change"]
+    grain = np.random.default_rng(6).normal(0, 0.02, (*change.shape, 3)) * (change > 0)[..., None]
+    grain = grain.astype(np.float16)
+    channels = {f"grain.{c}": grain[..., i] for i, c in enumerate("RGB")}
+    tiny_shot.write_exr(folder / "result/aov.1001.exr", {"change": change, "affected": change, **channels})
+    group.knobs["has_grain"] = "true"
+    return grain.astype(np.float32)
+
+
+def test_added_grain_is_matched_more_less_or_off_without_a_new_run(tmp_path):
+    group, _, rgb, clean = with_result(tmp_path)
+    whole = read_exr(tmp_path / "result/aov.1001.exr")["other.change"] == 1
+    before = seen(group, rgb)
+    grain = with_grain(tmp_path, group)
+    assert same_bits(seen(group, rgb), before), "match is what was delivered, to the bit"
+    for gain in ("0", "0.5", "2"):
+        group.knobs["grain"] = gain
+        out = seen(group, rgb)
+        expected = clean + (np.float32(gain) - 1) * grain
+        assert np.allclose(out[whole], expected[whole], atol=1e-6)
+        outside = np.any(grain != 0, -1) == 0
+        assert same_bits(out[outside], rgb[outside]), "Inf, NaN and negatives of the plate among it"
+    assert same_bits(seen(group, rgb, gui=False), out), "a render shows what the viewer shows"
+
+
+def test_a_result_that_tells_of_no_grain_stays_as_it_is_whatever_the_knob_says(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    before = seen(group, rgb)
+    group.knobs["grain"] = "0"
+    assert same_bits(seen(group, rgb), before)
+
+
+def test_what_is_only_suspected_is_orange_in_the_preview_of_what_is_affected(tmp_path):
+    group, _, rgb, _ = with_result(tmp_path)
+    suspected = np.zeros(rgb.shape[:2], np.float32)
+    suspected[44:48, 30:40] = 1
+    sure = np.zeros_like(suspected)
+    sure[30:40, 5:15] = 1
+    tiny_shot.write_exr(tmp_path / "result/found.1001.exr", {"affected": sure, "suspected": suspected})
+    group.child("ReadAffected").knobs["file"] = f"{tmp_path.as_posix()}/result/found.%04d.exr"
+    group.knobs.update(show="affected", has_preview="true")
+    out, doubted, found = seen(group, rgb), (46, 35), (35, 10)
+    assert np.allclose(out[doubted], rgb[doubted] * (1, 0.4, 0.4) + (0.8, 0.3, 0))
+    assert np.allclose(out[found], rgb[found] * (1, 0.4, 0.4) + (0.8, 0, 0))
+    assert same_bits(out[55:], rgb[55:])
+
+
 def test_the_quadmask_gizmo_builds_the_labels_that_the_model_reads():
     rng = np.random.default_rng(2)
     matte, affected = (rng.random((2, 64, 96)) * (rng.random((2, 64, 96)) > 0.5)).astype(np.float32)

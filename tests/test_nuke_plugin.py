@@ -215,7 +215,7 @@ def test_a_grade_or_a_setting_makes_a_result_stale_and_moving_or_viewing_does_no
     session.host.work.run = lambda records, _hear, _cancelled: outcome(session, records)
     session.press(node, "remove")
     session.wait()
-    for name, value in (("edge_trim", 3), ("show", "plate"), ("result_mix", 0.5)):
+    for name, value in (("edge_trim", 3), ("show", "plate"), ("result_mix", 0.5), ("grain", 0)):
         node[name].setValue(value)
     node.input(0)._data.knobs.update(xpos="400", note_font="Arial", selected="true")
     session.host._show(node)

@@ -47,6 +47,7 @@ def test_every_button_and_state_is_explained():
     [
         "edge trim", "edge soften", "matte grow", "matte feather", "missing result", "server", "result folder",
         "hold frames", "outside result", "add layers", "versions", "compare with", "wipe", "redo from", "colorspace",
+        "added grain", "render inputs on the farm",
     ],
 )  # fmt: skip
 def test_knobs_are_called_what_the_panel_calls_them(label):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import OpenEXR
 import pytest
 
 from tests import tiny_shot
@@ -70,6 +71,37 @@ def test_a_frame_is_previewed_from_its_neighbours_and_no_render_ever_sees_it(tmp
     session.session.frame = 990
     session.press(node, "preview_frame")
     assert "Frames 990-990 are asked for; the plate has 1001-1008. Choose others." in session.session.messages[-1]
+
+
+def test_a_preview_keeps_to_the_viewers_region_while_that_is_on(tmp_path, session):
+    node, _ = comp(tmp_path)
+    session.session.frame = 1003
+    sent = []
+
+    def look(records, _hear, _cancelled):
+        with OpenEXR.File(records[0].files["plate"][1003]) as file:
+            sent.append([list(map(int, corner)) for corner in file.header()["dataWindow"]])
+        return session.host.work.Outcome(session.host.State.CANCELLED, tuple(records))
+
+    session.host.work.run = look
+    whole = [[0, 0], [95, 63]]
+    press(session, node, "preview_frame")
+    session.session.viewer = nuke.nodes.Viewer()
+    press(session, node, "preview_frame")
+    session.session.roi = {"x": 10.0, "y": 20.0, "r": 60.0, "t": 50.0}
+    press(session, node, "preview_frame")
+    assert sent == [whole] * 3, "without a viewer, before it has a window, and while its region is off"
+    session.session.roi_on = True
+    press(session, node, "preview_frame")
+    assert sent.pop() == [[10, 14], [59, 43]], "Nuke's y goes up, EXR's down"
+    press(session, node, "remove")
+    nuke.root()["proxy"].setValue(True)
+    press(session, node, "preview_frame")
+    assert sent[3:] == [whole] * 2, "a whole shot is not cut to what is looked at, nor is a proxy's"
+    nuke.root()["proxy"].setValue(False)
+    session.session.roi = {"x": 10.0, "y": 20.0, "r": 12.0, "t": 50.0}
+    session.press(node, "preview_frame")
+    assert "The viewer's region is 2 by 30 pixels" in session.session.messages[-1]
 
 
 def test_some_frames_are_made_anew_and_the_others_are_taken_over(tmp_path, session):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import OpenEXR
@@ -11,6 +12,7 @@ import pytest
 
 from tests import tiny_shot
 from void_server import pipeline
+from void_server.image import exr
 from void_server.shot import check
 from void_server.wire.errors import JobCancelledError, MatteError, RequestError, SettingsError
 from void_server.wire.report import Report
@@ -118,7 +120,54 @@ def test_the_result_is_complete_and_the_manifest_says_what_it_was_made_from(shot
     assert json.loads((out / "manifest.json").read_text())["coverage"] == manifest["coverage"]
     assert len(manifest["inputs"]["plate"]["1001"]["sha256"]) == 64
     with OpenEXR.File(str(out / "aov.1001.exr"), separate_channels=True) as file:
-        assert set(file.channels()) == {"change", "affected", "suspected", "physics", "coverage", "confidence"}
+        assert set(file.channels()) == {
+            "change", "affected", "suspected", "physics", "coverage", "confidence", "grain.R", "grain.G", "grain.B",
+        }  # fmt: skip
+
+
+def grainy(shot):
+    """Give every frame of a shot grain of its own."""
+    rng = np.random.default_rng(8)
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        plate = tiny_shot.read_rgb(path).astype(np.float32)
+        tiny_shot.write_exr(path, tiny_shot.rgb((plate + rng.normal(0, 0.02, plate.shape)).astype(np.float16)))
+
+
+def added_grain(folder, frame):
+    return np.stack([tiny_shot.read_channel(folder / f"aov.{frame}.exr", f"grain.{c}") for c in "RGB"], -1)
+
+
+def test_the_grain_that_was_added_lies_beside_and_can_be_taken_off_again(shot, tmp_path, monkeypatch):
+    grainy(shot)
+    # A still of many frames lost its grain to averaging, so some is added nearly everywhere in the hole.
+    remove(shot, tmp_path / "out")
+    monkeypatch.setattr("void_server.image.grain.estimate", lambda pairs: None)
+    remove(shot, tmp_path / "bare")
+    for frame in tiny_shot.FRAMES:
+        clean, bare = (
+            tiny_shot.read_rgb(tmp_path / f"{n}/clean.{frame}.exr").astype(np.float32) for n in ("out", "bare")
+        )
+        grain, change = (
+            added_grain(tmp_path / "out", frame),
+            tiny_shot.read_channel(tmp_path / f"out/aov.{frame}.exr", "change"),
+        )
+        assert grain.dtype == np.float16 and not grain[change == 0].any()
+        assert 0.002 < grain[change == 1].std() < 0.03, "about the grain of the plate"
+        assert np.abs(clean - grain - bare).max() <= 2**-10, "a step of half at this light"
+        assert not added_grain(tmp_path / "bare", frame).any()
+
+
+def test_where_a_plate_has_no_light_its_grain_is_none_that_is_infinite(shot, tmp_path):
+    grainy(shot)
+    for frame in tiny_shot.FRAMES:
+        path = shot.folder / f"plate/plate.{frame}.exr"
+        plate = tiny_shot.read_rgb(path)
+        plate[20:40] = np.inf
+        tiny_shot.write_exr(path, tiny_shot.rgb(plate))
+    remove(shot, tmp_path / "out")
+    for frame in tiny_shot.FRAMES:
+        assert np.isfinite(added_grain(tmp_path / "out", frame)).all()
 
 
 class StopAfter:
@@ -152,6 +201,28 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_gives_the_same_bits(sho
     for frame in tiny_shot.FRAMES:
         for name in ("clean", "aov"):
             assert (out / f"{name}.{frame}.exr").read_bytes() == (whole / f"{name}.{frame}.exr").read_bytes()
+
+
+def test_a_run_that_is_cancelled_while_a_frame_is_written_leaves_nothing_of_that_frame(shot, tmp_path, monkeypatch):
+    """Its writers are ended in the middle of a file."""
+    real = exr.write_clean
+    writing = tmp_path / "writing"
+
+    def held(header, out, *rest):
+        if out.name == "clean.1003.exr":
+            out.with_name(f".{out.name}.0123456789ab.tmp").write_bytes(b"half")
+            writing.touch()
+            threading.Event().wait(60)
+        real(header, out, *rest)
+
+    monkeypatch.setattr("void_server.image.exr.write_clean", held)
+    monkeypatch.setattr("void_server.pipeline.hands", lambda _bytes: 2)
+    other = tmp_path / "out/.clean.1090.exr.0123456789ab.tmp"
+    other.parent.mkdir()
+    other.write_bytes(b"another machine's")
+    with pytest.raises(JobCancelledError):
+        remove(shot, tmp_path / "out", report=Report(cancelled=writing.exists))
+    assert [p.name for p in (tmp_path / "out").glob(".*")] == [other.name]
 
 
 STAGES = ["mattes", "read", "look", "masks", "camera", "effects", "plan", "fill", "frames", "sheet"]
@@ -220,6 +291,19 @@ def test_a_range_made_again_is_faded_into_the_frames_beside_it(shot, tmp_path):
     faded = tiny_shot.read_rgb(tmp_path / "copy/clean.1003.exr").astype(np.float32)
     expected = old[1003] + (new - old[1003]) * 0.2
     assert np.abs(faded - expected).max() < 0.01
+
+
+def test_the_grain_of_a_range_made_again_is_faded_as_its_light_is(shot, tmp_path):
+    grainy(shot)
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    remove(shot, out)
+    other = ShotSettings(engine="propagate", physics_prior=False, grow_px=6, seed=4, frames=FrameRange(1003, 1006))
+    remove(shot, fresh, other)
+    old, new = (added_grain(folder, 1003).astype(np.float32) for folder in (out, fresh))
+    remove(shot, out, other)
+    assert np.abs(new - old).max() > 0.02, "or it would prove nothing"
+    assert np.abs(added_grain(out, 1003) - (old + (new - old) * 0.2)).max() < 1e-3
+    assert not list(out.glob(".older*"))
 
 
 def test_keep_is_never_painted_over(shot, tmp_path):

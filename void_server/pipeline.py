@@ -30,6 +30,7 @@ from void_server.image import composite, exr, fit, grain, sequence
 from void_server.parallel import Crew, waited_for
 from void_server.plan import Plan, open_job
 from void_server.process import hands, share_heaps
+from void_server.result import aovs
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
 from void_server.shot.marked import MarkedShot
@@ -163,22 +164,27 @@ def _write(
     def settle(most: int) -> None:
         nonlocal done
         while len(pending) > most:
-            frame, written = pending.popleft()
+            frame, written = pending[0]
             with about(frame=frame):
                 facts = waited_for(written, report.check_cancelled)
             result.note(frame, facts)
+            pending.popleft()
             done += 1
             report.frame_done(frame)
             report.progress("frames", done, total, frame)
 
     size = shot.canvas.width * shot.canvas.height
-    with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
-        begun = time.monotonic()
-        for frame, fill in fills:
-            spent, begun = time.monotonic() - begun, time.monotonic()
-            pending.append((frame, writers.submit((frame, fill, spent))))
-            settle(writers.hands)
-        settle(0)
+    try:
+        with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
+            begun = time.monotonic()
+            for frame, fill in fills:
+                spent, begun = time.monotonic() - begun, time.monotonic()
+                pending.append((frame, writers.submit((frame, fill, spent))))
+                settle(writers.hands)
+            settle(0)
+    finally:
+        # Writers of a run that is cancelled or fails are ended in the middle of a file.
+        result.sweep(frame for frame, _ in pending)
 
 
 def _in_order(
@@ -232,22 +238,30 @@ def _write_frame(
     hole = shot.hole(frame) or Window(own.x0, own.y0, own.x0, own.y0)
     change = shot.change(frame, hole)
     light = np.zeros((hole.height, hole.width, 3), np.float32)
+    added = np.zeros_like(light)
     coverage = confidence = np.zeros_like(change)
     if fill is not None:
         size = (fill.crop.height, fill.crop.width)
         rgb = fit.resize(fill.rgb, *size)
         if colour is Colour.ENGINE:
             rgb = shot.engine_space.decode(rgb)
+        grainy = rgb
         if fill.grainless is not None and grain_model is not None:
             lacks = fit.resize_soft(fill.grainless, *size).astype(np.float32)
             made = grain.synthesise(grain_model, grain.brightness(rgb), frame, shot.seed)
-            rgb = grain.laid_over(rgb, made, lacks)
-        rgb = composite.bounded(rgb, surveyed.floor, surveyed.peak)
-        light = fit.place(rgb, fill.crop, hole).astype(np.float32)
+            grainy = grain.laid_over(rgb, made, lacks)
+        plate = shot.plate_bits(frame, hole)
+
+        def laid(made: Array) -> Array:
+            held = composite.bounded(made, surveyed.floor, surveyed.peak)
+            return composite.over(plate, fit.place(held, fill.crop, hole).astype(np.float32), change)
+
+        light = laid(grainy)
+        if grainy is not rgb:
+            np.subtract(light, laid(rgb), out=added, where=(change > 0)[..., None])
         coverage = fit.place(fit.resize_soft(fill.coverage, *size), fill.crop, hole).astype(np.float32)
         confidence = fit.place(fit.resize_soft(fill.confidence, *size), fill.crop, hole).astype(np.float32)
-        light = composite.over(shot.plate_bits(frame, hole), light, change)
-        light = _faded(shot, result, frame, hole, light)
+        light, added = _faded(shot, result, frame, hole, light, added)
     result.keep_older(frame)
     exr.write_clean(header, result.clean(frame), hole.shift(shot.canvas.x0, shot.canvas.y0), light, change)
     physics = shot.physics(frame, own)
@@ -262,6 +276,7 @@ def _write_frame(
             "physics": physics,
             "coverage": fit.place(coverage * (change > 0), hole, own),
             "confidence": fit.place(confidence * (change > 0), hole, own),
+            **{name: fit.place(added[..., i], hole, own) for i, name in enumerate(aovs.GRAIN)},
         },
     )
     touched = change > 0
@@ -284,19 +299,27 @@ def _doubtful(confidence: Array, touched: npt.NDArray[np.bool_], hole: Window) -
     return list(box.shift(hole.x0, hole.y0))
 
 
-def _faded(shot: MarkedShot, result: ResultFolder, frame: int, hole: Window, light: Array) -> Array:
-    """At the ends of a range re-made inside an older result, blend into the older frames that stay beside it."""
+def _faded(
+    shot: MarkedShot, result: ResultFolder, frame: int, hole: Window, light: Array, added: Array
+) -> tuple[Array, Array]:
+    """Light, and the grain in it, at the ends of a range re-made inside an older result: blended into the older frames
+    that stay beside it."""
     wanted = shot.checked.wanted
     weight = 1.0
     for neighbour, distance in ((wanted[0] - 1, frame - wanted[0] + 1), (wanted[-1] + 1, wanted[-1] - frame + 1)):
         if distance <= FADE_FRAMES and result.older(neighbour) is not None:
             weight = min(weight, distance / (FADE_FRAMES + 1))
-    older = result.older(frame)
-    if weight == 1.0 or older is None:
-        return light
-    before = exr.read_plate_header(older, shot.checked.settings.layer)
-    was = exr.read_rgb(before, hole.shift(shot.canvas.x0, shot.canvas.y0)).astype(np.float32)
-    return np.where(np.isfinite(was), was + (light - was) * weight, light).astype(np.float32)
+    older, told = result.older(frame), result.older_aov(frame)
+    if weight == 1.0 or older is None or told is None:
+        return light, added
+    box = hole.shift(shot.canvas.x0, shot.canvas.y0)
+    was = exr.read_rgb(exr.read_plate_header(older, shot.checked.settings.layer), box).astype(np.float32)
+    held = aovs.read_grain(told, box)
+    finite = np.isfinite(was)
+    return (
+        np.where(finite, was + (light - was) * weight, light).astype(np.float32),
+        np.where(finite, held + (added - held) * weight, added).astype(np.float32),
+    )
 
 
 def _odd_samples(shot: SurveyedShot) -> list[tuple[str, str]]:

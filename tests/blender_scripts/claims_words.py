@@ -133,6 +133,21 @@ def claim_no_word_of_the_command_line_reaches_the_panel(desk):
         assert "--" not in text and "`" not in text and "AOV" not in text and ".part" not in text, text
 
 
+def claim_effects_are_sure_unless_the_artist_is_bold_and_say_what_that_means(desk):
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(34, 20, 62, 40)
+    assert strip.void.effects == "sure" and "effects" in _panel()
+    choice = type(strip.void).bl_rna.properties["effects"]
+    assert all(len(item.description) > 40 for item in choice.enum_items) and choice.description
+    told = {}
+    for effects in ("sure", "bold"):
+        strip.void.effects = effects
+        desk.remove()
+        manifest = addon("words").read_manifest(Path(strip.void.folder))
+        told[effects] = manifest["settings"]["effects"]
+    assert told == {"sure": "sure", "bold": "bold"}, "as the daemon was asked"
+
+
 def claim_a_failed_try_hides_no_good_result(desk):
     strip = desk.image_strip()
     strip.void.mask = desk.box_mask(34, 20, 62, 40)

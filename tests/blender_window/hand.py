@@ -8,7 +8,11 @@ a generator that yields how long to wait, for `bpy.app.timers`.
 from __future__ import annotations
 
 import subprocess
+import sys
+import threading
 import time
+import traceback
+from pathlib import Path
 
 import bpy
 
@@ -145,20 +149,33 @@ class Hand:
 
 
 class Gaps:
-    """The longest time for which Blender's window did nothing, measured by a timer of its own."""
+    """The longest time for which Blender's window did nothing, measured by a timer of its own; and what Python was at
+    meanwhile, seen from a thread: nothing of ours where Blender itself drew or waited."""
+
+    LOOK_S, LONG_S = 0.02, 0.15
 
     def __init__(self):
-        self.longest, self._last = 0.0, None
+        self.longest, self.at, self._last, self._seen = 0.0, "", None, ""
+        self._main, self._over = threading.main_thread().ident, threading.Event()
         self._watch = self._tick  # one object: a bound method is another one each time
         bpy.app.timers.register(self._watch)
+        threading.Thread(target=self._look, daemon=True).start()
 
     def _tick(self):
         now = time.monotonic()
-        if self._last is not None:
-            self.longest = max(self.longest, now - self._last)
-        self._last = now
+        if self._last is not None and now - self._last > self.longest:
+            self.longest, self.at = now - self._last, self._seen
+        self._last, self._seen = now, ""
         return 0.02
 
+    def _look(self):
+        while not self._over.wait(self.LOOK_S):
+            last, frame = self._last, sys._current_frames().get(self._main)
+            if last is not None and time.monotonic() - last > self.LONG_S and not self._seen:
+                calls = traceback.extract_stack(frame)[-4:] if frame is not None else []
+                self._seen = " < ".join(f"{Path(c.filename).name}:{c.lineno} {c.name}" for c in calls[::-1])
+
     def stop(self):
+        self._over.set()
         bpy.app.timers.unregister(self._watch)
         return self.longest

@@ -115,7 +115,12 @@ def newcomer(hand):
     gaps = Gaps()
     yield from hand.until(running, 20)
     done = yield from hand.until(lambda: not running(), PATIENCE_S)
-    say("nothing stalls while a job runs", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s", figure=gaps.longest)
+    say(
+        "nothing stalls while a job runs",
+        gaps.stop() < 2,
+        f"longest gap {gaps.longest:.2f} s {gaps.at}",
+        figure=gaps.longest,
+    )
     yield 1.0
     say("a newcomer removes the ball in five clicks", done and "plate clean v001" in strips() and hand.clicks <= 5,
         f"{hand.clicks} clicks; {strips()}")  # fmt: skip
@@ -158,9 +163,13 @@ def work(hand):
     yield from finished(hand)
     say("the effects lie over the preview in blue", editor().strips["plate"].void.show_effects,
         hand.shot("preview"), contains="blue", **preview)  # fmt: skip
-    # The toggle stands at the left of the row below the button; Blender names no property under the mouse.
+    # The toggle stands at the left of a row below the button. Blender names no property under the mouse, so it is
+    # looked for downwards; on the way lies Sure, which is chosen already.
     _, y = yield from hand.find(area, region, "void_inpaint.preview")
-    yield from hand.click(region.x + 19 * hand.scale, y - 26 * hand.scale)
+    for below in range(18, 90, 9):
+        yield from hand.click(region.x + 19 * hand.scale, y - below * hand.scale)
+        if not editor().strips["plate"].void.show_effects:
+            break
     say("the overlay can be put away", not editor().strips["plate"].void.show_effects, hand.shot("preview_off"),
         contains="no blue", **preview)  # fmt: skip
     GATE.unlink()
@@ -239,8 +248,8 @@ def movie(hand):
         gaps = Gaps()
         yield from hand.until(running, 20)
         yield from hand.until(lambda: not any(r.state.name == "PREPARING" for r in running().values()), 120)
-        say(f"rendering a movie stalls nothing: {words}", gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s",
-            figure=gaps.longest)  # fmt: skip
+        told = gaps.stop() < 2, f"longest gap {gaps.longest:.2f} s {gaps.at}"
+        say(f"rendering a movie stalls nothing: {words}", *told, figure=gaps.longest)
         yield from finished(hand)
     hand.shot("movie_done")
     say("a movie's clean strip lands", [s for s in strips() if "clean" in s], strips())
@@ -260,6 +269,8 @@ def mask(hand):
     clip = hand.area("CLIP_EDITOR")
     canvas = hand.region(clip, "WINDOW")
     x, y = canvas.x + canvas.width // 2, canvas.y + canvas.height // 2
+    say("the strip's picture fills the window", clip.spaces.active.zoom_percentage > 200,
+        f"{clip.spaces.active.zoom_percentage:.0f} %")  # fmt: skip
     for dx, dy in ((-60, -40), (60, -40), (60, 40), (-60, 40)):
         yield from hand.click(x + dx, y + dy, ctrl=True)
     hand.shot("mask")

@@ -43,6 +43,14 @@ OPTION_TYPES = {"label", "string", "boolean", "integer", "enum", "filename", "fo
 POOLS, GROUPS = {"none", "gpu", "cpu"}, {"none", "cuda24"}
 
 
+NUKE = {
+    "SceneFile", "Version", "NukeX", "WriteNode", "Views", "BatchMode", "BatchModeIsMovie", "ContinueOnError",
+    "EnforceRenderOrder", "RenderMode", "Threads", "RamUse", "StackSize", "UseGpu", "GpuOverride",
+    "PerformanceProfiler", "PerformanceProfilerDir",
+}  # fmt: skip
+"""Plugin info of Deadline's own Nuke plug-in. Source: public submitters for it, among them its own."""
+
+
 class Refused(Exception):
     pass
 
@@ -99,6 +107,8 @@ def check_job(job: dict[str, str], repository: Path) -> None:
 def find_plugin(job: dict[str, str], repository: Path) -> Path:
     """The folder of the job's plug-in, its files read through once."""
     name = job.get("Plugin") or ""
+    if name == "Nuke" and "CustomPluginDirectory" not in job:
+        return repository / "plugins/Nuke"  # which comes with Deadline
     folder = Path(job.get("CustomPluginDirectory") or repository / "custom/plugins") / name
     if not name or not (folder / f"{name}.py").is_file():
         raise Refused(f"plugin '{name}' was not found in {folder.parent}")
@@ -121,6 +131,10 @@ def submit(words: list[str], repository: Path) -> str:
     job, plugin = read(Path(words[0])), read(Path(words[1]))
     check_job(job, repository)
     folder = find_plugin(job, repository)
+    if job["Plugin"] == "Nuke":
+        odd = set(plugin) - NUKE
+        if odd or not Path(plugin.get("SceneFile", "")).is_file() or not re.fullmatch(r"\d+\.\d+", plugin["Version"]):
+            raise Refused(f"Nuke's plug-in info: {sorted(odd)}, {plugin}")
     identity = uuid.uuid4().hex[:24]
     (repository / identity).mkdir()
     auxiliary = [str(shutil.copy(word, repository / identity)) for word in words[2:]]

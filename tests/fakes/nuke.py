@@ -27,7 +27,6 @@ from tests.fakes.nuke_nodes import (
     _make,
     _wrap,
 )
-from tests.fakes.nuke_script import ScriptNode
 
 __all__ = [
     "HIDDEN_INPUTS",
@@ -42,6 +41,7 @@ __all__ = [
 ]
 
 GUI = True
+NUKE_VERSION_MAJOR, NUKE_VERSION_MINOR = 15, 1
 
 
 class CancelledError(Exception):
@@ -80,17 +80,8 @@ def _run(node: Node, text: str) -> None:
 def _view(node: Node, frame: int, gui: bool = True) -> nuke_graph.Picture:
     """What a viewer, or a farm, gets from a node."""
     graph = nuke_graph.Graph({}, frame, gui, state.session.root.knobs["name"], state.session.views[0])
-    graph.size = _size(node._data, frame)
+    graph.size = nuke_graph.size_of(node._data, frame, state.session.root.knobs["name"])
     return graph.render(node._data)
-
-
-def _size(node: ScriptNode, frame: int) -> tuple[int, int]:
-    while node.inputs or node.cls == "Input":
-        source = node.parent.inputs[int(node.knobs.get("number", "0"))] if node.cls == "Input" and node.parent else None
-        node = source or node.inputs[0]
-    inside = min(max(frame, int(node.knobs["first"])), int(node.knobs["last"]))
-    path = nuke_graph.evaluated(node.knobs["file"], inside, "main", state.session.root.knobs["name"])
-    return next(iter(nuke_graph.read_exr(Path(path)).values())).shape
 
 
 class GlobalsEnvironment:
@@ -209,22 +200,25 @@ def execute(nameOrNode: Node, start: int, end: int, incr: int = 1, views: list[s
         callback()
     if state.session.fail_render is not None:
         raise state.session.fail_render
-    assert data.cls == "Write" and data.knobs["file_type"] == "exr" and data.knobs["raw"] == "true" and incr == 1
+    assert incr == 1
     assert state.session.root.knobs["proxy"] == "false", "a proxy would be rendered"
     view = (views or state.session.views)[0]
     for frame in range(start, end + 1):
         state.session.frame, state.session.this = frame, nameOrNode
         for callback in state.session.before_frame:
             callback()
-        graph = nuke_graph.Graph({}, frame, GUI, state.session.root.knobs["name"], view, _size(data, frame))
-        path = Path(nuke_graph.evaluated(data.knobs["file"], frame, view, state.session.root.knobs["name"]))
-        wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[data.knobs["channels"]]
-        source = data.inputs[0]
-        box = source.knobs["box"] if source is not None and source.cls == "Crop" else ""
-        half = data.knobs["datatype"] == "16 bit half"
-        nuke_graph.write_exr(path, graph.render(source), wanted, half, box)
+        nuke_graph.write_frame(data, frame, GUI, state.session.root.knobs["name"], view)
     state.session.render_knobs.append({**nuke_knobs.BUILT_IN["Write"], **data.knobs})
     state.session.rendered.append((data.name, data.knobs["file"], start, end, view, data.knobs["datatype"]))
+
+
+def scriptSaveToTemp(str: str) -> str:
+    """Source: the Python reference: neither script nor name changes; a file that is there is not overwritten."""
+    state.main_only()
+    if Path(str).exists():
+        raise RuntimeError(f"{str} already exists")
+    Path(str).write_text(nuke_script.write(state.session.root), encoding="utf-8")
+    return str
 
 
 def frame() -> int:
@@ -242,6 +236,17 @@ def toNode(s: str) -> Node | None:
             return None
         data = found[0]
     return _wrap(data)
+
+
+class ViewerWindow:
+    def node(self) -> Node:
+        return state.session.viewer
+
+
+def activeViewer() -> ViewerWindow | None:
+    """Source: the Python reference, for the window; None where no viewer is open, as public scripts expect."""
+    state.main_only()
+    return ViewerWindow() if state.session.viewer is not None else None
 
 
 def addBeforeFrameRender(call: Any) -> None:

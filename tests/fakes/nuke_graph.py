@@ -297,7 +297,36 @@ def read_exr(path: Path) -> Picture:
         for name, picture in pixels.items():
             whole[name][y0 - upper : y1 - upper + 1, x0 - left : x1 - left + 1] = picture
         pixels = whole
-    return {LONG.get(n, n if "." in n else f"other.{n}"): p for n, p in pixels.items()}
+    return {_named(name): picture for name, picture in pixels.items()}
+
+
+def _named(name: str) -> str:
+    """Source: ExrChannelNameToNuke.cpp among the NDK's examples: R, G, B and A are red, green, blue and alpha in every
+    layer."""
+    layer, _, channel = name.rpartition(".")
+    if not layer:
+        return LONG.get(name, f"other.{name}")
+    return f"{layer}.{LONG.get(channel, f'.{channel}').partition('.')[2]}"
+
+
+def size_of(node: ScriptNode, frame: int, script: str) -> tuple[int, int]:
+    """Height and width of the Read at the end of a node's first inputs."""
+    while node.inputs or node.cls == "Input":
+        source = node.parent.inputs[int(node.knobs.get("number", "0"))] if node.cls == "Input" and node.parent else None
+        node = source or node.inputs[0]
+    inside = min(max(frame, int(node.knobs["first"])), int(node.knobs["last"]))
+    return next(iter(read_exr(Path(evaluated(node.knobs["file"], inside, "main", script))).values())).shape
+
+
+def write_frame(write: ScriptNode, frame: int, gui: bool, script: str, view: str) -> None:
+    """One frame of a Write to EXR files."""
+    assert write.cls == "Write" and write.knobs["file_type"] == "exr" and write.knobs["raw"] == "true"
+    graph = Graph({}, frame, gui, script, view, size_of(write, frame, script))
+    path = Path(evaluated(write.knobs["file"], frame, view, script))
+    wanted = {"rgb": "rgba", "alpha": "rgba.alpha"}[write.knobs["channels"]]
+    source = write.inputs[0]
+    box = source.knobs["box"] if source is not None and source.cls == "Crop" else ""
+    write_exr(path, graph.render(source), wanted, write.knobs["datatype"] == "16 bit half", box)
 
 
 def write_exr(path: Path, picture: Picture, channels: str, half: bool, box: str = "") -> None:

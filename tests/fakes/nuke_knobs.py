@@ -204,5 +204,5 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "Grade": {"white": "1", "disable": "false"},
     "Copy": {"from0": "rgba.alpha", "to0": "rgba.alpha"},
     "Crop": {"box": "", "reformat": "false", "intersect": "false", "crop": "true"},
-    "VariableSwitch": {}, "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
+    "VariableSwitch": {}, "Viewer": {}, "Dot": {}, "Input": {"number": "0"}, "Group": {"label": "", "disable": "false"},
 }  # fmt: skip

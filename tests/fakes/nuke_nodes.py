@@ -170,6 +170,18 @@ class Group(Node):
         state.session.context.pop()
 
 
+class Viewer(Node):
+    """Source: "nuke.Viewer" in the Python reference of Nuke 16: a dict with x, y, r, t, or None without a window."""
+
+    def roi(self) -> dict[str, float] | None:
+        self._alive()
+        return state.session.roi
+
+    def roiEnabled(self) -> bool | None:
+        self._alive()
+        return None if state.session.roi is None else state.session.roi_on
+
+
 class Root(Group):
     def name(self) -> str:
         self._alive()
@@ -178,7 +190,7 @@ class Root(Group):
 
 def _wrap(data: ScriptNode) -> Node:
     if id(data) not in state.session.wrappers:
-        kind = {"Group": Group, "Root": Root}.get(data.cls, Node)
+        kind = {"Group": Group, "Root": Root, "Viewer": Viewer}.get(data.cls, Node)
         state.session.wrappers[id(data)] = kind(data)
     return state.session.wrappers[id(data)]
 

@@ -17,7 +17,7 @@ class Session:
         self.root = ScriptNode("Root", {"name": "", "first_frame": "1", "last_frame": "100", "proxy": "false"})
         self.root.knobs.update(colorManagement="Nuke", OCIO_config="nuke-default", workingSpaceLUT="linear")
         self.root.knobs["customOCIOConfigPath"] = ""
-        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False}
+        self.env = {"ExecutablePath": "/nowhere/Nuke15.1", "nc": False, "nukex": True}
         self.views = ["main"]
         self.selected: set[int] = set()
         self.wrappers: dict[int, Any] = {}
@@ -41,6 +41,11 @@ class Session:
         """What a studio's init.py says with nuke.knobDefault, as Class.knob."""
         self.render_knobs: list[dict[str, str]] = []
         """Knobs of each Write that rendered."""
+        self.viewer: Any = None
+        """The node of the active viewer."""
+        self.roi: dict[str, float] | None = None
+        """The viewer's region of interest; None while it has no window."""
+        self.roi_on = False
         self.touched = 0
         """How often a node was asked anything."""
         self.serialised = 0

@@ -144,6 +144,8 @@ KNOBS = """ has_result true
  result_first {first}
  result_last {last}
  layers true
+ has_suspected true
+ has_grain true
  tool_version {version}
 """
 
@@ -152,7 +154,7 @@ def write(out: Path) -> Path:
     """Write `demo.nk` beside the demo's plate, matte and clean frames. Raises SettingsError, OSError."""
     first, last = demo_shot.FIRST, demo_shot.FIRST + demo_shot.COUNT - 1
     gizmo = _gizmo()
-    layers = next(line for line in gizmo.splitlines() if line.startswith("add_layer"))
+    layers = "\n".join(line for line in gizmo.splitlines() if line.startswith("add_layer"))
     group = gizmo[gizmo.index("Group {") :]
     end = group.index("\n}\n") + 1
     knobs = KNOBS.format(first=first, last=last, version=void_server.__version__)

@@ -17,7 +17,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,6 +30,7 @@ from void_server.wire.errors import (
     JobError,
     JobNotFoundError,
     OutputError,
+    RefusedError,
     SettingsError,
     UnreachableError,
 )
@@ -96,7 +97,10 @@ def parse(address: str) -> Target:
 
 _SPLIT = ("chunk", "overlap", "handles")
 _JOB = ("gpus", "priority", "retries", "timeout_minutes")
-_TEXTS = ("pool", "secondary_pool", "group", "department", "comment", "plugin_directory", "deadlinecommand")
+_TEXTS = (
+    "pool", "secondary_pool", "group", "department", "comment", "plugin_directory", "deadlinecommand", "nuke_pool",
+    "nuke_group",
+)  # fmt: skip
 _KNOWN = (*_TEXTS, "limits", *_SPLIT, "concurrent_tasks", *_JOB)
 
 
@@ -135,10 +139,12 @@ class FarmClient:
         request: str | None = None,
         on_event: OnEvent = None,
         cancelled: Cancelled = None,
+        renders: Sequence[deadline10.NukeRender] = (),
     ) -> JobStatus:
         """Submit a shot; the same `request` again is the same job.
 
-        files: each role's must be one sequence on a disk that the workers see; nothing is sent.
+        files: each role's must be one sequence on a disk that the workers see; nothing is sent. renders: what Nuke
+        renders there first, of inputs that are not there yet.
         Raises SettingsError before anything is submitted, UnreachableError, RefusedError, OutputError.
         """
         held = self._record()
@@ -152,9 +158,22 @@ class FarmClient:
         for stale in (self._out / CANCELLED, self._out / "manifest.json", *self._failures()):
             stale.unlink(missing_ok=True)
         target = self._target
-        done = deadline10.submit_shot(shot, target.options, target.placement, target.chunk, target.overlap)
-        job = f"deadline10:{done.job}" + (f"+{done.assemble_job}" if done.assemble_job else "")
-        fields = {"job": job, "request": request, "name": shot.name, "frames": str(shot.frames), "created": time.time()}
+        first: list[str] = []
+        try:
+            for render in renders:
+                first.append(deadline10.submit_nuke(render, shot.name, target.options, target.placement))
+            done = deadline10.submit_shot(
+                shot, target.options, target.placement, target.chunk, target.overlap, after=first
+            )
+        except (RefusedError, UnreachableError) as error:
+            if first:
+                error.hint += f" Jobs that render the inputs were submitted; delete them: {', '.join(first)}."
+            raise
+        job = "deadline10:" + "+".join(filter(None, (*first, done.job, done.assemble_job)))
+        fields = {
+            "job": job, "request": request, "name": shot.name, "frames": str(shot.frames), "created": time.time(),
+            "renders": first,
+        }  # fmt: skip
         try:
             self._out.mkdir(parents=True, exist_ok=True)
             (self._out / RECORD).write_text(json.dumps(fields), encoding="utf-8")
@@ -192,7 +211,8 @@ class FarmClient:
         """Block until the job is done, cancelled, or failed for good, which is when Deadline says so and not earlier:
         a task that failed may be tried again, and its reason is told as the stage meanwhile."""
         said: tuple[Any, ...] = ()
-        farm = _Farm(job, self._target.placement.deadlinecommand)
+        held = self._record() or {}
+        farm = _Farm(job, self._target.placement.deadlinecommand, held.get("renders") or ())
         while True:
             status = self.cancel(job) if cancelled is not None and cancelled() else self.status(job)
             if not status.final:
@@ -277,8 +297,10 @@ class FarmClient:
 class _Farm:
     """What Deadline itself says about a job, asked at most every ASK_S."""
 
-    def __init__(self, job: str, command: str) -> None:
+    def __init__(self, job: str, command: str, renders: Sequence[str] = ()) -> None:
+        """renders: those of the jobs in which Nuke makes the inputs."""
         self._jobs = job.removeprefix("deadline10:").split("+")
+        self._renders = renders
         self._command = command
         self._next = 0.0
         self._odd = 0
@@ -300,7 +322,8 @@ class _Farm:
             if self._odd >= LOST_AFTER:
                 return self._lost(status, job)
             waiting = {"suspended": "queued: suspended in the Monitor", "pending": "queued: waits for another job"}
-            self._said = waiting.get(self._said, "")
+            usual = "queued: Nuke renders the inputs" if job in self._renders else ""
+            self._said = waiting.get(self._said, usual)
         return self._with_stage(status)
 
     def _unfinished(self) -> tuple[str, str]:
@@ -319,7 +342,7 @@ class _Farm:
         reason = trouble()
         if not reason:
             threading.Event().wait(LOOK_S)
-            reason = trouble() or "no task left a reason"
+            reason = trouble() or ("Nuke renders an input there" if job in self._renders else "no task left a reason")
         report = ""
         with contextlib.suppress(UnreachableError):
             report = deadline10.error_report(job, self._command)

@@ -59,6 +59,26 @@ class Placement:
     """A folder with the plug-in's own folder in it, used instead of the repository's: for a trial."""
     deadlinecommand: str = ""
     """Whole path of the command; empty looks where Deadline installs it."""
+    nuke_pool: str = ""
+    nuke_group: str = ""
+    """Where Nuke renders inputs: machines with a Nuke, which need not be those with a card."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NukeRender:
+    """An input that Deadline's own Nuke plug-in renders before a shot is made: one Write of a script, in one view."""
+
+    script: str
+    write: str
+    """Its whole name, with the groups that it lies in."""
+    frames: str
+    """As Deadline reads them: 1001-1048, or 1002,1005-1006."""
+    view: str
+    version: str
+    """Of Nuke, as 15.1."""
+    nukex: bool
+    files: str
+    """Where its frames go, as a pattern."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,18 +95,21 @@ def submit_shot(
     placement: Placement,
     chunk: Optional[int] = None,  # noqa: UP045
     overlap: int = chunks.DEFAULT_OVERLAP,
+    after: Sequence[str] = (),
 ) -> Submitted:
     """Submit one shot: one task, or with `chunk` a job of chunks and a second that assembles them. Blocks for seconds.
 
+    after: jobs that make its inputs, which must be complete before it begins.
     Raises SettingsError before anything is submitted, UnreachableError, RefusedError.
     """
     request = uuid.uuid4().hex
+    waits = _waits(after) if after else {}
     if chunk is None:
-        job = shot_job(shot, options, placement, request=request)
+        job = {**shot_job(shot, options, placement, request=request), **waits}
         return Submitted(submit(job, plugin_info(shot, "shot"), placement))
     size = chunks.evened(shot.frames, chunk)
     chunks.check_overlap(chunks.split(shot.frames, size), overlap)
-    job = shot_job(shot, options, placement, size=size, batch=shot.name, request=request)
+    job = {**shot_job(shot, options, placement, size=size, batch=shot.name, request=request), **waits}
     first = submit(job, plugin_info(shot, "chunk", overlap), placement)
     try:
         second = {**shot_job(shot, options, placement, batch=shot.name, request=request), **_after(first, shot)}
@@ -96,6 +119,44 @@ def submit_shot(
     except (RefusedError, UnreachableError) as error:
         error.hint = f"{error.hint} Job {first} was submitted and makes the chunks; delete it before you try again."
         raise
+
+
+NUKE_CHUNK = 10
+"""Frames a task of Nuke's: its start and the script's load are shared by so many."""
+
+
+def submit_nuke(render: NukeRender, name: str, options: JobOptions, placement: Placement) -> str:
+    """Have Deadline's own Nuke plug-in render an input; returns the job's id.
+
+    Keys and their spelling are those of public submitters for that plug-in. Raises SettingsError, UnreachableError,
+    RefusedError.
+    """
+    there = dataclasses.replace(
+        placement, pool=placement.nuke_pool, group=placement.nuke_group, secondary_pool="", limits=(),
+        machine_limit=0, concurrent_tasks=1, environment=(), plugin_directory="",
+    )  # fmt: skip
+    folder, _, files = render.files.replace("\\", "/").rpartition("/")
+    job = {
+        **_job(f"{name} {render.write.rpartition('.')[2]}", options, there, uuid.uuid4().hex),
+        "Plugin": "Nuke",
+        "BatchName": name,
+        "Frames": render.frames,
+        "ChunkSize": str(NUKE_CHUNK),
+        "OutputDirectory0": folder,
+        "OutputFilename0": files,
+    }
+    plugin = {
+        "SceneFile": render.script,
+        "Version": render.version,
+        "NukeX": str(render.nukex),
+        "WriteNode": render.write,
+        "Views": render.view,
+        "BatchMode": "True",
+        "BatchModeIsMovie": "False",
+        "ContinueOnError": "False",
+        "RenderMode": "Use Scene Settings",
+    }
+    return submit(job, plugin, placement)
 
 
 def submit_batch(
@@ -287,7 +348,14 @@ def _after(job: str, shot: FarmShot) -> dict[str, str]:
         "Frames": str(shot.frames.first),
         "ChunkSize": "1",
         "ConcurrentTasks": "1",
-        "JobDependencies": job,
+        **_waits([job]),
+    }
+
+
+def _waits(jobs: Sequence[str]) -> dict[str, str]:
+    """What lets a job begin once others are complete, and not before."""
+    return {
+        "JobDependencies": ",".join(jobs),
         "ResumeOnCompleteDependencies": "true",
         "ResumeOnDeletedDependencies": "false",
         "ResumeOnFailedDependencies": "false",

@@ -21,14 +21,13 @@ from void_server.engine import Array
 from void_server.farm import chunks
 from void_server.image import exr, matte
 from void_server.plan import open_shot
+from void_server.result import aovs
 from void_server.result.folder import Hashes, ResultFolder, fingerprint, publish
 from void_server.result.manifest import close_result
 from void_server.shot.check import CheckedShot
 from void_server.wire.errors import JobError, about
 from void_server.wire.report import Report
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
-
-AOVS = ("change", "affected", "suspected", "physics", "coverage", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +207,8 @@ def _faded(
     """One frame of two: light and AOVs of both, mixed. Where both agree to the bit, so does the mix."""
     plate = checked.plates[frame]
     both = (now.result, later.result)
-    aovs = [read_aovs(r.aov(frame)) for r in both]
-    mixed = {name: _mix(aovs[0][name], aovs[1][name], share) for name in AOVS}
+    one, other = (aovs.read(r.aov(frame)) for r in both)
+    mixed = {name: _mix(one[name], other[name], share) for name in one}
     change = mixed["change"]
     box = matte.bounds(change > 0) or Window(0, 0, 0, 0)
     cut = box.slices(Window(0, 0, plate.data_window.width, plate.data_window.height))
@@ -224,19 +223,14 @@ def _faded(
     return {**facts_of(mixed), "seconds": seconds, "cross_faded": round(share, 4)}
 
 
-def facts_of(aovs: Mapping[str, Array]) -> dict[str, Any]:
+def facts_of(channels: Mapping[str, Array]) -> dict[str, Any]:
     """What the manifest says of a frame, from its AOVs, float [H, W] each."""
-    touched = aovs["change"] > 0
+    touched = channels["change"] > 0
     mean = {
-        name: round(float(aovs[name][touched].mean()), 4) if touched.any() else None
+        name: round(float(channels[name][touched].mean()), 4) if touched.any() else None
         for name in ("coverage", "confidence")
     }
     return {"changed": round(float(touched.mean()), 6), **mean}
-
-
-def read_aovs(path: Path) -> dict[str, Array]:
-    """The AOVs of a frame, float [H, W] each, by name."""
-    return {name: exr.read_matte(exr.read_matte_header(path, name)) for name in AOVS}
 
 
 def _light(path: Path, layer: str | None, window: Window) -> Array:

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from void_server import pipeline
-from void_server.farm_worker.assemble import facts_of, read_aovs
+from void_server.farm_worker.assemble import facts_of
 from void_server.plan import open_job
+from void_server.result import aovs
 from void_server.result.folder import ResultFolder, publish
 from void_server.shot.check import CheckedShot
 from void_server.wire.client import Client
@@ -174,7 +175,7 @@ class _Bringing:
                 continue
             for source, target in zip(sources, names):
                 publish(source, target)
-            self._result.note(frame, facts_of(read_aovs(sources[1])))
+            self._result.note(frame, facts_of(aovs.read(sources[1])))
             self.wanted.discard(frame)
 
     def _work(self) -> None:

@@ -86,25 +86,39 @@ class ResultFolder:
 
     def older(self, frame: int) -> Path | None:
         """The clean frame that stands here from other settings, or None."""
+        return self._older(frame, self.clean(frame))
+
+    def older_aov(self, frame: int) -> Path | None:
+        """Its AOVs."""
+        return self._older(frame, self.aov(frame))
+
+    def _older(self, frame: int, path: Path) -> Path | None:
         line = self._lines.get(frame)
         stands = line is not None and line.get("fingerprint") != self.fingerprint and self._both_exist(frame)
         if not stands:
             return None
-        return self._kept(frame) if self._kept(frame).is_file() else self.clean(frame)
+        return _kept(path) if _kept(path).is_file() else path
 
     def keep_older(self, frame: int) -> None:
-        """A clean frame from other settings is about to be replaced: it is kept aside until `note`.
+        """A frame from other settings is about to be replaced: its files are kept aside until `note`.
 
         A run that ends between the two must not take its own new frame for the older one, and fade it into itself.
         """
-        if self.older(frame) is not None and not self._kept(frame).is_file():
-            publish(self.clean(frame), self._kept(frame))
-
-    def _kept(self, frame: int) -> Path:
-        return self.path / f".older.{frame:04d}.exr"
+        for path in (self.aov(frame), self.clean(frame)):
+            if self._older(frame, path) is not None and not _kept(path).is_file():
+                publish(path, _kept(path))
 
     def _both_exist(self, frame: int) -> bool:
         return self.clean(frame).is_file() and self.aov(frame).is_file()
+
+    def sweep(self, frames: Iterable[int]) -> None:
+        """Remove what writers that were ended in the middle have left of frames. Never fails: it is under no name that
+        anybody looks for."""
+        for frame in frames:
+            for path in (self.clean(frame), self.aov(frame)):
+                for left in self.path.glob(f".{path.name}.*.tmp"):
+                    with contextlib.suppress(OSError):
+                        left.unlink()
 
     def open_again(self) -> None:
         """Frames are about to change: what the manifest says no longer holds."""
@@ -120,7 +134,8 @@ class ResultFolder:
                 _append(self._journal_path, text)
                 if text in self._journal_path.read_bytes().splitlines():
                     break
-            self._kept(frame).unlink(missing_ok=True)
+            for path in (self.clean(frame), self.aov(frame)):
+                _kept(path).unlink(missing_ok=True)
 
     def close(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest, last of all."""
@@ -136,6 +151,11 @@ class ResultFolder:
             except (ValueError, KeyError, TypeError):
                 continue  # a line torn by a crash: its frame is made again
         return lines
+
+
+def _kept(path: Path) -> Path:
+    """Where a file from other settings waits while its place is taken."""
+    return path.with_name(f".older.{path.name}")
 
 
 @contextlib.contextmanager

@@ -27,6 +27,8 @@ LOG_LIMIT_BYTES = 4 << 20
 """A log larger than this is begun anew at the next start."""
 STOP_S = 10.0
 """A daemon that still lives this long after it was asked to end is killed; its jobs are on disk."""
+NICE = 10
+"""It computes on all cores beside Blender, whose window comes first."""
 
 _own: dict[int, subprocess.Popen[bytes]] = {}
 """Processes of this session, which only we can reap."""
@@ -67,7 +69,8 @@ def start(program: str, address: str, folder: Path) -> Started:
         raise OutputError(f"{log} can't be written: {error.strerror}.", "Free it.") from error
     apart: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+        new = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+        apart = {"creationflags": new | subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     with out:
         try:
             process = subprocess.Popen(
@@ -76,6 +79,9 @@ def start(program: str, address: str, folder: Path) -> Started:
             )  # fmt: skip
         except OSError as error:
             raise SettingsError(f"{program} can't be started: {error.strerror}.", "Choose another program.") from error
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
     _own[process.pid] = process
     made = Started(process.pid, address, program, time.time())
     (folder / STATE).write_text(json.dumps(dataclasses.asdict(made)), encoding="utf-8")

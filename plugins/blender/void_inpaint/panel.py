@@ -72,6 +72,9 @@ def draw_inputs(layout: Any, context: Any, strip: Any) -> None:
     found.active = not settings.affected_strip
     found.prop(settings, "physics_prior")
     row.operator("void_inpaint.preview", text="Preview")
+    row = column.row(align=True)
+    row.active = settings.physics_prior and not settings.affected_strip
+    row.prop(settings, "effects", expand=True)
     row = layout.row(align=True)
     row.active = overlay.folder_of(strip) is not None
     row.prop(settings, "show_effects", text="", icon="OVERLAY", toggle=True)

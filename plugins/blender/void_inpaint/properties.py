@@ -51,6 +51,20 @@ class StripSettings(bpy.types.PropertyGroup):
         default=True,
         description="Remove what the object did to the scene too: its shadow, its reflection",
     )
+    effects: EnumProperty(
+        name="Effects",
+        default="sure",
+        description="How much of what may be the object's doing is removed with it",
+        items=[
+            ("sure", "Sure", "Only what is surely the object's doing, blue in the preview. Nothing else is touched"),
+            (
+                "bold",
+                "Bold",
+                "Also what is only suspected, orange in the preview. Look at the result: a shadow of something else "
+                "may be gone with it",
+            ),
+        ],
+    )
     affected_strip: StringProperty(
         name="Affected", description="Strip that is white where the object affected the scene; replaces finding it"
     )
@@ -115,7 +129,7 @@ class StripSettings(bpy.types.PropertyGroup):
     show_effects: BoolProperty(
         name="Show Effects",
         description="Lay what the object did to the scene over the preview: blue where it is sure and removed, orange "
-        "where it is only suspected. Never in a render",
+        "where it is only suspected and stays, unless Bold is chosen. Never in a render",
     )
     effects_opacity: FloatProperty(
         name="Opacity",

@@ -8,6 +8,7 @@ window to draw and track it in.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any, ClassVar
@@ -146,7 +147,21 @@ class VOID_INPAINT_OT_draw_mask(bpy.types.Operator):
             area.type = "CLIP_EDITOR"
             space = area.spaces.active
             space.clip, space.mode, space.mask = clip, "MASK", strip.void.mask
+            # Its regions have their sizes only once it is drawn.
+            bpy.app.timers.register(lambda: _fill(bpy.context.window_manager.windows[-1]), first_interval=FILL_S)
         return {"FINISHED"}
+
+
+FILL_S = 0.1
+
+
+def _fill(window: Any) -> None:
+    """Show all of the picture, as large as a window of ours is; where that is gone or another, nothing is done."""
+    area = window.screen.areas[0]
+    region = next((r for r in area.regions if r.type == "WINDOW"), None)
+    if area.type == "CLIP_EDITOR" and region is not None:
+        with contextlib.suppress(RuntimeError), bpy.context.temp_override(window=window, area=area, region=region):
+            bpy.ops.clip.view_all(fit_view=True)
 
 
 def clip_of(strip: Any) -> Any:

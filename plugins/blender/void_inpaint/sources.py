@@ -377,6 +377,7 @@ def _settings(asked: Any, found: _Inputs, deliver: str) -> dict[str, Any]:
         frames=FrameRange(found.first, found.end - 1) if around else None,
         engine=asked.engine,
         physics_prior=asked.physics_prior,
+        effects=asked.effects,
         prompt=asked.prompt,
         # Non-Color says nothing; then the file's own tags do.
         colorspace=SPACES.get(named),

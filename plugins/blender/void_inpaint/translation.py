@@ -35,6 +35,8 @@ GERMAN = {
     "A job was left behind": "Ein Auftrag blieb zurück",
     "Shadows and Reflections": "Schatten und Spiegelungen",
     "Effects": "Wirkungen",
+    "Sure": "Sicher",
+    "Bold": "Mutig",
     "Results": "Ergebnisse",
     "Advanced": "Erweitert",
     "Notes": "Hinweise",

@@ -31,8 +31,11 @@ PLACES = {
     "seed": "Seed",
     "effects": "Effects",
     "quality": "Quality",
+    "matte-invert": "Invert",
 }
 """Where the panel has what a flag of the command line sets."""
+FLAG = re.compile(r"(?:a painted )?--([a-z][a-z-]*)")
+SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z`(-])")
 
 DOUBTFUL = re.compile(r"Much of the fill is doubtful on frames (.+): .* most on (-?\d+),")
 INVENTED = re.compile(r"(\d+)% of what was filled .* most on (-?\d+) \((\d+)%\)")
@@ -77,13 +80,23 @@ def spoken(code: str, message: str) -> str:
 
 
 def in_the_panel(message: str) -> str:
-    """A message with the panel's own names in place of flags.
+    """A message with the panel's own names in place of flags; a sentence about a flag that the panel has not is left
+    out, unless there is no other.
 
     >>> in_the_panel("The matte is empty. Give --matte-channel, or see `coverage`.")
     'The matte is empty. Give Channel, or see coverage.'
+    >>> in_the_panel("The matte is solid. Give a matte. If it is meant, give --no-matte-invert.")
+    'The matte is solid. Give a matte.'
+    >>> in_the_panel("More may be its doing (`suspected` in the AOVs). --effects bold changes it.")
+    'More may be its doing. Bold changes it.'
     """
-    named = re.sub(r"(?:a painted )?--([a-z][a-z-]*)", lambda m: PLACES.get(m[1], m[1]), message)
-    return re.sub(r", `?\w+`? in the AOVs|See `?\w+`? in the AOVs[;.]? ?", "", named).replace("`", "")
+    told = SENTENCE.split(message)
+    kept = [line for line in told if set(FLAG.findall(line)) <= set(PLACES)] or told
+    named = " ".join(kept).replace("--effects bold", "Bold")
+    named = FLAG.sub(lambda m: PLACES.get(m[1], m[1]), named)
+    return re.sub(r" \(`\w+` in the AOVs\)|, `?\w+`? in the AOVs|See `?\w+`? in the AOVs[;.]? ?", "", named).replace(
+        "`", ""
+    )
 
 
 def engine_of(manifest: dict[str, Any]) -> str:

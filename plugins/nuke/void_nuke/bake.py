@@ -1,11 +1,12 @@
-"""Renders an input to EXR files, to be sent.
+"""Renders inputs to EXR files, to be sent, here or on the farm.
 
-What comes in: a node of ours, a role, a view, a `Plan`. What goes out: files by frame; the script is left as it was.
-Main thread only: Nuke renders, under its own cancellable bar.
+What comes in: a node of ours, roles, a view, a `Plan`. What goes out: files by frame, or a copy of the script that a
+farm renders them from; the script is left as it was. Main thread only: Nuke renders here, under its own bar.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,43 +30,90 @@ PLAIN = (
 def bake(node: nuke.Group, role: str, view: str, plan: request.Plan, folder: Path) -> dict[int, str]:
     """Render one input to EXR files, in working-space values, at full size; the script is left as it was.
 
-    The Write stands inside the node for as long as it takes, and `nuke.nodes` neither selects nor wires what it makes,
-    so nothing outside changes.
     Raises RuntimeError or nuke.CancelledError, whichever this Nuke raises for a failed or cancelled render.
     """
     results.make_folder(folder)
+    with _writes(node, [role], view, plan, folder) as (write,):
+        for first, last in runs(plan.frames_of(role)):
+            nuke.execute(write, first, last, 1, [view])
+    return files(role, plan, folder)
+
+
+def leave_to_farm(
+    node: nuke.Group, roles: Sequence[str], view: str, plan: request.Plan, folder: Path, script: Path
+) -> list[dict[str, Any]]:
+    """Save a copy of the script that renders the inputs of `roles`; what is to be rendered from it, a dict each.
+
+    script: where the copy goes; beside the artist's own, so that paths from the script's folder hold.
+    Source: `scriptSaveToTemp` in Nuke's Python reference changes neither the script nor its name; Deadline's own
+    submitter names a Write in a group by its full name. Raises RuntimeError where Nuke can't save it.
+    """
+    results.make_folder(folder)
+    version = f"{nuke.NUKE_VERSION_MAJOR}.{nuke.NUKE_VERSION_MINOR}"
+    with _writes(node, roles, view, plan, folder) as made:
+        for write, role in zip(made, roles):
+            write.setName(f"VoidBake_{role}")
+        saved = nuke.scriptSaveToTemp(script.as_posix()) or script.as_posix()
+        return [
+            {
+                "script": saved,
+                "write": write.fullName(),
+                "frames": ",".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs(plan.frames_of(role))),
+                "view": view,
+                "version": version,
+                "nukex": bool(nuke.env.get("nukex")),
+                "files": (folder / f"{role}.####.exr").as_posix(),
+            }
+            for write, role in zip(made, roles)
+        ]
+
+
+def files(role: str, plan: request.Plan, folder: Path) -> dict[int, str]:
+    """The files of a role that is rendered into `folder`."""
+    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.frames_of(role)}
+
+
+@contextlib.contextmanager
+def _writes(
+    node: nuke.Group, roles: Sequence[str], view: str, plan: request.Plan, folder: Path
+) -> Iterator[list[nuke.Node]]:
+    """A Write for each role, inside the node for as long as it takes; `nuke.nodes` neither selects nor wires what it
+    makes, so nothing outside changes. Proxy mode is off meanwhile."""
     proxy = nuke.root()["proxy"]
     was_proxy = proxy.value()
+    made: list[nuke.Node] = []
+    writes: list[nuke.Node] = []
     with no_undo(), node:
-        write = nuke.nodes.Write()
-        made = [write]
         try:
             proxy.setValue(False)
-            picture = role in request.PICTURES
-            source = inner(node, role if picture else f"{role.title().replace('_', '')}AsAlpha")
-            if plan.region is not None:
-                made.append(_cropped(source, plan.region))
-            write.setInput(0, made[-1] if plan.region is not None else source)
-            for knob, setting in (
-                ("file_type", "exr"),
-                ("file", (folder / f"{role}.%04d.exr").as_posix()),
-                ("channels", "rgb" if picture else "alpha"),
-                ("datatype", "16 bit half" if plan.half else "32 bit float"),
-                ("compression", "Zip (1 scanline)"),
-                ("raw", True),
-            ):
-                write[knob].setValue(setting)
-            for knob, setting in (*PLAIN, ("views", view)):
-                found: Any = write.knob(knob)
-                if found is not None:
-                    found.setValue(setting)
-            for first, last in runs(plan.frames_of(role)):
-                nuke.execute(write, first, last, 1, [view])
+            for role in roles:
+                write = nuke.nodes.Write()
+                made.append(write)
+                writes.append(write)
+                picture = role in request.PICTURES
+                source = inner(node, role if picture else f"{role.title().replace('_', '')}AsAlpha")
+                if plan.region is not None:
+                    source = _cropped(source, plan.region)
+                    made.append(source)
+                write.setInput(0, source)
+                for knob, setting in (
+                    ("file_type", "exr"),
+                    ("file", (folder / f"{role}.%04d.exr").as_posix()),
+                    ("channels", "rgb" if picture else "alpha"),
+                    ("datatype", "16 bit half" if plan.half else "32 bit float"),
+                    ("compression", "Zip (1 scanline)"),
+                    ("raw", True),
+                ):
+                    write[knob].setValue(setting)
+                for knob, setting in (*PLAIN, ("views", view)):
+                    found: Any = write.knob(knob)
+                    if found is not None:
+                        found.setValue(setting)
+            yield writes
         finally:
             for temporary in made:
                 nuke.delete(temporary)
             proxy.setValue(was_proxy)
-    return {frame: str(folder / f"{role}.{frame:04d}.exr") for frame in plan.frames_of(role)}
 
 
 def _cropped(source: nuke.Node, region: tuple[float, float, float, float]) -> nuke.Node:

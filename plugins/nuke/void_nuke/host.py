@@ -19,9 +19,9 @@ from typing import Any, Optional, cast
 
 import nuke
 
-from void_nuke import request, results, show, update, work
-from void_nuke.bake import bake
-from void_nuke.colour import Colour, candidates, load
+from void_nuke import request, results, session, show, update, work
+from void_nuke.bake import bake, leave_to_farm
+from void_nuke.bake import files as to_be_sent
 from void_nuke.live import Live
 from void_nuke.nodes import depends_on_variables, input_facts, settings, sources, text, upstream, value
 from void_nuke.results import Record
@@ -78,7 +78,7 @@ def remove(node: nuke.Group) -> None:
 
 
 def preview_frame(node: nuke.Group) -> None:
-    """Remove at the current frame alone, from a few frames around it."""
+    """Remove at the current frame alone, from a few frames around it, in the viewer's region where that is on."""
     _run(node, "frame", FrameRange(nuke.frame(), nuke.frame()))
 
 
@@ -109,8 +109,15 @@ def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: s
     for view in plan.views:
         place = results.version_folder(folder, kind, version) / (view if plan.several_views else "")
         files = dict(plan.direct)
+        renders: list[dict[str, Any]] = []
+        role = "its inputs"
         try:
-            for role in plan.bake:
+            if plan.bakes_there and plan.bake:
+                # Beside the script: what it names from its own folder is found from there.
+                copy = Path(asked.script).with_name(f"{name}_v{version:03d}_{view}.nk")
+                renders = leave_to_farm(node, plan.bake, view, plan, place / "sent", copy)
+                files.update({role: to_be_sent(role, plan, place / "sent") for role in plan.bake})
+            for role in () if renders else plan.bake:
                 _say(node, Facts(live=State.BAKING), role)
                 files[role] = bake(node, role, view, plan, place / "sent")
         except (RuntimeError, nuke.CancelledError) as error:
@@ -131,6 +138,7 @@ def _run(node: nuke.Group, kind: str, only: Optional[FrameRange] = None, base: s
             last=last,
             fingerprint=marks,
             base=str(Path(base) / (view if plan.several_views else "")) if base else "",
+            renders=renders,
         )
         record.save()
         records.append(record)
@@ -254,23 +262,13 @@ def look(node: nuke.Group) -> request.Asked:
         root_first=float(root["first_frame"].value()),
         root_last=float(root["last_frame"].value()),
         views=tuple(nuke.views()),
-        colour=_colour(root),
+        colour=session.colour(root),
         busy=_key(node) in _live,
         non_commercial=bool(nuke.env.get("nc")),
         varies=depends_on_variables(node),
         client_problem=work.client_problem(),
+        viewed=session.viewed(root),
     )
-
-
-def _colour(root: nuke.Node) -> Colour:
-    """How this script manages colour. Reads an OCIO configuration from disk, as Nuke did when it opened the script."""
-    managed, name, working = (text(root, knob) for knob in ("colorManagement", "OCIO_config", "workingSpaceLUT"))
-    if managed != "OCIO":
-        return Colour(False, working)
-    custom = str(cast("nuke.File_Knob", root["customOCIOConfigPath"]).evaluate(1) or "")
-    shipped = Path(str(nuke.env["ExecutablePath"])).parent / "plugins"
-    paths = candidates(name, custom, [*nuke.pluginPath(), str(shipped)])
-    return Colour(True, working, load(paths, name))
 
 
 # Work in a thread ----------------------------------------------------------------------------------------------------

@@ -41,16 +41,18 @@ class Live:
     def body(self, records: Callable[[], Sequence[Record]], act: Callable[..., Outcome]) -> None:
         """Run `act` on the records. Nothing leaves it, for then the node would say RUNNING forever."""
         task = self.task() if self.task else None  # closes its bar when this function lets go of it
-        told = (State.IDLE, 0.0)
+        told = (State.IDLE, 0.0, "")
 
         def hear(progress: Progress) -> None:
             nonlocal told
             if task is not None:
                 task.setMessage(progress.line)
                 task.setProgress(progress.percent)
-            now = time.monotonic()
-            if progress.state is not told[0] or now - told[1] > TELL_EVERY_S:
-                told = (progress.state, now)
+            now, state, line = time.monotonic(), progress.state, progress.line
+            # What a queue says seldom changes, so that a line passed over might never be said again.
+            news = state is not told[0] or (state is State.QUEUED and line != told[2])
+            if news or now - told[1] > TELL_EVERY_S:
+                told = (state, now, line)
                 self.tell(progress.state, progress.line)
 
         def cancelled() -> bool:

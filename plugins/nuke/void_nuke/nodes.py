@@ -91,14 +91,16 @@ def settings(node: nuke.Node) -> dict[str, Any]:
 
 
 def channel_like(read: nuke.Node, wanted: str) -> str:
-    """The channel of a Read that has the last part of this name, in whatever layer this Nuke put it: EXR gives none."""
+    """The channel of a Read that is called this; else the one with the last part of the name, in whatever layer this
+    Nuke put it: EXR gives `change` none."""
+    found = read.channels()
     last = wanted.rpartition(".")[2]
-    return next((name for name in read.channels() if name.rpartition(".")[2] == last), wanted)
+    return wanted if wanted in found else next((name for name in found if name.rpartition(".")[2] == last), wanted)
 
 
 def has_channel(read: nuke.Node, wanted: str) -> bool:
-    """Whether a Read's file has a channel of that name, in whatever layer."""
-    return any(name.rpartition(".")[2] == wanted for name in read.channels())
+    """Whether a Read's file has a channel of that name; without a dot in it, in whatever layer."""
+    return any(wanted in (name, name.rpartition(".")[2]) for name in read.channels())
 
 
 def inner(node: nuke.Group, name: str) -> nuke.Node:

@@ -41,7 +41,7 @@ UI_KNOBS = (
 
 NOT_SENT = (
     "show", "result_mix", "wipe", "edge_trim", "edge_soften", "missing_result", "outside_result", "hold_frames",
-    "layers", "server",
+    "grain", "layers", "server", "bake_on_farm",
 )  # fmt: skip
 """Knobs of ours that act live, or say only where: they make no result stale."""
 
@@ -109,6 +109,8 @@ class Asked:
     """Name of a node above that makes the picture depend on the script's variables, or nothing."""
     client_problem: str = ""
     """Why the wire client can't be imported here, or nothing."""
+    viewed: Optional[tuple[float, float, float, float]] = None  # noqa: UP045
+    """The viewer's region of interest while that is on: what a preview of a frame is made of, as `Plan.region`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +134,8 @@ class Plan:
     """Part of the picture to send: x, y, right, top, in pixels from the lower left as Nuke counts; None is all."""
     settings: ShotSettings
     server: str
+    bakes_there: bool = False
+    """Whether what is to be rendered is rendered on the farm, so that Nuke stays free."""
 
     def frames_of(self, role: str) -> tuple[int, ...]:
         return self.reference if role == "reference" else tuple(self.reads)
@@ -178,7 +182,7 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
     if handles >= 0:
         reads = FrameRange(max(plate.first, frames.first - handles), min(plate.last, frames.last + handles))
     reference = _reference(asked, reads, problems)
-    region = _region(asked, problems)
+    region = _region(asked, kind, problems)
     if problems:
         raise RefusedError(problems)
     wanted = {role: reference if role == "reference" else tuple(reads) for role in ROLES if role in asked.inputs}
@@ -197,6 +201,7 @@ def plan(asked: Asked, kind: str = "clean", only: FrameRange | None = None) -> P
         half=asked.knobs["bake_depth"] == "16 bit half",
         settings=settings,
         server=address,
+        bakes_there=bool(asked.knobs["bake_on_farm"]) and address.startswith("deadline10"),
     )
 
 
@@ -297,12 +302,14 @@ def _settings(
         return None
 
 
-def _region(asked: Asked, problems: list[str]) -> Optional[tuple[float, float, float, float]]:  # noqa: UP045
-    if not asked.knobs["use_region"]:
+def _region(asked: Asked, kind: str, problems: list[str]) -> Optional[tuple[float, float, float, float]]:  # noqa: UP045
+    viewed = asked.viewed if kind == "frame" else None
+    if viewed is None and not asked.knobs["use_region"]:
         return None
-    x, y, right, top = (float(number) for number in asked.knobs["region"])
+    x, y, right, top = viewed or (float(number) for number in asked.knobs["region"])
     if right - x < LEAST_REGION or top - y < LEAST_REGION:
-        problems.append(f"The region is {right - x:g} by {top - y:g} pixels. Draw it around object and effect.")
+        whose = "The viewer's region" if viewed else "The region"
+        problems.append(f"{whose} is {right - x:g} by {top - y:g} pixels. Draw it around object and effect.")
     return x, y, right, top
 
 

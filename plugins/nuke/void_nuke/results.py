@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class Record:
     """What the daemon wants the artist to know about the result."""
     base: str = ""
     """Folder of the version that all frames but those of this job come from; empty where it makes them all."""
+    renders: Sequence[Mapping[str, Any]] = ()
+    """What the farm's Nuke is to render first: fields of a `NukeRender` each."""
     shown: bool = False
     """Whether a node has taken the result; one that was fetched while its script was closed waits for Reattach."""
 
@@ -109,9 +111,13 @@ class Record:
             return None
 
     def tidy(self) -> None:
-        """Remove what was rendered to be sent. Never fails: a file left over does no harm."""
+        """Remove what was rendered to be sent, and scripts that were left to render it from. Never fails: a file left
+        over does no harm."""
         with contextlib.suppress(OSError):
             shutil.rmtree(self.folder / "sent")
+        for script in {str(render["script"]) for render in self.renders}:
+            with contextlib.suppress(OSError):
+                Path(script).unlink()
 
 
 def make_folder(folder: Path) -> None:

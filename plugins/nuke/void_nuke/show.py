@@ -26,7 +26,7 @@ READERS = {
 """Reads inside the node by what a run is for, and the file that each reads."""
 
 COPIES = {
-    "aov": ("ChangeAsAlpha", "Layers", "LayerPhysics", "LayerSuspected"),
+    "aov": ("ChangeAsAlpha", "Layers", "LayerPhysics", "LayerSuspected", "GrainAsRgb"),
     "affected": ("FoundAsAlpha",),
 }
 """Nodes inside that take channels from the Read of a file, by the file's name."""
@@ -62,6 +62,7 @@ def apply(node: nuke.Group, record: Record) -> None:
                 _take(inner(node, copy), read)
             if part == "aov":
                 node["has_suspected"].setValue(has_channel(read, "suspected"))
+                node["has_grain"].setValue(has_channel(read, "grain.red"))
         if not text(node, "job_folder"):
             node["job_folder"].setValue(name)
             node["void_id"].setValue(name.rpartition("_")[2])

@@ -91,6 +91,7 @@ def _one(
 
     with _client(record, patience_s) as client:
         if not record.job:
+            more = {"renders": _renders(record)} if record.renders else {}
             status = client.submit(
                 _files(record),
                 ShotSettings.from_wire(record.settings),
@@ -98,6 +99,7 @@ def _one(
                 request=record.request,
                 on_event=on_event,
                 cancelled=cancelled,
+                **more,
             )
             record = record.with_(job=status.job)
         try:
@@ -141,6 +143,12 @@ def _client(record: Record, patience_s: float) -> Any:
     if is_farm(record.server):
         return FarmClient(record.server, record.folder)
     return Client(record.server, patience_s=patience_s)
+
+
+def _renders(record: Record) -> list[Any]:
+    from void_server.farm.deadline10 import NukeRender
+
+    return [NukeRender(**fields) for fields in record.renders]
 
 
 def _files(record: Record) -> ShotFiles:

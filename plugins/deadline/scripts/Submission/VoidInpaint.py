@@ -53,6 +53,10 @@ def __main__(*args):  # noqa: N807 - the Monitor calls it
         row += 1
     scriptDialog.AddControlToGrid("EngineLabel", "LabelControl", "Engine", row, 0, "void needs a GPU", False)
     scriptDialog.AddComboControlToGrid("EngineBox", "ComboControl", "propagate", ("propagate", "void"), row, 1)
+    row += 1
+    tip = "bold removes also what is only suspected to be the object's doing"
+    scriptDialog.AddControlToGrid("EffectsLabel", "LabelControl", "Shadows and reflections", row, 0, tip, False)
+    scriptDialog.AddComboControlToGrid("EffectsBox", "ComboControl", "sure", ("sure", "bold"), row, 1)
     scriptDialog.AddControlToGrid("PriorityLabel", "LabelControl", "Priority", row + 1, 0, "0 to 100", False)
     scriptDialog.AddRangeControlToGrid("PriorityBox", "RangeControl", 50, 0, 100, 0, 1, row + 1, 1)
     submit = scriptDialog.AddControlToGrid("SubmitButton", "ButtonControl", "Submit", row + 2, 0, expand=False)
@@ -65,7 +69,8 @@ def __main__(*args):  # noqa: N807 - the Monitor calls it
 
 def SubmitButtonPressed(*args):  # noqa: N802 - as the Monitor's scripts spell it
     values = {name: str(scriptDialog.GetValue(name + "Box")).strip() for name, *_ in FIELDS}
-    values.update({name: str(scriptDialog.GetValue(name + "Box")) for name in ("Pool", "Group", "Engine", "Priority")})
+    combos = ("Pool", "Group", "Engine", "Effects", "Priority")
+    values.update({name: str(scriptDialog.GetValue(name + "Box")) for name in combos})
     try:
         said = submit(values)
     except ValueError as error:
@@ -149,6 +154,8 @@ def described(values):
         Prompt=values["Prompt"],
         Handles=values["Handles"],
     )
+    if values["Effects"] != "sure":
+        plugin["Extra0"] = "--effects=" + values["Effects"]
     return {key: value for key, value in job.items() if value}, plugin, size
 
 
