@@ -22,8 +22,8 @@ from void_server.wire.identity import check_address, is_loopback
 
 from . import local_daemon
 
-INSTALL = "pip install void-server"
-"""What brings the daemon onto a machine, outside Blender."""
+INSTALL = "pip install ."
+"""What brings the daemon onto a machine, outside Blender, in a clone of the project."""
 
 findings: list[dict[str, Any]] = []
 """What `void-server doctor` found, once it was asked."""
