@@ -40,6 +40,8 @@ from void_server.wire.messages import FINAL, MAGIC
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 DISK = "20M"
+BORN_S = 2.0
+"""Age of a worker that has surely run its first lines."""
 PATIENCE_S = 90.0
 """How long the last job of a scenario may take to end once all trouble is over."""
 
@@ -267,9 +269,17 @@ def kill_workers(s: Scenario, own: random.Random) -> None:
 def stop_worker(s: Scenario, own: random.Random) -> None:
     """A worker that is stopped and never goes on; it is ended after its silence."""
     s.pause(own.uniform(0, 0.5))
-    with s.lock, contextlib.suppress(psutil.Error, IndexError):
+
+    def born() -> list[psutil.Process]:
+        """Workers that have had time to ask the kernel to end them with their daemon; one stopped before stays for
+        good, and holds the pipes that its daemon's end is read from."""
         assert s.live and s.live.process
-        own.choice(psutil.Process(s.live.process.pid).children()).suspend()
+        return [w for w in psutil.Process(s.live.process.pid).children() if time.time() - w.create_time() > BORN_S]
+
+    with contextlib.suppress(psutil.Error, IndexError, AssertionError):
+        until(born, 2 * BORN_S)
+        with s.lock:
+            own.choice(born()).suspend()
 
 
 def repeat_starts(s: Scenario, own: random.Random) -> None:
