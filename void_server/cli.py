@@ -269,6 +269,10 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     )
     bench.add_argument("--released", type=Path, default=None, metavar="DIR",
                        help="void: a checkout of Netflix/void-model to measure against")  # fmt: skip
+    bench.add_argument("--shots", type=Path, default=None, metavar="DIR",
+                       help="removal: shots with known answers; --case takes the beginning of a name")  # fmt: skip
+    bench.add_argument("--method", action="append", default=None, metavar="NAME|NAME=COMMAND",
+                       help="removal --shots: what removes (see bench/removers.py); may be repeated")  # fmt: skip
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 
@@ -498,9 +502,11 @@ def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
             half=args.half,
             keep_work=args.keep_work,
             released=args.released,
+            shots=args.shots,
+            methods=args.method,
         )
     console.result(fields, text)
-    return 0
+    return 4 if fields.get("failed") else 0
 
 
 def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:

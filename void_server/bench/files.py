@@ -82,6 +82,12 @@ def _write(path: Path, channels: Mapping[str, npt.NDArray[np.float16]]) -> None:
     OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(str(path))
 
 
+def write_rgb(path: Path, light: npt.NDArray[np.floating]) -> None:
+    """One picture [H, W, 3], scene-linear, as half float."""
+    with np.errstate(over="ignore"):
+        _write(path, _rgb(light.astype(np.float32)))
+
+
 def write_clean(light: Array, folder: Path) -> None:
     """Pictures [T, H, W, 3], scene-linear, as `clean.####.exr`, half float: what `read_clean` reads."""
     folder.mkdir(exist_ok=True)

@@ -38,6 +38,8 @@ def run(
     half: str | None = None,
     keep_work: Path | None = None,
     released: Path | None = None,
+    shots: Path | None = None,
+    methods: Sequence[str] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """(fields for --json, text). Raises SettingsError for a missing folder or case."""
     if what == "wire":
@@ -48,23 +50,42 @@ def run(
         return figures, "\n".join(f"{name:32s} {value}" for name, value in figures.items())
     if what == "void":
         return _void(released, cases, report)
+    if shots is not None or methods:
+        return _shots(what, shots, cases, methods, report, keep_work)
     if data is None or not data.is_dir():
         raise SettingsError("The folder of test clips is not there.", "Give it with --data DIR.")
     if what == "effects":
         from void_server.bench import effects as bench_effects
 
-        return bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
-    if what == "native":
+        done = bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
+    elif what == "native":
         from void_server.bench import native as bench_native
 
-        return bench_native.run(data, cases, report, keep_work=keep_work)
-    if what == "removal":
+        done = bench_native.run(data, cases, report, keep_work=keep_work)
+    elif what == "removal":
         from void_server.bench import removal as bench_removal
 
-        return bench_removal.run(data, cases, report, half=half, keep_work=keep_work)
-    from void_server.bench import propagate as bench_propagate
+        done = bench_removal.run(data, cases, report, half=half, keep_work=keep_work)
+    else:
+        from void_server.bench import propagate as bench_propagate
 
-    return bench_propagate.run(data, cases, report, keep_work=keep_work)
+        done = bench_propagate.run(data, cases, report, keep_work=keep_work)
+    return done
+
+
+def _shots(
+    what: str,
+    shots: Path | None,
+    cases: Sequence[str] | None,
+    methods: Sequence[str] | None,
+    report: Report,
+    keep_work: Path | None,
+) -> tuple[dict[str, Any], str]:
+    if what != "removal" or shots is None:
+        raise SettingsError("--shots and --method belong together.", "Write: void-server bench removal --shots FOLDER.")
+    from void_server.bench import known_removal
+
+    return known_removal.run(shots, cases, methods, report, keep_work)
 
 
 def _void(released: Path | None, cases: Sequence[str] | None, report: Report) -> tuple[dict[str, Any], str]:
