@@ -116,21 +116,22 @@ def render(d: Description, raw: Path, blender: str) -> None:
 
 def develop(raw: Path, index: int, d: Description, facts: dict, how: photography.Photography) -> layers.Frame:
     """One frame of the shot out of its renderings."""
-    lights, full = {}, None
-    for state in ("full", "unseen", "removed") if facts["changes"] else ("full", "unseen"):
-        path = raw / f"{state}.{index + 1:04d}.exr"
-        channels, header = _read(path if path.is_file() else raw / f"{state}.0001.exr")
-        light = np.stack([channels[f"shot.Combined.{c}"] for c in "RGB"], -1)
-        light = photography.through_haze(light, channels["shot.Mist.Z"], facts["haze_depth_m"], how)
-        lights[state] = photography.exposed(photography.through_lens(light, how), index, d.frames, how)
-        if state == "full":
-            full = (channels, header)
-    assert full is not None
-    matte, others = (photography.through_lens(_coverage(*full, set(facts[k])), how) for k in ("removed", "bystanders"))
+    names = ("full", "unseen", "removed") if facts["changes"] else ("full", "unseen")
+    lights = {name: state(raw, name, index, d, facts, how) for name in names}
+    file = _read(raw / f"full.{index + 1:04d}.exr")
+    matte, others = (photography.through_lens(_coverage(*file, set(facts[k])), how) for k in ("removed", "bystanders"))
     unit = photography.grain(matte.shape, index, how)
-    return layers.take_apart(
-        lights["full"], lights["unseen"], lights.get("removed", lights["unseen"]), matte, others, unit, how
-    )
+    gone = lights.get("removed", lights["unseen"])
+    return layers.take_apart(lights["full"], lights["unseen"], gone, matte, others, unit, how)
+
+
+def state(raw: Path, name: str, index: int, d: Description, facts: dict, how: photography.Photography) -> np.ndarray:
+    """Light of one rendering behind lens and exposure, without grain: float32 [H, W, 3], scene-linear."""
+    path = raw / f"{name}.{index + 1:04d}.exr"
+    channels, _ = _read(path if path.is_file() else raw / f"{name}.0001.exr")
+    light = np.stack([channels[f"shot.Combined.{c}"] for c in "RGB"], -1)
+    light = photography.through_haze(light, channels["shot.Mist.Z"], facts["haze_depth_m"], how)
+    return photography.exposed(photography.through_lens(light, how), index, d.frames, how)
 
 
 def _read(path: Path) -> tuple[dict, dict]:

@@ -122,6 +122,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             words.append(f"harm worst {max(harms):.1f} dB, on {sum(h > 0 for h in harms)} of {len(harms)} shots")
         failed = sum(bool(row["failed"]) for row in rows if row["method"] == method)
         lines.append(f"{method}: {', '.join(words)}" + (f"; {failed} FAILED" if failed else ""))
+    lines += [f"FAILED: {row['shot']}, {row['method']}: {row['failed']}." for row in rows if row["failed"]]
     return "\n".join(lines)
 
 

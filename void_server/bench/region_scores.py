@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.bench import perceptual, score, score_region
+from void_server.bench.cases import grown
 from void_server.bench.known_shots import REGIONS, KnownShot, channel
 from void_server.bench.propagate import flicker
 from void_server.image import exr
@@ -31,6 +32,8 @@ VISIBLE = 8 / 255
 """sRGB code by which a pixel has to be further off than the plate to count as worse."""
 FLICKER_WIDTH = 640
 """Flicker is measured on pictures of at most this width, over the whole shot at once."""
+EDGE_PX = 6
+"""What has to be kept begins this far from what has to change: a roto is grown a little before anything is filled."""
 PERFECT_DB = 100.0
 """A region without error is given this, so that means of decibels can be taken."""
 MEANS = ("pu21", "linear", "display", "ssim", "flip", "worse")
@@ -78,6 +81,8 @@ def measure(shot: KnownShot, out: Path) -> dict[str, Any]:
     for frame in shot.frames:
         plate, truth, result = shot.rgb("plate", frame), shot.rgb("clean", frame), _result(shot, out, frame)
         regions = {word: shot.region(word, frame) for word in REGIONS}
+        effect = regions["appearance"] | regions["physics"]
+        regions["keep"] &= ~grown(effect | regions["object"], EDGE_PX)
         maps = _maps(plate, truth, result)
         for word in REGIONS:
             sums[word].add(maps, regions[word])
@@ -86,7 +91,6 @@ def measure(shot: KnownShot, out: Path) -> dict[str, Any]:
         broken += score.samples_changed(stored, plate, keep)
         changed_keep += score.samples_changed(stored, plate, regions["keep"])
         keep_samples += 3 * int(regions["keep"].sum())
-        effect = regions["appearance"] | regions["physics"]
         for name, picture in (("result", result), ("truth", truth), ("region", effect | regions["object"])):
             small[name].append(_small(picture))
         if declares:
