@@ -39,8 +39,9 @@ def main(given: str, folder: Path) -> None:
     facts = {"removed": removed, "bystanders": others, "optics": dict(staged.optics), "changes": staged.changes}
     facts |= {"blender": bpy.app.version_string, "haze_depth_m": HAZE_DEPTH_M}
     facts["seconds"] = {"staging": time.perf_counter() - started}
+    facts["cpu_seconds"] = {"staging": time.process_time()}
     for state in ("full", "unseen", "removed") if staged.changes else ("full", "unseen"):
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         _state(staged, state, d)
         # A locked camera on things that rest sees one picture.
         once = bool(staged.optics.get("still")) and state != "full"
@@ -53,6 +54,7 @@ def main(given: str, folder: Path) -> None:
             scene.render.filepath = str(folder / f"{state}.{frame:04d}.exr")
             bpy.ops.render.render(write_still=True)
         facts["seconds"][state] = time.perf_counter() - began
+        facts["cpu_seconds"][state] = time.process_time() - worked
     (folder / "staged.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -83,7 +83,8 @@ def make(d: Description, out: Path, blender: str) -> Path:
         "name": d.name, "why": WHY[d.kind], "description": dataclasses.asdict(d), "first": FIRST, "frames": d.frames,
         "size": [d.width, d.height], "physics": facts["changes"], "published": d.seed in PUBLISHED,
         "photography": dataclasses.asdict(how), "removed": facts["removed"], "bystanders": facts["bystanders"],
-        "blender": facts["blender"], "seconds": {**facts["seconds"], "all": time.perf_counter() - started},
+        "blender": facts["blender"], "cpu_seconds": facts["cpu_seconds"],
+        "seconds": {**facts["seconds"], "all": time.perf_counter() - started},
     }  # fmt: skip
     (folder / "shot.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
     return folder
