@@ -5,7 +5,7 @@ What comes in: a known shot, an empty folder. What goes out: `clean.####.exr` th
     plate, telea, median, masked-median     the plate itself; OpenCV's Telea fill; the median over time under the matte,
                                             over all frames or over those in which no matte lies there
     propagate, void, auto                   `void-server run` with this engine: it finds the effects
-    matte-only                              propagate, told not to look for effects
+    bold, matte-only                        propagate, which applies what it only suspects; and told to look for nothing
     stand-in                                the truth, spoiled as generative models spoil it, through our merge
     NAME=COMMAND                            any program: {plate} {matte} {out} {frames} stand for the patterns of both
                                             sequences, the folder to write to, and FIRST-LAST
@@ -39,7 +39,13 @@ HOLE_PX = 3
 """Free fills reach so far beyond the matte."""
 FREE = ("plate", "telea", "masked-median")
 """What every result is compared with."""
-ENGINES = ("propagate", "void", "auto")
+FLAGS: dict[str, tuple[str, ...]] = {
+    "propagate": ("--engine", "propagate"),
+    "bold": ("--engine", "propagate", "--effects", "bold"),
+    "matte-only": ("--engine", "propagate", "--no-physics-prior"),
+    "void": ("--engine", "void"),
+    "auto": ("--engine", "auto"),
+}
 DEFAULT = ("plate", "telea", "median", "masked-median", "propagate")
 
 
@@ -58,10 +64,9 @@ def remove(method: str, shot: KnownShot, out: Path, report: Report) -> Cost:
     memory = None
     if command:
         memory = _run(_words(command, shot, out), out)
-    elif name in (*ENGINES, "matte-only"):
-        engine = ["--engine", "propagate", "--no-physics-prior"] if name == "matte-only" else ["--engine", name]
+    elif name in FLAGS:
         words = [sys.executable, "-m", "void_server.cli", "run", "{plate}", "--matte", "{matte}", "--out", "{out}"]
-        memory = _run(_words(shlex.join([*words, *engine]), shot, out), out)
+        memory = _run(_words(shlex.join([*words, *FLAGS[name]]), shot, out), out)
     elif name == "stand-in":
         _stand_in(shot, out, report)
     elif name in SIMPLE:
@@ -69,7 +74,7 @@ def remove(method: str, shot: KnownShot, out: Path, report: Report) -> Cost:
     else:
         raise SettingsError(
             f"No method is '{name}'.",
-            f"There are {', '.join((*SIMPLE, *ENGINES, 'matte-only', 'stand-in'))}, and NAME=COMMAND.",
+            f"There are {', '.join((*SIMPLE, *FLAGS, 'stand-in'))}, and NAME=COMMAND.",
         )
     return Cost(round(time.perf_counter() - started, 3), memory)
 
