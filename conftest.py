@@ -20,3 +20,7 @@ if missing:
     # Its modules import one another.
     if missing != ["triton"]:
         collect_ignore += [str(p) for p in (package.parent / "training").glob("[a-z]*.py")]
+
+# What Blender's own Python runs.
+if importlib.util.find_spec("bpy") is None:
+    collect_ignore.append(str(Path(__file__).parent / "tests/shots/blender"))

@@ -102,7 +102,7 @@ def render(d: Description, raw: Path, blender: str) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "BLENDER_USER_RESOURCES": str(raw / "user"),
     }
-    script = Path(__file__).with_name("blender_render.py")
+    script = Path(__file__).with_name("blender") / "render.py"
     done = subprocess.run(
         [blender, str(script), d.to_json(), str(raw)],
         env=environment,

@@ -9,9 +9,9 @@ import math
 
 import bpy
 
-from tests.shots import materials, motion, pieces
+from tests.shots.blender import materials, motion, pieces
+from tests.shots.blender.sets import Staged, room, street, surface, thing
 from tests.shots.description import Description
-from tests.shots.sets import Staged, room, street, surface, thing
 
 
 def _sides(rng, reach: float = 2.2) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import bpy
 import numpy as np
 
-from tests.shots import materials
+from tests.shots.blender import materials
 
 Vector = Sequence[float]
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import bpy
 
-from tests.shots import light_scenes, motion, physics_scenes
+from tests.shots.blender import light_scenes, motion, physics_scenes
+from tests.shots.blender.sets import Staged
 from tests.shots.description import Description
-from tests.shots.sets import Staged
 
 KINDS = {**light_scenes.KINDS, **physics_scenes.KINDS}
 HAZE_DEPTH_M = 60.0

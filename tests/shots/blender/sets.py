@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import bpy
 from mathutils import Matrix
 
-from tests.shots import materials, pieces
+from tests.shots.blender import materials, pieces
 
 
 @dataclasses.dataclass

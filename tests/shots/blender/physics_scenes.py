@@ -11,9 +11,9 @@ import math
 import bpy
 import numpy as np
 
-from tests.shots import materials, motion, pieces
+from tests.shots.blender import materials, motion, pieces
+from tests.shots.blender.sets import Staged, street, surface
 from tests.shots.description import Description
-from tests.shots.sets import Staged, street, surface
 
 GRAVITY = 9.81
 

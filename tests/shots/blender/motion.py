@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import bpy
 from mathutils import Matrix, Vector
 
-from tests.shots.pieces import Figure
+from tests.shots.blender.pieces import Figure
 
 AROUND = 2
 STRIDE = 1.45

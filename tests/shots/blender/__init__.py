@@ -1,0 +1,1 @@
+"""The half of the shots' generator that runs inside Blender: stages a description, and renders it."""
