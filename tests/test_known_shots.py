@@ -114,8 +114,9 @@ def test_a_fill_that_does_not_know_the_shadow_leaves_it(shots):
 
 def test_a_bystander_who_loses_his_light_is_counted_as_worse(shots, tmp_path):
     body = "[channel.__setitem__((slice(5, 45), slice(4, 9)), 0) for channel in c.values()]; save('clean', c)"
-    row, _ = scored(shots, program(tmp_path, body))
-    assert row["regions"]["bystander"]["worse"] == pytest.approx(0.5)
+    fields, text = known_removal.run(shots, None, [program(tmp_path, body)], Report(), None)
+    assert fields["rows"][0]["regions"]["bystander"]["worse"] == pytest.approx(0.5)
+    assert "bystanders worse in at most 50.0 %" in text
 
 
 def test_one_sample_changed_that_had_to_be_kept_fails_the_run(shots, tmp_path, capsys):

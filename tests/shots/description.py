@@ -41,8 +41,8 @@ WHY = {
 }
 SIZES = {"hd": (1920, 1080), "four_k": (4096, 2160)}
 DEFAULT_SIZE, DEFAULT_FRAMES = (640, 360), 24
-SAMPLES = {"hd": 4, "four_k": 2, "glass": 12, "mirror": 8, "lamp": 12}
-DEFAULT_SAMPLES = 5
+SAMPLES = {"hd": 2, "four_k": 2, "glass": 8, "lamp": 8}
+DEFAULT_SAMPLES = 4
 FIRST = 1001
 
 

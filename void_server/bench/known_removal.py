@@ -120,6 +120,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         harms = [row["harm_db"] for row in mine if row["harm_db"] is not None]
         if harms:
             words.append(f"harm worst {max(harms):.1f} dB, on {sum(h > 0 for h in harms)} of {len(harms)} shots")
+        for region, spared in (("bystander", "bystanders"), ("keep", "what was to be kept")):
+            shares = [row["regions"][region]["worse"] for row in mine if row["regions"][region]]
+            if shares:
+                words.append(f"{spared} worse in at most {100 * max(shares):.1f} %")
         failed = sum(bool(row["failed"]) for row in rows if row["method"] == method)
         lines.append(f"{method}: {', '.join(words)}" + (f"; {failed} FAILED" if failed else ""))
     lines += [f"FAILED: {row['shot']}, {row['method']}: {row['failed']}." for row in rows if row["failed"]]

@@ -188,7 +188,7 @@ def haze_pan(d: Description) -> Staged:
     x, heading = _sides(rng, 1.0)
     motion.walk(who, d.frames, (x, 0.5), heading, 1.6 * 24 / d.frames, rng.uniform(0, 6))
     motion.camera(rng, d.frames, (0, -7.5, 1.6), (0, 1.5, 1.0), focal=38, pan=rng.choice((-1, 1)) * 16 * 24 / d.frames)
-    return Staged(who.parts, optics={"haze": 0.055, "distortion": -0.03})
+    return Staged(who.parts, optics={"haze": 0.026, "distortion": -0.03})
 
 
 def slow(d: Description) -> Staged:
