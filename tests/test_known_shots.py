@@ -1,6 +1,7 @@
 """The benchmark on shots with known answers: its figures on shots made by hand, and the taking apart of renderings."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_a_tool_that_says_what_it_changed_is_held_to_that(shots, tmp_path):
     row, _ = scored(shots, program(tmp_path, body))
     assert row["declares"] and row["keep_broken"] == FRAMES, "of two changed pixels it named one"
     assert row["overlap"]["recall"] == 0
+
+
+def test_what_was_found_is_held_against_what_is_seen_and_faint_effects_count_neither_way(shots, tmp_path):
+    found = tmp_path / "found"
+    shutil.copytree(shots / "square-9001/clean", found)
+    for frame in range(FIRST, FIRST + FRAMES):
+        regions = {
+            w: known_shots.channel(shots / f"square-9001/regions/regions.{frame}.exr", w) for w in known_shots.REGIONS
+        }
+        light = known_shots.find(shots, None)[0].rgb("plate", frame).astype(np.float32)
+        write(found / f"aov.{frame}.exr", change=regions["appearance"] * 0 + 1, affected=regions["appearance"],
+              physics=regions["appearance"] * 0)  # fmt: skip
+        regions["appearance"][0:5, 20:60] = 1
+        light[0:5, 20:60] *= 0.99
+        write(shots / f"square-9001/plate/plate.{frame}.exr", **rgb(light))
+        write(shots / f"square-9001/regions/regions.{frame}.exr", **regions)
+    overlap = region_scores.measure(known_shots.find(shots, None)[0], found)["overlap"]
+    assert overlap["iou"] > 0.9 and overlap["recall"] == 1, "the shadow's rim is fainter than the eye sees"
 
 
 def test_a_program_that_fails_fails_its_row_and_no_other(shots, tmp_path):

@@ -5,7 +5,8 @@ goes out: one map of figures. It holds a few frames at a time.
 
 object, appearance (what the object did to light) and physics (what would have moved otherwise) are what has to change;
 bystanders and `keep` are what mustn't. Of each: PU21-PSNR, PSNR of light (peak 1) and of sRGB codes, SSIM, FLIP, and
-`worse`: the share of its pixels that are visibly further from the truth than the untouched plate was.
+`worse`: the share of its pixels that are visibly further from the truth than the untouched plate was. What was found is
+held against the effects that are seen; fainter ones count neither way.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ VISIBLE = 8 / 255
 """sRGB code by which a pixel has to be further off than the plate to count as worse."""
 FLICKER_WIDTH = 640
 """Flicker is measured on pictures of at most this width, over the whole shot at once."""
+SMOOTH_PX = 1.0
+"""Grain is taken out so before it is asked whether an effect is seen."""
 EDGE_PX = 6
 """What has to be kept begins this far from what has to change: a roto is grown a little before anything is filled."""
 PERFECT_DB = 100.0
@@ -96,8 +99,9 @@ def measure(shot: KnownShot, out: Path) -> dict[str, Any]:
         if declares:
             aov = out / f"aov.{frame:04d}.exr"
             found.append((channel(aov, "affected") > 0.5) | (channel(aov, "physics") > 0.5))
-            true.append(effect)
-            counted.append(~regions["object"])
+            seen = effect & (difference_seen(plate, truth) > VISIBLE)
+            true.append(seen)
+            counted.append(~regions["object"] & (seen | ~effect))
     where = np.stack(small["region"]) > 0.5
     return {
         "regions": {word: sums[word].figures() for word in REGIONS},
@@ -134,6 +138,12 @@ def _maps(plate: npt.NDArray[Any], truth: npt.NDArray[Any], result: npt.NDArray[
         "flip": perceptual.flip(codes["result"], codes["truth"]),
         "worse": (off > was_off + VISIBLE).astype(np.float32),
     }
+
+
+def difference_seen(plate: npt.NDArray[Any], truth: npt.NDArray[Any]) -> Array:
+    """float32 [H, W]: by how much of sRGB code they differ once grain is smoothed. Both [H, W, 3], scene-linear."""
+    difference = perceptual.shown(plate) - perceptual.shown(truth)
+    return np.asarray(np.abs(cv2.GaussianBlur(difference, (0, 0), SMOOTH_PX)).max(-1), np.float32)
 
 
 def _result(shot: KnownShot, out: Path, frame: int) -> npt.NDArray[Any]:
