@@ -26,6 +26,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import OpenEXR
 
@@ -33,6 +34,8 @@ from tests.shots import layers, photography
 from tests.shots.description import DEFAULT_FRAMES, FIRST, PUBLISHED, WHY, Description, describe
 
 ROOT = Path(__file__).resolve().parents[2]
+SEAM = 0.04
+"""Of the picture's width: how softly what was rendered around an object goes over into the rest."""
 ROLES = ("plate", "matte", "clean", "layers", "regions")
 
 
@@ -130,6 +133,14 @@ def state(raw: Path, name: str, index: int, d: Description, facts: dict, how: ph
     """Light of one rendering behind lens and exposure, without grain: float32 [H, W, 3], scene-linear."""
     path = raw / f"{name}.{index + 1:04d}.exr"
     channels, _ = _read(path if path.is_file() else raw / f"{name}.0001.exr")
+    drawn = (channels["shot.Combined.A"] > 0).astype(np.uint8)
+    if not drawn.all():
+        # Rendered only around the object: beside it is what a rendering without it shows, and the seam is soft.
+        behind, _ = _read(raw / "unseen.0001.exr")
+        share = np.minimum(cv2.distanceTransform(drawn, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / (SEAM * d.width), 1)
+        channels = {
+            key: values * share + behind[key] * (1 - share) for key, values in channels.items() if key in behind
+        }
     light = np.stack([channels[f"shot.Combined.{c}"] for c in "RGB"], -1)
     light = photography.through_haze(light, channels["shot.Mist.Z"], facts["haze_depth_m"], how)
     return photography.exposed(photography.through_lens(light, how), index, d.frames, how)

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 import bpy
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
 
 from tests.shots.blender import light_scenes, motion, physics_scenes
 from tests.shots.blender.sets import Staged
@@ -25,6 +27,8 @@ from tests.shots.description import Description
 KINDS = {**light_scenes.KINDS, **physics_scenes.KINDS}
 HAZE_DEPTH_M = 60.0
 """The mist pass runs from 0 at the camera to 1 here, straight."""
+REACH = 1.6
+"""How far around a thing, in its own sizes, a locked camera is rendered again: its shadow is there."""
 
 
 def main(given: str, folder: Path) -> None:
@@ -43,14 +47,16 @@ def main(given: str, folder: Path) -> None:
     for state in ("full", "unseen", "removed") if staged.changes else ("full", "unseen"):
         began, worked = time.perf_counter(), time.process_time()
         _state(staged, state, d)
-        # A locked camera on things that rest sees one picture.
-        once = bool(staged.optics.get("still")) and state != "full"
+        # A locked camera on things that rest sees one picture; with the object, another only around it.
+        still = bool(staged.optics.get("still"))
+        once = still and state != "full"
         for frame in range(1, 2 if once else d.frames + 1):
             scene.frame_set(frame)
             if staged.shape:
                 staged.shape(frame, state != "removed")
             # The same paths in every state, so that what doesn't differ comes out the same; fresh ones each frame.
-            scene.cycles.seed = d.seed * 1000 + (0 if staged.optics.get("still") else frame)
+            scene.cycles.seed = d.seed * 1000 + (0 if still else frame)
+            _border(scene, staged.removed if still and not once else ())
             scene.render.filepath = str(folder / f"{state}.{frame:04d}.exr")
             bpy.ops.render.render(write_still=True)
         facts["seconds"][state] = time.perf_counter() - began
@@ -77,6 +83,23 @@ def _settings(scene, d: Description) -> None:
     layer = scene.view_layers[0]
     layer.name = "shot"
     layer.use_pass_cryptomatte_object = layer.use_pass_mist = True
+
+
+def _border(scene, things) -> None:
+    """Render only where `things` are seen, and REACH of their size around them; everything without any."""
+    scene.render.use_border = bool(things)
+    if not things:
+        return
+    graph = bpy.context.evaluated_depsgraph_get()
+    seen = [
+        world_to_camera_view(scene, scene.camera, thing.evaluated_get(graph).matrix_world @ Vector(corner))
+        for thing in things
+        for corner in thing.bound_box
+    ]
+    for low, high, axis in (("border_min_x", "border_max_x", 0), ("border_min_y", "border_max_y", 1)):
+        from_, to = min(p[axis] for p in seen), max(p[axis] for p in seen)
+        setattr(scene.render, low, max(0.0, from_ - REACH * (to - from_)))
+        setattr(scene.render, high, min(1.0, to + REACH * (to - from_)))
 
 
 def _state(staged: Staged, state: str, d: Description) -> None:
