@@ -50,6 +50,10 @@ def main() -> None:
     words.add_argument("--blender", default=None, help="a Python that has bpy 4.5")
     given = words.parse_args()
     blender = given.blender or blender_python()
+    if shutil.which(blender) is None:
+        words.error(
+            f"{blender} is not there: pip install bpy==4.5.15 on Python 3.11, and name that Python with --blender"
+        )
     for kind in given.kind or WHY:
         for seed in given.seed or [PUBLISHED[0]]:
             d = describe(kind, seed, given.scale, given.frames, given.samples)
