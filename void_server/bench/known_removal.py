@@ -19,7 +19,7 @@ import numpy as np
 from void_server.bench import known_shots, perceptual, region_scores, removers
 from void_server.bench.files import safe_name
 from void_server.bench.known_shots import REGIONS, KnownShot
-from void_server.image import exr, fit, sheet
+from void_server.image import exr, fit, sequence, sheet
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 
@@ -134,7 +134,7 @@ def _sheet(shot: KnownShot, asked: Sequence[str], work: Path) -> None:
     """plate | what has to change | truth | each method, a few frames."""
     pages: dict[str, dict[str, sheet.Bytes]] = {}
     size = fit.scaled_size(shot.height, shot.width, min(1.0, sheet.COLUMN_WIDTH / shot.width))
-    for frame in sheet.evenly(shot.frames, SHEET_FRAMES):
+    for frame in sequence.evenly(shot.frames, SHEET_FRAMES):
         plate = shot.rgb("plate", frame)
         marked = perceptual.shown(plate).astype(np.float32) * 150
         effect = (shot.region("appearance", frame) | shot.region("physics", frame)).astype(np.float32)
