@@ -147,7 +147,7 @@ def attached(frame: int, looks: Mapping[int, Look]) -> Mask:
     strong = (look.firm > 0) & weak
     weak = strong | (cv2.morphologyEx(weak.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
     distance = cv2.distanceTransform(outside.astype(np.uint8), cv2.DIST_L2, 3)
-    weak &= distance < max(12.0, REACH * _object_size(look.matte))
+    weak &= distance < max(12.0, REACH * object_size(look.matte))
     kept = _touching(weak, strong, distance)
     # Between an object and its shadow, where the two blur into each other, a row may deviate little: it is closed too.
     square = np.ones((3, 3), np.uint8)
@@ -166,7 +166,7 @@ def _carried(other: Look, look: Look) -> Bytes:
     return moved
 
 
-def _object_size(matte: Bytes) -> float:
+def object_size(matte: Bytes) -> float:
     """Root of the mean area of the matte's parts, in pixels."""
     count, _, stats, _ = cv2.connectedComponentsWithStats(matte, connectivity=8)
     areas = [stats[i, cv2.CC_STAT_AREA] for i in range(1, count)]

@@ -1,7 +1,8 @@
 """Find what an object did to the scene: measure, believe, decide, frame after frame.
 
 What comes in: plates, mattes and backgrounds of a shot by frame, at one reduced size, and a predictor. What goes out:
-two soft mattes a frame, frame after frame. It knows no engine and no file, and holds a dozen frames at a time.
+three soft mattes a frame, frame after frame. It knows no engine and no file, and holds every frame's look, small: some
+.7 MB each.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.background import BackgroundEstimate
-from void_server.effects import cues, decide, evidence
+from void_server.effects import bystanders, cues, decide, evidence
 from void_server.effects.evidence import Evidence
 from void_server.effects.predictor import FRAMES, Belief, Predictor
 from void_server.image import sequence
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.wire.report import Report
@@ -49,12 +51,13 @@ class Affected:
 @dataclasses.dataclass
 class _Seen:
     look: cues.Look
-    evidence: Evidence
     known: npt.NDArray[np.bool_]
     """Where there is a background, and before a camera at rest one that shows no effect of the object."""
     others: npt.NDArray[np.bool_]
     """Where somebody else moves."""
     at_rest: bool
+    grey: npt.NDArray[np.uint8]
+    """The picture as it is followed from frame to frame."""
     belief: Belief | None = None
 
 
@@ -68,7 +71,8 @@ def find_affected(
     *,
     first_look: bool = False,
 ) -> Iterator[tuple[int, Affected]]:
-    """(frame, its affected mattes) for all `frames`, in order, each as soon as its neighbours have been seen.
+    """(frame, its affected mattes) for all `frames`, in order, once all have been seen: whoever crosses is known from
+    the frames on which he stands apart.
 
     plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. All
     three are asked by several threads. first_look: what is found is only to be left out of the background of another
@@ -79,36 +83,29 @@ def find_affected(
     gain, low, resting = evidence.exposure(some), cues.toe(some), stays([matte(frame) > 0.5 for frame in picks])
     physics_from = decide.PHYSICS_SUSPECT if first_look else decide.PHYSICS_SURE
     held: dict[int, _Seen] = {}
-    waiting = list(frames)
 
-    def settled(upto: int | None, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Affected]]:
-        """Decide on frames whose neighbours on both sides have been seen; let go of those no longer needed."""
-        ready = [frame for frame in waiting if upto is None or frame < upto]
-        del waiting[: len(ready)]
-
-        def decided(frame: int) -> Affected:
-            return _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
-
-        yield from zip(ready, pool.map(decided, ready))
-        for frame in [f for f in held if upto is not None and f < upto - cues.VOTE_FRAMES]:
-            del held[frame]
-
-    def see(frame: int) -> _Seen | None:
+    def see(frame: int) -> tuple[_Seen, Evidence] | None:
         mask = matte(frame)
         behind = background(frame) if (mask > 0).any() else None
         return _see(plate(frame), mask, behind, gain, low, resting) if behind is not None else None
 
-    seen = in_order(see, frames, threads(), report.check_cancelled, heavy=True)
-    with contextlib.closing(seen), ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
+    def decided(frame: int) -> Affected:
+        return _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
+
+    with contextlib.closing(in_order(see, frames, threads(), report.check_cancelled, heavy=True)) as seen:
         for done, run in enumerate(_in_rows(frames)):
             new = {frame: one for frame, one in zip(run, seen) if one is not None}
             report.progress("effects", done * FRAMES, len(frames), run[0])
             if new:
-                for each, belief in zip(new.values(), predictor.look([s.evidence for s in new.values()])):
-                    each.belief = belief
-            held |= new
-            yield from settled(run[-1] - cues.VOTE_FRAMES + 1, pool)
-        yield from settled(None, pool)
+                for (one, _), belief in zip(new.values(), predictor.look([e for _, e in new.values()])):
+                    one.belief = belief
+            held |= {frame: one for frame, (one, _) in new.items()}
+    if not first_look:
+        looks, greys = ({f: getattr(one, name) for f, one in held.items()} for name in ("look", "grey"))
+        for frame, somebody in bystanders.followed(frames, looks, greys, report.check_cancelled).items():
+            held[frame].others |= somebody
+    with ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
+        yield from zip(frames, pool.map(decided, frames))
 
 
 def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:
@@ -125,14 +122,17 @@ def stays(mattes: Sequence[npt.NDArray[np.bool_]]) -> bool:
     return bool(np.logical_and.reduce(marked).sum() > STAYS * np.logical_or.reduce(marked).sum())
 
 
-def _see(plate: Array, mask: Array, behind: BackgroundEstimate, gain: float, low: float, stays: bool) -> _Seen:
-    return _Seen(
+def _see(
+    plate: Array, mask: Array, behind: BackgroundEstimate, gain: float, low: float, stays: bool
+) -> tuple[_Seen, Evidence]:
+    seen = _Seen(
         cues.look(plate, mask, behind.rgb, behind.coverage, low, at_rest=behind.at_rest),
-        evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain),
         (behind.coverage > 0.5) & ((behind.clear > 0.5) | (not (stays and behind.at_rest))),
         behind.others > 0.5,
         behind.at_rest,
+        np.asarray(255 * evidence.code(plate @ REC709_LUMINANCE, gain), np.uint8),
     )
+    return seen, evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain)
 
 
 def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affected:
