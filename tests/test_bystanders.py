@@ -15,7 +15,7 @@ OBJECT, SHADOW = np.s_[40:80, 120:140], np.s_[80:90, 120:150]
 
 
 def crossing(coat, *, first=8, speed=9):
-    """(plates, mattes, where somebody stands by frame, background): he walks past a box that stands, before its foot."""
+    """(plates, mattes, where somebody stands by frame, background): he walks past a box that stands there."""
     rng = np.random.default_rng(4)
     behind = (0.4 + 0.05 * rng.standard_normal((HEIGHT, WIDTH, 3))).astype(np.float32)
     pattern = (1 + 0.2 * rng.standard_normal((50, 16, 1))).astype(np.float32)

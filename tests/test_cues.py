@@ -193,9 +193,9 @@ def test_before_a_camera_at_rest_the_network_is_not_believed_where_noise_could_e
     belief = Belief(sure, sure * 0, np.zeros((12, 16), np.float32), np.zeros((2, 2, 3), np.float32))
     nowhere, known = np.zeros(size, bool), np.ones(size, bool)
     assert look.deviates[10:40, 24:60].all()
-    found = decide.decide(look, nowhere, known, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
+    found = decide.decide(look, nowhere, known, nowhere, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
     assert found[12:38, 44:58].min() == 1 and found[12:38, 26:38].max() == 0
-    found = decide.decide(look, nowhere, ~known, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
+    found = decide.decide(look, nowhere, ~known, nowhere, nowhere, True, belief, [], decide.PHYSICS_SURE).sure
     assert found[12:38, 26:58].min() == 1, "without a background to speak against it"
 
 
@@ -211,6 +211,6 @@ def test_a_sliver_left_beside_a_found_shadow_is_found_too_and_a_thing_that_leads
     chance[90:110, 70:100] = 0.9
     belief = Belief(chance, chance * 0, np.zeros((50, 50), np.float32), np.zeros((2, 2, 3), np.float32))
     nowhere, known = np.zeros(size, bool), np.ones(size, bool)
-    found = decide.decide(look, nowhere, known, nowhere, False, belief, [], decide.PHYSICS_SURE).sure
+    found = decide.decide(look, nowhere, known, nowhere, nowhere, False, belief, [], decide.PHYSICS_SURE).sure
     assert found[92:108, 101:103].min() == 1
     assert found[120:180, 80:84].max() == 0

@@ -80,6 +80,7 @@ def decide(
     attached: Mask,
     known: Mask,
     others: Mask,
+    somebody: Mask,
     at_rest: bool,
     belief: Belief,
     neighbours: Sequence[Belief],
@@ -89,8 +90,8 @@ def decide(
 
     at_rest: the camera rests. Then the look is exact to the pixel: its cues are taken as they are, and beside them only
     what deviates as well as being likely. known: where the background is known; before a camera at rest, only where a
-    lack of deviation proves that there is no effect. others: where somebody else moves, who is opaque: whatever is
-    found there is no more than suspected.
+    lack of deviation proves that there is no effect. others: where something else moves; what is opaque there is no
+    more than suspected. somebody: where somebody stands who was followed from where he stood apart: nothing is.
     physics_from: the chance from which something counts as moving differently.
     With a moving camera, or at rest before a picture that does not keep quiet, errors of registration deviate too, and
     the network decides; it is only held to its word that something differs.
@@ -113,16 +114,19 @@ def decide(
         if known[~outside].mean() > MOVES:
             kept = _deviating(kept, look.deviates, known)
     physics = _enlarged(_steady(belief.physics, [b.physics for b in neighbours]), height, width) > physics_from
-    somebody = cv2.dilate(others.astype(np.uint8), np.ones((2 * EDGE_PX + 1,) * 2, np.uint8)) > 0
-    if at_rest:
-        # Exact to the pixel, a darkening that keeps its colour is light that was taken away, whoever moves there.
-        somebody &= look.dark == 0
-    ours = kept & outside & ~somebody
+    # A shadow with a sharp edge moves too; who wears dark clothes was seen apart, or the network knows better.
+    theirs = (_edged(others) & (look.dark == 0)) | _edged(somebody)
+    ours = kept & outside & ~theirs
     if not at_rest:  # there the cues end where the effect does
-        ours = _closed(ours, look.deviates & ~somebody)
+        ours = _closed(ours, look.deviates & ~theirs)
     sure = _soft(ours, outside)
     doubted = _soft(kept & outside, outside)
     return Decision(sure, np.where(sure > 0, 0, doubted).astype(np.float32), _soft(physics & outside, outside))
+
+
+def _edged(mask: Mask) -> Mask:
+    """As far as its outline may really reach."""
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * EDGE_PX + 1,) * 2, np.uint8)) > 0)
 
 
 def _far_deviation(look: Look) -> float:

@@ -54,11 +54,13 @@ class _Seen:
     known: npt.NDArray[np.bool_]
     """Where there is a background, and before a camera at rest one that shows no effect of the object."""
     others: npt.NDArray[np.bool_]
-    """Where somebody else moves."""
+    """Where something else moves, by its motion on this frame."""
     at_rest: bool
     grey: npt.NDArray[np.uint8]
     """The picture as it is followed from frame to frame."""
     belief: Belief | None = None
+    somebody: npt.NDArray[np.bool_] | None = None
+    """Where somebody stands who was followed from where he stood apart; None before anybody was."""
 
 
 def find_affected(
@@ -103,7 +105,7 @@ def find_affected(
     if not first_look:
         looks, greys = ({f: getattr(one, name) for f, one in held.items()} for name in ("look", "grey"))
         for frame, somebody in bystanders.followed(frames, looks, greys, report.check_cancelled).items():
-            held[frame].others |= somebody
+            held[frame].somebody = somebody
     with ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
         yield from zip(frames, pool.map(decided, frames))
 
@@ -141,7 +143,10 @@ def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affe
     attached = cues.attached(frame, {f: s.look for f, s in held.items()})
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
     beliefs = [b for b in near if b is not None]
-    decided = decide.decide(own.look, attached, own.known, own.others, own.at_rest, own.belief, beliefs, physics_from)
+    somebody = np.zeros_like(own.others) if own.somebody is None else own.somebody
+    decided = decide.decide(
+        own.look, attached, own.known, own.others, somebody, own.at_rest, own.belief, beliefs, physics_from
+    )
     return Affected(*(m.astype(np.float16) for m in (decided.sure, decided.physics, decided.suspected)))
 
 
