@@ -11,8 +11,8 @@ import pytest
 COUNTED = """
 import ctypes, sys, tempfile, threading
 if "share" in sys.argv:
-    from void_server.process import share_heaps
-    share_heaps()
+    from void_server.process import limit_malloc_arenas
+    limit_malloc_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.fopen.restype = libc.fdopen.restype = ctypes.c_void_p

@@ -29,7 +29,7 @@ from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain, sequence
 from void_server.parallel import Crew, waited_for
 from void_server.plan import Plan, open_job
-from void_server.process import hands, share_heaps
+from void_server.process import hands, limit_malloc_arenas
 from void_server.result import aovs
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
@@ -83,7 +83,7 @@ def make_clean_plate(
 
 def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict[str, Any]:
     """The same, for a job that is opened already: its headers are read, its inputs hashed, its folder is there."""
-    share_heaps()
+    limit_malloc_arenas()
     warnings: list[tuple[str, str]] = []
     checked, settings, result = plan.checked, plan.checked.settings, plan.result
     warn(report, warnings, *checked.warnings)
@@ -94,7 +94,7 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
     colour = None
     if plan.to_make:
         if plan.finished:
-            report.note(f"Frames {sequence.spoken(plan.finished)} are finished already and stay as they are.")
+            report.note(f"Frames {sequence.format_frames(plan.finished)} are finished already and stay as they are.")
         result.open_again()
         engine = engines.load(plan.engine, settings.device)
         # 2) Read the shot once.
@@ -328,5 +328,5 @@ def _odd_samples(shot: SurveyedShot) -> list[tuple[str, str]]:
         return []
     frame = min(shot.not_finite)
     count, (x, y) = shot.not_finite[frame]
-    frames = sequence.spoken(shot.not_finite)
+    frames = sequence.format_frames(shot.not_finite)
     return [("not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y}).")]

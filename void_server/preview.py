@@ -70,7 +70,7 @@ def write_affected(
         f"Paint on it where needed, then run with --affected {out / 'affected.####.exr'}; or paint what is missing or "
         "too much on a few frames, for --affected-add and --affected-sub."
     )
-    report.note(f"Frames {sequence.spoken(checked.wanted)}.")
+    report.note(f"Frames {sequence.format_frames(checked.wanted)}.")
     manifest = {
         "version": void_server.__version__,
         "settings": settings.to_wire(),

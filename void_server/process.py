@@ -73,7 +73,7 @@ def free_bytes() -> int | None:
     return None
 
 
-def share_heaps() -> None:
+def limit_malloc_arenas() -> None:
     """Let threads that start from now on share HEAPS heaps. Does nothing without the GNU C library."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, HEAPS)

@@ -49,10 +49,10 @@ def foretell(files: ShotFiles, settings: ShotSettings, out: Path | None) -> Fore
     engines.find(engine)
     seconds, memory_gib = _cost(checked, engine)
     fields: dict[str, Any] = {
-        "frames": {"deliver": sequence.spoken(checked.wanted), "read": sequence.spoken(checked.frames)},
+        "frames": {"deliver": sequence.format_frames(checked.wanted), "read": sequence.format_frames(checked.frames)},
         "plate": _plate(checked),
         "masks": {found.role: _mask(checked, found) for found in looks},
-        "references": sequence.spoken(checked.references),
+        "references": sequence.format_frames(checked.references),
         "affected": _affected(checked),
         "engine": {"name": engine, "reason": reason},
         "seconds": seconds,
@@ -86,7 +86,7 @@ def _types(header: exr.ImageHeader) -> str:
 def _mask(checked: CheckedShot, found: RoleLook) -> dict[str, Any]:
     shares = list(found.shares.values())
     return {
-        "frames": sequence.spoken(checked.mattes[found.role]),
+        "frames": sequence.format_frames(checked.mattes[found.role]),
         "channel": found.header.matte_channel,
         "share": {"least": round(min(shares), 4), "most": round(max(shares), 4), "looked_at": len(shares)},
         "floor": round(found.floor, 4),

@@ -71,8 +71,8 @@ def to_exr(source: str, out: Path, input_space: str | None, first: int, report: 
     made = _write(frames, out, stem, space, primaries, rate, count, report)
     light = "numbers as they were" if space.lower() == "raw" else f"{primaries[0]}, from {space}"
     pattern = out / f"{stem}.####.exr"
-    fields = {"out": str(out), "frames": sequence.spoken(made), "from": space, "space": primaries[0]}
-    text = f"{len(made)} frames {pattern} ({sequence.spoken(made)}; {light})"
+    fields = {"out": str(out), "frames": sequence.format_frames(made), "from": space, "space": primaries[0]}
+    text = f"{len(made)} frames {pattern} ({sequence.format_frames(made)}; {light})"
     if space.lower() != "raw":
         text += f"\nremove something: void-server run {shlex.quote(str(pattern))} --matte MATTE --out OUT --preview"
     return {**fields, "pattern": str(pattern)}, text
@@ -157,7 +157,7 @@ def to_movie(source: str, path: Path, report: Report) -> tuple[dict[str, Any], s
     found = sequence.find(source, "footage")
     if trouble := write_movie(list(found.files.values()), path, report):
         raise OutputError(trouble, movie.REMEDY)
-    return {"movie": str(path), "frames": sequence.spoken(found.files)}, f"{len(found.files)} frames in {path}"
+    return {"movie": str(path), "frames": sequence.format_frames(found.files)}, f"{len(found.files)} frames in {path}"
 
 
 def write_movie(files: list[Path], path: Path, report: Report) -> str:

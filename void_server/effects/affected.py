@@ -15,6 +15,7 @@ from void_server.effects import find, predictor
 from void_server.effects.findings import Finding
 from void_server.effects.look import Look
 from void_server.image import sequence
+from void_server.image.sequence import format_frames
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot
@@ -111,7 +112,7 @@ STAYS = (
 
 def _left_as_suspected(frames: list[int]) -> tuple[str, str]:
     text = (
-        f"On frames {sequence.spoken(frames)} more may be the object's doing (outlined in amber on the sheet, "
+        f"On frames {format_frames(frames)} more may be the object's doing (outlined in amber on the sheet, "
         "`suspected` in the AOVs); it is left as it is. --effects bold changes it, and so does painting it "
         "with --affected-add."
     )
@@ -120,7 +121,7 @@ def _left_as_suspected(frames: list[int]) -> tuple[str, str]:
 
 def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:
     text = (
-        f"On frames {sequence.spoken(frames)} something may move differently without the object; this engine leaves it "
+        f"On frames {format_frames(frames)} something may move differently without the object; this engine leaves it "
         "as it is. Engine void can move it; to wipe it out instead, paint it with --affected-add."
     )
     return "physics-left", text

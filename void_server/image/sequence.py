@@ -118,10 +118,10 @@ def evenly(frames: abc.Sequence[int], count: int) -> list[int]:
     return [frames[int(index)] for index in picks]
 
 
-def spoken(frames: Iterable[int]) -> str:
+def format_frames(frames: Iterable[int]) -> str:
     """Frame numbers as an artist writes them.
 
-    >>> spoken([1003, 1007, 1008, 1009]), spoken([2, 4, 6, 8])
+    >>> format_frames([1003, 1007, 1008, 1009]), format_frames([2, 4, 6, 8])
     ('1003, 1007-1009', '2-8x2')
     """
     left = sorted(set(frames))
@@ -179,7 +179,7 @@ def _extent(found: NamedFrames) -> str:
     if not found.numbered:
         return "one picture"
     numbers = [int(text) for text in found.numbers.values()]
-    return spoken(numbers) if len(numbers) < 3 else f"{min(numbers)} to {max(numbers)}"
+    return format_frames(numbers) if len(numbers) < 3 else f"{min(numbers)} to {max(numbers)}"
 
 
 def _readings(
@@ -265,8 +265,8 @@ def _collected(
         message = f"{spoken_role(role)} {_plain(pattern)} goes from frame {min(files)} to {max(files)}"
         raise SequenceError(f"{message}, more than {MAX_FRAMES} frames.", "Name a narrower pattern.")
     if files and wanted is not None and (gone := missing(files, wanted)):
-        message = f"{spoken_role(role)} {_plain(pattern)} has no frames {spoken(gone)}."
-        raise SequenceError(message, f"There are {spoken(files)}.")
+        message = f"{spoken_role(role)} {_plain(pattern)} has no frames {format_frames(gone)}."
+        raise SequenceError(message, f"There are {format_frames(files)}.")
     return Sequence(pattern, dict(sorted(files.items())), strays=tuple(sorted(strays)))
 
 

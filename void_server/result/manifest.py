@@ -12,6 +12,7 @@ from typing import Any
 
 import void_server
 from void_server.image import exr, sequence, sheet
+from void_server.image.sequence import format_frames
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
@@ -106,7 +107,7 @@ def _coverage_warnings(notes: dict[int, dict[str, Any]], engine: str) -> list[tu
         why = "never visible in any frame and is invented"
         remedy = "a painted --reference frame, or engine void, can do better"
     message = (
-        f"{1 - whole:.0%} of what was filled was {why}: frames {sequence.spoken(low)}, most on {worst} "
+        f"{1 - whole:.0%} of what was filled was {why}: frames {format_frames(low)}, most on {worst} "
         f"({1 - low[worst]:.0%}). See `coverage` in the AOVs; {remedy}."
     )
     return [("invented", message)]
@@ -119,7 +120,7 @@ def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
         return []
     worst = max(much, key=lambda f: much[f])
     message = (
-        f"Most of the picture was replaced on frames {sequence.spoken(much)}, up to {much[worst]:.0%} on {worst}. "
+        f"Most of the picture was replaced on frames {format_frames(much)}, up to {much[worst]:.0%} on {worst}. "
         "See `change` and `affected` in the AOVs."
     )
     return [("mostly-replaced", message)]
@@ -133,7 +134,7 @@ def _confidence_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, st
     worst = min(low, key=lambda f: low[f]["confidence"])
     x0, y0, x1, y1 = low[worst]["doubtful"]
     message = (
-        f"Much of the fill is doubtful on frames {sequence.spoken(low)}: what other frames show does not agree, or was "
+        f"Much of the fill is doubtful on frames {format_frames(low)}: what other frames show does not agree, or was "
         f"never seen; most on {worst}, between x {x0} and {x1 - 1}, y {y0} and {y1 - 1}. See `confidence` in the AOVs; "
         "a painted --reference frame there is carried through the shot."
     )

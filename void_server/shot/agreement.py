@@ -103,7 +103,7 @@ def _odd_ones(
 def _frames_that(frames: list[int], verb: str) -> str:
     if len(frames) == 1:
         return f"frame {frames[0]} {verb}"
-    return f"frames {sequence.spoken(frames)} {'are' if verb == 'is' else 'have'}"
+    return f"frames {sequence.format_frames(frames)} {'are' if verb == 'is' else 'have'}"
 
 
 def mattes_meet_plates(

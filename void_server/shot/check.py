@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from void_server.image import colour_space, exr, sequence
+from void_server.image.sequence import format_frames
 from void_server.shot.agreement import mattes_meet_plates, one_channel, one_space, same_over_the_shot
 from void_server.shot.problems import LISTED, Problems
 from void_server.wire.errors import (
@@ -134,7 +135,7 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     mattes = {role: _headers(held[role], role, settings, problems) for role in _MATTES}
     inside = {f: p for f, p in files.reference.items() if f in set(frames)}
     if len(inside) < len(files.reference):
-        outside = sequence.spoken(set(files.reference) - set(inside))
+        outside = format_frames(set(files.reference) - set(inside))
         warnings.append(("reference-outside", f"Reference frames {outside} lie outside the shot and are not used."))
     references = _headers(inside, "reference", settings, problems)
     same_over_the_shot(plates, problems)
@@ -191,13 +192,13 @@ def _frames(
     if gone and settings.missing == "error":
         problems.add(
             SequenceError(
-                f"Plate frames {sequence.spoken(gone)} are missing.",
+                f"Plate frames {format_frames(gone)} are missing.",
                 "Render them, narrow --frames, or choose --missing hold or skip.",
             )
         )
     elif gone:
         what = "repeat the frame before" if settings.missing == "hold" else "are not delivered"
-        warnings.append(("missing-frames", f"Plate frames {sequence.spoken(gone)} are missing and {what}."))
+        warnings.append(("missing-frames", f"Plate frames {format_frames(gone)} are missing and {what}."))
     present = [f for f in context if f in have]
     wanted = tuple(asked) if settings.missing == "hold" else tuple(f for f in asked if f in have)
     return wanted, tuple(sorted({*present, *wanted}))
@@ -221,11 +222,11 @@ def _matched(
     if role == "plate" or not gone:
         return {**found, **{frame: _before(files, frame) for frame in gone}}
     if settings.missing == "hold" and files:
-        message = f"{whose} frames {sequence.spoken(gone)} are missing and repeat the frame before."
+        message = f"{whose} frames {format_frames(gone)} are missing and repeat the frame before."
         warnings.append((f"{flag_of(role)}-held", message))
         return {**found, **{frame: _before(files, frame) for frame in gone}}
     if found and settings.missing == "skip":
-        warnings.append((f"{role}-missing", f"{whose} frames {sequence.spoken(gone)} count as empty."))
+        warnings.append((f"{role}-missing", f"{whose} frames {format_frames(gone)} count as empty."))
         return found
     problems.add(_not_matching(whose, files, frames, gone))
     return found
@@ -236,19 +237,19 @@ def _not_matching(whose: str, files: Mapping[int, Path], frames: list[int], gone
     lay one frame's roto over a whole shot in which the object moves."""
     if len(files) == 1:
         ((frame, path),) = files.items()
-        what = f"{whose} frames {sequence.spoken(gone)} are missing."
+        what = f"{whose} frames {format_frames(gone)} are missing."
         if len(gone) == len(frames):
-            have = sequence.spoken(frames)
+            have = format_frames(frames)
             what = f"{whose} is one picture, {path.name}, read as frame {frame}; the plate has {have}."
         return MatteError(what, f"There is only {path.name}: give a whole sequence, as matte.####.exr.")
     if len(gone) == len(frames):
-        there = sequence.spoken(files) if files else "no frames"
+        there = format_frames(files) if files else "no frames"
         return MatteError(
-            f"{whose} has {there}; the plate has {sequence.spoken(frames)}.",
+            f"{whose} has {there}; the plate has {format_frames(frames)}.",
             "Frames are matched by number: renumber one of them.",
         )
     return MatteError(
-        f"{whose} frames {sequence.spoken(gone)} are missing.",
+        f"{whose} frames {format_frames(gone)} are missing.",
         "Render them (black where nothing is marked), or choose --missing hold or skip.",
     )
 
@@ -265,12 +266,12 @@ def _painted_frames(
     if painted and len(outside) == len(painted):
         problems.add(
             MatteError(
-                f"{spoken_role(role)} has {sequence.spoken(painted)}; the plate has {sequence.spoken(files.plate)}.",
+                f"{spoken_role(role)} has {format_frames(painted)}; the plate has {format_frames(files.plate)}.",
                 "Frames are matched by number: renumber one of them.",
             )
         )
     elif outside:
-        message = f"{spoken_role(role)} frames {sequence.spoken(outside)} lie outside the plate and are not used."
+        message = f"{spoken_role(role)} frames {format_frames(outside)} lie outside the plate and are not used."
         warnings.append((f"{flag_of(role)}-outside", message))
     shown = {frame: frame if frame in files.plate else _nearest(files.plate, frame) for frame in frames}
     return {frame: painted[source] for frame, source in shown.items() if source in painted}
@@ -306,7 +307,7 @@ def _headers(
         _, first = found[0]
         if len(found) > 1:
             # What is wrong with every frame is said once.
-            frames = sequence.spoken(frame for frame, _ in found)
+            frames = format_frames(frame for frame, _ in found)
             first = type(first)(f"{first.message[:-1]}; so it is on frames {frames}.", first.hint, frame=first.frame)
         problems.add(first)
     return headers

@@ -180,7 +180,9 @@ def subject(role: str) -> str:
 
 def _too_much(checked: CheckedShot, found: RoleLook) -> MatteError | None:
     share, whose = found.typical, subject(found.role)
-    frames = sequence.spoken(frame for frame, covered in found.shares.items() if covered > min(share, ALL) - 0.05)
+    frames = sequence.format_frames(
+        frame for frame, covered in found.shares.items() if covered > min(share, ALL) - 0.05
+    )
     if found.role in ("affected", "keep") and share >= ALL:
         left = "so nothing is left to recover it from" if found.role == "affected" else "so nothing may change"
         return MatteError(
@@ -266,7 +268,9 @@ def whole_frames(shot: MarkedShot) -> list[tuple[str, str]]:
             frames = [frame for frame, share in shares.items() if share >= least]
             if frames:
                 whose = "What is marked, once grown," if role == "change" else subject(role)
-                message = f"{whose} covers {spoken} of frames {sequence.spoken(frames)}; is it in another channel?"
+                message = (
+                    f"{whose} covers {spoken} of frames {sequence.format_frames(frames)}; is it in another channel?"
+                )
                 told.append((f"{flag_of(role)}-everything", f"{message} See --matte-channel and --matte-invert."))
                 break
     return told

@@ -13,7 +13,7 @@ from typing import ClassVar
 from void_server import background
 from void_server.engine import Colour, Fill, Needs, Shot
 from void_server.engine.propagate.recovery import Recovery
-from void_server.image import sequence
+from void_server.image.sequence import format_frames
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 
@@ -50,6 +50,6 @@ def _say_if_lost(ground: background.Background, report: Report) -> None:
     if lost:
         report.warn(
             "camera-lost",
-            f"The camera could not be followed on frames {sequence.spoken(lost)}: too little stands still there to "
+            f"The camera could not be followed on frames {format_frames(lost)}: too little stands still there to "
             "follow it by. What is filled there is a guess; check it, or give a painted --reference frame.",
         )
