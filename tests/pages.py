@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [
     *sorted(ROOT.glob("*.md")), *DOCS, ROOT / "void_server/effects/MODEL_CARD.md",
-    *sorted((ROOT / "plugins").glob("*/README.md")),
+    *sorted((ROOT / "plugins").glob("*/*.md")),
 ]  # fmt: skip
 
 

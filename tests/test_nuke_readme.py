@@ -1,4 +1,4 @@
-"""The Nuke README says what the files say."""
+"""The Nuke README, and the page of checks beside it, say what the files say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.nuke_session import started
 from void_server.commands import install
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "plugins/nuke/README.md").read_text(encoding="utf-8")
+README = "\n".join((ROOT / "plugins/nuke" / name).read_text(encoding="utf-8") for name in ("README.md", "CHECKS.md"))
 GROUP = parse((ROOT / "gizmos/VoidInpaint.gizmo").read_text(encoding="utf-8")).children[0]
 INPUTS = {"": [0], "A": [1], "BA": [0, 1], "0": [0], "1": [1], "2": [2], "3": [3], "4": [4]}
 

@@ -91,7 +91,7 @@ def decide(
     at_rest: the camera rests. Then the look is exact to the pixel: its cues are taken as they are, and beside them only
     what deviates as well as being likely. known: where the background is known; before a camera at rest, only where a
     lack of deviation proves that there is no effect. others: where something else moves; what is opaque there is no
-    more than suspected. somebody: where somebody stands who was followed from where he stood apart: nothing is.
+    more than suspected. somebody: where somebody stands who was followed from where he stood apart; nothing there is.
     physics_from: the chance from which something counts as moving differently.
     With a moving camera, or at rest before a picture that does not keep quiet, errors of registration deviate too, and
     the network decides; it is only held to its word that something differs.
