@@ -15,8 +15,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import errno
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable
@@ -200,7 +202,10 @@ def _other_end(descriptor: int) -> tuple[str, int] | None:
 
 def _copied(descriptor: int) -> socket.socket:
     """A socket of its own on what a descriptor of libzmq's means. Raises OSError where that is no socket any more: by
-    now the number may be a file's, and a copy of it left open would keep that file for good."""
+    now the number may be a file's. A copy of it left open would keep that file for good, and one that is closed would
+    drop the locks that SQLite holds on its files (fcntl(2))."""
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        raise OSError(errno.ENOTSOCK, "no socket any more")
     copy = os.dup(descriptor)
     try:
         return socket.socket(fileno=copy)
