@@ -41,17 +41,16 @@ def progress(stage: str, done: int, total: int) -> dict[str, object]:
     return {"event": "progress", "stage": stage, "done": done, "total": total, "frame": None}
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> Screen:
-    """Called by the test itself: between a fixture and its test pytest takes standard error back."""
-    found = Screen()
-    monkeypatch.setattr(sys, "stderr", found)
-    return found
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[Screen, Clock, Console]:
+    """A console that a person watches. Called by the test itself: between a fixture and its test pytest takes standard
+    error back."""
+    screen, clock = Screen(), Clock()
+    monkeypatch.setattr(sys, "stderr", screen)
+    return screen, clock, Console("human", clock)
 
 
 def test_a_terminal_shows_stage_frames_share_and_time_left(monkeypatch):
-    screen = watched(monkeypatch)
-    clock = Clock()
-    console = Console("human", clock)
+    screen, clock, console = watched(monkeypatch)
     console.on_event(progress("camera", 1, 48))
     clock.now = 60.0
     console.on_event(progress("frames", 0, 48))
@@ -64,9 +63,7 @@ def test_a_terminal_shows_stage_frames_share_and_time_left(monkeypatch):
 
 
 def test_no_time_is_told_before_there_is_anything_to_tell_it_from(monkeypatch):
-    screen = watched(monkeypatch)
-    clock = Clock()
-    console = Console("human", clock)
+    screen, clock, console = watched(monkeypatch)
     console.on_event(progress("hash", 1, 48))
     clock.now = 1.0
     console.on_event(progress("frames", 10, 48))
@@ -75,9 +72,7 @@ def test_no_time_is_told_before_there_is_anything_to_tell_it_from(monkeypatch):
 
 
 def test_bytes_are_told_as_bytes_and_their_time_from_their_own_rate(monkeypatch):
-    screen = watched(monkeypatch)
-    clock = Clock()
-    console = Console("human", clock)
+    screen, clock, console = watched(monkeypatch)
     console.on_event(progress("upload", 1, 2_000_000_000))
     clock.now = 10.0
     console.on_event(progress("upload", 500_000_000, 2_000_000_000))
@@ -97,8 +92,7 @@ def test_where_nobody_watches_each_stage_is_one_line(monkeypatch):
 
 
 def test_a_stage_that_alternates_with_another_does_not_flicker(monkeypatch):
-    screen = watched(monkeypatch)
-    console = Console("human", Clock())
+    screen, _, console = watched(monkeypatch)
     for done in range(1, 4):
         console.on_event(progress("fill", done, 3))
         console.on_event(progress("frames", done, 3))
@@ -107,8 +101,7 @@ def test_a_stage_that_alternates_with_another_does_not_flicker(monkeypatch):
 
 
 def test_waiting_for_a_device_is_said(monkeypatch):
-    screen = watched(monkeypatch)
-    console = Console("human")
+    screen, _, console = watched(monkeypatch)
     console.on_event({"event": "state", "state": "queued"})
     assert "Waiting for a free device" in screen.getvalue()
 

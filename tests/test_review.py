@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -114,6 +115,14 @@ def test_the_sheet_is_five_frames_of_plate_and_overlay(shot, tmp_path):
     assert not (plate == sheet.OBJECT_TINT).all(-1).any()
     inside = plate[PAINTED]
     assert (laid[PAINTED][..., 2] - laid[PAINTED][..., 0] > inside[..., 2] - inside[..., 0] + 40).mean() > 0.9
+
+
+def test_clean_frames_are_previewed_into_the_folder_they_lie_in(shot, tmp_path):
+    """A preview writes no clean frame, so that one there may be its plate."""
+    for frame in tiny_shot.FRAMES:
+        shutil.copy(shot.folder / f"plate/plate.{frame}.exr", tmp_path / f"clean.{frame}.exr")
+    again = dataclasses.replace(shot, plate=str(tmp_path / "clean.####.exr"))
+    assert len(review(again, tmp_path)["frames"]) == len(tiny_shot.FRAMES)
 
 
 def test_a_wide_plate_is_shown_no_wider_than_960_and_an_odd_one_is_shown_too(tmp_path, encoder):

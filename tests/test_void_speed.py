@@ -98,7 +98,7 @@ def test_8_bit_layers_are_8_bit_and_close(transformer):
 
 
 def test_rows_of_very_different_size_each_keep_their_digits():
-    linear = torch.nn.Linear(64, 8)
+    linear = tiny.fill(torch.nn.Linear(64, 8), 4)
     x = tiny.array((4, 64), 3) * torch.tensor([1e-6, 1.0, 1e3, 0.0])[:, None]
     with torch.no_grad():
         linear.bias.zero_()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from void_server import engine as engines
 from void_server.effects.findings import Finding
 from void_server.result.folder import Hashes, ResultFolder, finding_key, fingerprint, hash_inputs, plates_key
-from void_server.shot.check import CheckedShot, check_output, check_shot
+from void_server.shot.check import WRITTEN, CheckedShot, check_output, check_shot
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
@@ -76,15 +76,16 @@ def open_shot(
     *,
     digests: Mapping[Path, str] | None = None,
     found: Path | None = None,
+    written: Iterable[str] = WRITTEN,
 ) -> Opened:
     """Check and hash a shot. Raises RequestErrors that list every problem.
 
     digests: sha256 of files whose bytes the caller knows already. found: a folder of findings that jobs share; without
-    one they lie beside the result.
+    one they lie beside the result. written: names of the frames that will be, none of which may be an input.
     """
     started = time.monotonic()
     checked = check_shot(files, settings)
-    check_output(out, files)
+    check_output(out, files, written)
     return Opened(checked, hash_inputs(checked, report, digests or {}), out, started, found or out / FOUND)
 
 

@@ -18,7 +18,6 @@ from void_server.image import exr, fit, movie, overlay, sequence, sheet
 from void_server.plan import open_shot
 from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn
-from void_server.shot.check import check_output
 from void_server.shot.marked import MarkedShot
 from void_server.shot.solid import judge, look, whole_frames
 from void_server.wire.report import Report
@@ -33,8 +32,7 @@ def write_affected(
     """Write one affected matte a frame, a movie, a sheet and a manifest, which it returns. found: as in
     `pipeline.deliver`. Raises like `make_clean_plate`."""
     make_folder(out)
-    check_output(out, files, ["affected"])
-    opened = open_shot(files, settings, out, report, found=found)
+    opened = open_shot(files, settings, out, report, found=found, written=["affected"])
     checked = opened.checked
     warnings: list[tuple[str, str]] = []
     warn(report, warnings, *checked.warnings, *judge(checked, look(checked)))

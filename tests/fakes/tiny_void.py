@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from void_server.bench.void_models import SCHEDULER
+
 # Two threads wait for each other on layers this small: a pass takes 0.3 s with one, and 9 s with two on a busy machine.
 torch.set_num_threads(1)
 
@@ -49,18 +51,6 @@ VAE: dict[str, Any] = {
     "sample_width": 160,
     "scaling_factor": 0.7,
 }
-SCHEDULER: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-    "steps_offset": 0,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "timestep_spacing": "trailing",
-}
-"""The base model's scheduler_config.json, without `snr_shift_scale` 1.0, which CogVideoXDDIMScheduler alone knows."""
 
 
 def fill(model: torch.nn.Module, seed: int) -> torch.nn.Module:

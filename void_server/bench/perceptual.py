@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from void_server.image.colour import srgb_encode
+from void_server.image.colour import REC709_LUMINANCE, srgb_encode
 from void_server.wire.errors import SettingsError
 
 Array = npt.NDArray[np.float32]
@@ -48,8 +48,7 @@ def ssim(result_code: Array, truth_code: Array) -> Array:
         from skimage.metrics import structural_similarity
     except ImportError as error:
         raise _missing("scikit-image") from error
-    weights = np.array([0.2126, 0.7152, 0.0722], np.float32)
-    one, other = result_code @ weights, truth_code @ weights
+    one, other = result_code @ REC709_LUMINANCE, truth_code @ REC709_LUMINANCE
     _, picture = structural_similarity(other, one, data_range=1.0, gaussian_weights=True, sigma=1.5,
                                        use_sample_covariance=False, full=True)  # fmt: skip
     return np.asarray(picture, np.float32)

@@ -61,6 +61,7 @@ SCHEDULER: dict[str, Any] = {
     "rescale_betas_zero_snr": True,
     "timestep_spacing": "trailing",
 }
+"""The base model's scheduler_config.json, without `snr_shift_scale` 1.0, which CogVideoXDDIMScheduler alone knows."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -91,9 +91,6 @@ def find_affected(
         behind = background(frame) if (mask > 0).any() else None
         return _see(plate(frame), mask, behind, gain, low, resting) if behind is not None else None
 
-    def decided(frame: int) -> Affected:
-        return _decided(frame, held, physics_from) if frame in held else _nothing(matte(frame))
-
     with contextlib.closing(in_order(see, frames, threads(), report.check_cancelled, heavy=True)) as seen:
         for done, run in enumerate(_in_rows(frames)):
             new = {frame: one for frame, one in zip(run, seen) if one is not None}
@@ -102,10 +99,15 @@ def find_affected(
                 for (one, _), belief in zip(new.values(), predictor.look([e for _, e in new.values()])):
                     one.belief = belief
             held |= {frame: one for frame, (one, _) in new.items()}
+    looks = {frame: one.look for frame, one in held.items()}
     if not first_look:
-        looks, greys = ({f: getattr(one, name) for f, one in held.items()} for name in ("look", "grey"))
+        greys = {frame: one.grey for frame, one in held.items()}
         for frame, somebody in bystanders.followed(frames, looks, greys, report.check_cancelled).items():
             held[frame].somebody = somebody
+
+    def decided(frame: int) -> Affected:
+        return _decided(frame, held, looks, physics_from) if frame in held else _nothing(matte(frame))
+
     with ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
         yield from zip(frames, pool.map(decided, frames))
 
@@ -137,10 +139,10 @@ def _see(
     return seen, evidence.gather(plate, mask, behind.rgb, behind.coverage, behind.scatter, gain)
 
 
-def _decided(frame: int, held: Mapping[int, _Seen], physics_from: float) -> Affected:
+def _decided(frame: int, held: Mapping[int, _Seen], looks: Mapping[int, cues.Look], physics_from: float) -> Affected:
     own = held[frame]
     assert own.belief is not None
-    attached = cues.attached(frame, {f: s.look for f, s in held.items()})
+    attached = cues.attached(frame, looks)
     near = [held[f].belief for f in (frame - 1, frame + 1) if f in held]
     beliefs = [b for b in near if b is not None]
     somebody = np.zeros_like(own.others) if own.somebody is None else own.somebody

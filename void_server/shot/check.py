@@ -313,7 +313,11 @@ def _headers(
     return headers
 
 
-def check_output(out: Path, files: ShotFiles, written: Iterable[str] = ("clean", "aov")) -> None:
+WRITTEN = ("clean", "aov")
+"""Names of the frames that a removal writes."""
+
+
+def check_output(out: Path, files: ShotFiles, written: Iterable[str] = WRITTEN) -> None:
     """Refuse an output folder in which a written frame would land on an input. Raises SettingsError."""
     inputs = {path.resolve() for _, _, path in files.items()}
     for frame in files.plate:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.background.tracking.survey import Bytes, Survey
+from void_server.background.tracking.survey import Bytes, Survey, detail
 from void_server.image import sequence
 from void_server.process import threads
 from void_server.wire.report import Report
@@ -127,10 +127,14 @@ def _locked_off(positions: list[Matrix], scenes: list[int], survey: Survey) -> l
 def _same_place(members: list[int], survey: Survey) -> bool:
     """Whether the frames of a scene show the very same place as its first: most of them say so, and none denies it."""
     first, *others = sequence.evenly(members, LOOKED_AT)
-    shifts = [found for found in (_shifts(survey, first, index) for index in others) if len(found) >= 2]
-    least = max(RESTS_PX * survey.scale, RESTS_LEAST_PX)
-    rest = all(np.median(np.linalg.norm(found, axis=1)) < least for found in shifts)
-    return rest and len(shifts) > len(others) / 2
+    least, said = max(RESTS_PX * survey.scale, RESTS_LEAST_PX), 0
+    for index in others:
+        shifts = _shifts(survey, first, index)
+        if len(shifts) >= 2:
+            said += 1
+            if np.median(np.linalg.norm(shifts, axis=1)) >= least:
+                return False
+    return said > len(others) / 2
 
 
 def _shifts(survey: Survey, first: int, index: int) -> npt.NDArray[np.float64]:
@@ -138,7 +142,7 @@ def _shifts(survey: Survey, first: int, index: int) -> npt.NDArray[np.float64]:
     height, width = survey.grey[0].shape
     blocked = cv2.dilate(survey.blocked[first] | survey.blocked[index], np.ones((5, 5), np.uint8))
     free = cv2.GaussianBlur((blocked == 0).astype(np.float32), (0, 0), DETAIL_PX)
-    before, after = (_detail(survey.grey[i]) * free for i in (first, index))
+    before, after = (detail(survey.grey[i], DETAIL_PX) * free for i in (first, index))
     found = []
     for rows in (slice(0, height // 2), slice(height // 2, height)):
         for columns in (slice(0, width // 2), slice(width // 2, width)):
@@ -148,11 +152,6 @@ def _shifts(survey: Survey, first: int, index: int) -> npt.NDArray[np.float64]:
             if response > ALIKE:
                 found.append(shift)
     return np.array(found, np.float64).reshape(-1, 2)
-
-
-def _detail(picture: Bytes) -> npt.NDArray[np.float32]:
-    light = picture.astype(np.float32)
-    return np.asarray(light - cv2.GaussianBlur(light, (0, 0), DETAIL_PX), np.float32)
 
 
 def _strayed(position: Matrix, survey: Survey) -> float:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from void_server.background.registration.pyramid import spread
 from void_server.background.tracking.camera import Camera
-from void_server.background.tracking.survey import Survey
+from void_server.background.tracking.survey import Survey, detail
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot.contract import Array, Shot
@@ -210,14 +210,14 @@ class Movers:
         level = float(np.median(own[both].astype(np.int16) - theirs[both]))
         theirs = np.clip(theirs + np.float32(level), 0, 255).astype(np.uint8)
         flow = np.asarray(self._search().calc(own, theirs, None), np.float32)
-        detail = _detail(own)
-        still, deviation = self._still_world(flow, both, cv2.GaussianBlur(np.abs(detail), (0, 0), 3))
+        fine = detail(own, DETAIL_PX)
+        still, deviation = self._still_world(flow, both, cv2.GaussianBlur(np.abs(fine), (0, 0), 3))
         apart = flow - still
         length = np.linalg.norm(apart, axis=2)
         moved = np.where(inside, length / max(MOVES_PX, SPREADS * deviation), 0).astype(np.float32)
         grid = np.dstack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in self._size)))
         stays, goes = (
-            cv2.blur(np.abs(detail - _detail(self._carried(theirs, grid + way))), (AROUND_PX, AROUND_PX))
+            cv2.blur(np.abs(fine - detail(self._carried(theirs, grid + way), DETAIL_PX)), (AROUND_PX, AROUND_PX))
             for way in (still, flow)
         )
         evident = np.minimum(stays / np.float32(CODE), np.float32(EXPLAINED) * stays / np.maximum(goes, 1e-3))
@@ -252,11 +252,6 @@ class Movers:
     @staticmethod
     def _carried(picture: Bytes, places: Array) -> Bytes:
         return np.asarray(cv2.remap(picture, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-
-def _detail(picture: Bytes) -> Array:
-    light = picture.astype(np.float32)
-    return np.asarray(light - cv2.GaussianBlur(light, (0, 0), DETAIL_PX), np.float32)
 
 
 def _things(moves: Mask, evidence: Array) -> Mask:

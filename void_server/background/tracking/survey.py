@@ -92,6 +92,12 @@ def luminance(light: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return light @ REC709_LUMINANCE
 
 
+def detail(picture: Bytes, within_px: float) -> npt.NDArray[np.float32]:
+    """float32 [h, w]: what of a small picture varies over less than `within_px`, in its own code values."""
+    light = picture.astype(np.float32)
+    return np.asarray(light - cv2.GaussianBlur(light, (0, 0), within_px), np.float32)
+
+
 def look(shot: Shot, report: Report) -> Pictures:
     """Read all frames of `shot` once, reduced to at most 960 pixels of width."""
     frames = list(shot.frames)
