@@ -15,13 +15,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import errno
 import os
 import socket
-import stat
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from void_server.wire.messages import LIMITS
 
@@ -193,52 +191,43 @@ def _received_bytes(found: Connection) -> int | None:
 
 
 def _other_end(descriptor: int) -> tuple[str, int] | None:
-    with contextlib.suppress(OSError), _copied(descriptor) as line:
+    with contextlib.suppress(OSError), _borrowed(descriptor) as line:
         if line.family in (socket.AF_INET, socket.AF_INET6):
             host, port = line.getpeername()[:2]
             return str(host), int(port)
     return None
 
 
-def _copied(descriptor: int) -> socket.socket:
-    """A socket of its own on what a descriptor of libzmq's means. Raises OSError where that is no socket any more: by
-    now the number may be a file's. A copy of it left open would keep that file for good, and one that is closed would
-    drop the locks that SQLite holds on its files (fcntl(2))."""
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        raise OSError(errno.ENOTSOCK, "no socket any more")
-    copy = os.dup(descriptor)
+@contextlib.contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """libzmq's own descriptor as a socket, given back as it was. Raises OSError where it is no socket any more: by now
+    the number may be a file's.
+
+    It is never copied: a copy takes a descriptor of its own, and there is none left just when connections have to be
+    cut for want of them.
+    """
+    line = socket.socket(fileno=descriptor)
     try:
-        return socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        raise
+        yield line
+    finally:
+        line.detach()
 
 
-class _as_socket(contextlib.AbstractContextManager["socket.socket | None"]):  # noqa: N801 - used as a function
+@contextlib.contextmanager
+def _as_socket(connection: Connection) -> Iterator[socket.socket | None]:
     """The connection's socket, if its descriptor still is that connection; libzmq closes it without asking."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._line: socket.socket | None = None
+    with contextlib.ExitStack() as stack:
+        line = None
         with contextlib.suppress(OSError):
-            line = _copied(connection.descriptor)
-            if line.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-                line.close()
-                return
-            try:
-                # A local socket that is bound to no path is a pair of this process's own.
-                own = bool(line.getsockname()) and (
-                    connection.address is None or line.getpeername()[:2] == connection.address
-                )
-            except OSError:
-                own = False
-            if own:
-                self._line = line
-            else:
-                line.close()
+            line = stack.enter_context(_borrowed(connection.descriptor))
+        yield line if line is not None and _is_that(connection, line) else None
 
-    def __enter__(self) -> socket.socket | None:
-        return self._line
 
-    def __exit__(self, *_: object) -> None:
-        if self._line is not None:
-            self._line.close()
+def _is_that(connection: Connection, line: socket.socket) -> bool:
+    if line.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return False
+    try:
+        # A local socket that is bound to no path is a pair of this process's own.
+        return bool(line.getsockname()) and (connection.address is None or line.getpeername()[:2] == connection.address)
+    except OSError:
+        return False
