@@ -49,7 +49,7 @@ class Ballast:
         """Lay it down where there is plenty of room. Raises nothing: it is for better days."""
         with contextlib.suppress(OSError):
             total, _, free = shutil.disk_usage(self._path.parent)
-            size = max(1 << 20, min(64 << 20, total // 100))
+            size = max(1 << 20, min(16 << 20, total // 100))
             if self._path.exists() or free < 4 * size:
                 return
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
