@@ -184,11 +184,11 @@ def test_cancel_in_every_state_and_twice(client, daemon, tmp_path):
 
     assert client.cancel(queued).state == "cancelled"
     assert client.cancel(running).state == "cancelled"
+    assert client.fetch(running, tmp_path / "out") == []
     assert client.cancel(running).state == "cancelled"
     folder = daemon.data / "jobs" / running
     until(lambda: not list(folder.glob("attempt-*")))
     assert (folder / "log.txt").exists()
-    assert client.fetch(running, tmp_path / "out") == []
 
     done = client.submit(files, ShotSettings(seed=2)).job
     assert client.watch(done).state == "done"

@@ -281,8 +281,6 @@ class Scheduler:
         self._courtesy(self._disk.write(lambda: self._frames.give_up(owner, job)))
         self._sweep(status)
         self._describe(job)
-        if status.state == "cancelled":
-            await self._database.change(lambda s: s.drop_results(job))
 
     def _sweep(self, status: JobStatus) -> None:
         keep = status.attempt if status.state == "failed" else None

@@ -78,11 +78,10 @@ class Store(FrameTable):
             )  # fmt: skip
             if state != "cancelled":
                 db.executemany("insert into files values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [(job, *f) for f in files])
+                rows = [(job, row["attempt"], *result) for result in results]
+                db.executemany("insert into results values (?, ?, ?, ?, ?)", rows)
             held = [(owner, f.held, f.size, f.fingerprint, self.age()) for f in files if f.held]
             db.executemany("insert or ignore into frames values (?, ?, ?, ?, -1, null, 0, ?)", held)
-            db.executemany(
-                "insert into results values (?, ?, ?, ?, ?)", [(job, row["attempt"], *result) for result in results]
-            )
             db.execute(_COUNT_FRAMES, (job,))
             event = {"event": "state", "state": state}
             self._add_event(db, job, {**event, "error": row["error"]} if row["error"] else event)
@@ -169,7 +168,8 @@ class Store(FrameTable):
     def move(self, job: str, to: str, *, since: Sequence[str], error: VoidError | None = None) -> bool:
         """Change a job's state, if it is in one of `since`; whether it was. Adds the event that says so.
 
-        A cancelled job needs its list of files no more.
+        A cancelled job needs its list of files no more, and has no results from that moment on: nobody is offered a
+        file that is about to go.
         """
         with self._transaction() as db:
             fields = json.dumps(error_to_wire(error)) if error else None
@@ -188,6 +188,8 @@ class Store(FrameTable):
                 db.execute(f"delete from results where job = ? and attempt != {current}", (job, job))
             if changed and to == "cancelled":
                 db.execute("delete from files where job = ?", (job,))
+                db.execute("delete from results where job = ?", (job,))
+                db.execute("update jobs set frames_done = 0 where job = ?", (job,))
             if changed:
                 event = {"event": "state", "state": to}
                 self._add_event(db, job, {**event, "error": error_to_wire(error)} if error else event)
@@ -224,8 +226,13 @@ class Store(FrameTable):
             db.execute(_COUNT_FRAMES, (job,))
 
     def add_results(self, job: str, attempt: int, files: Iterable[Sequence[Any]], event: dict[str, Any]) -> None:
-        """Finished files as (name, size, sha256), with the event that tells of them; progress forgives crashes."""
+        """Finished files as (name, size, sha256), with the event that tells of them; progress forgives crashes.
+
+        Of a job that was cancelled meanwhile nothing is kept.
+        """
         with self._transaction() as db:
+            if not db.execute("select 1 from jobs where job = ? and state = 'running'", (job,)).fetchone():
+                return
             rows = [(job, attempt, *file) for file in files]
             db.executemany("insert or replace into results values (?, ?, ?, ?, ?)", rows)
             db.execute("update jobs set crashes = 0 where job = ?", (job,))
@@ -248,11 +255,6 @@ class Store(FrameTable):
             "select size from results join jobs using (job, attempt) where job = ? and results.name = ?", (job, name)
         )
         return int(found[0][0]) if found else None
-
-    def drop_results(self, job: str) -> None:
-        with self._transaction() as db:
-            db.execute("delete from results where job = ?", (job,))
-            db.execute("update jobs set frames_done = 0 where job = ?", (job,))
 
     def add_event(self, job: str, event: dict[str, Any]) -> None:
         with self._transaction() as db:
