@@ -37,7 +37,7 @@ from void_server.shot.marked import MarkedShot
 from void_server.shot.solid import judge, look, whole_frames
 from void_server.shot.surveyed import SurveyedShot, survey
 from void_server.wire.errors import EngineError, about
-from void_server.wire.report import Report
+from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
 
 WRITE_BYTES = 96
@@ -84,7 +84,7 @@ def make_clean_plate(
 def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict[str, Any]:
     """The same, for a job that is opened already: its headers are read, its inputs hashed, its folder is there."""
     limit_malloc_arenas()
-    warnings: list[tuple[str, str]] = []
+    warnings: list[ShotWarning] = []
     checked, settings, result = plan.checked, plan.checked.settings, plan.result
     warn(report, warnings, *checked.warnings)
     warn(report, warnings, *judge(checked, look(checked), part_of_shot=part_of_shot))
@@ -109,7 +109,7 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
                 shot, told = find_affected(surveyed, report, physics=engine.needs.physics, kept=plan.finding)
                 warn(report, warnings, *told)
             # 4) Fill the holes; lay each fill over its plate; write each frame as it comes.
-            hearing = report.noting(lambda code, message: warnings.append((code, message)))
+            hearing = report.noting(warnings.append)
             shot = shot.ready(plan.to_make, engine.needs.colour)
             with _filled(shot, engine, hearing) as (shot, fills, colour_of_fills):
                 _write(shot, surveyed, fills, colour_of_fills, result, hearing)
@@ -322,11 +322,15 @@ def _faded(
     )
 
 
-def _odd_samples(shot: SurveyedShot) -> list[tuple[str, str]]:
+def _odd_samples(shot: SurveyedShot) -> list[ShotWarning]:
     """Name NaN and Inf in the plate: they stay outside the hole, and are no background inside it."""
     if not shot.not_finite:
         return []
     frame = min(shot.not_finite)
     count, (x, y) = shot.not_finite[frame]
     frames = sequence.format_frames(shot.not_finite)
-    return [("not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y}).")]
+    return [
+        ShotWarning(
+            "not-finite", f"Plate frames {frames} hold NaN or Inf (frame {frame}: {count} pixels, first at {x},{y})."
+        )
+    ]

@@ -20,7 +20,7 @@ from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn
 from void_server.shot.marked import MarkedShot
 from void_server.shot.solid import judge, look, whole_frames
-from void_server.wire.report import Report
+from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 SHEET, MOVIE, MANIFEST = "sheet.png", "affected.mp4", "manifest.json"
@@ -34,7 +34,7 @@ def write_affected(
     make_folder(out)
     opened = open_shot(files, settings, out, report, found=found, written=["affected"])
     checked = opened.checked
-    warnings: list[tuple[str, str]] = []
+    warnings: list[ShotWarning] = []
     warn(report, warnings, *checked.warnings, *judge(checked, look(checked)))
     shown = set(sequence.evenly(checked.wanted, 5))
     rows: dict[str, dict[str, overlay.Bytes]] = {}

@@ -17,6 +17,7 @@ from void_server.process import threads
 from void_server.shot import check, solid
 from void_server.shot.check import CheckedShot
 from void_server.shot.solid import RoleLook
+from void_server.wire.report import ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings, spoken_role
 
 FILL_S, FILL_S_MPX = 0.2, 0.36
@@ -35,7 +36,7 @@ class Forecast:
 
     fields: dict[str, Any]
     lines: list[str]
-    warnings: tuple[tuple[str, str], ...]
+    warnings: tuple[ShotWarning, ...]
 
 
 def foretell(files: ShotFiles, settings: ShotSettings, out: Path | None) -> Forecast:

@@ -21,15 +21,13 @@ from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Marks
 from void_server.shot.surveyed import SurveyedShot, survey
-from void_server.wire.report import Report
-
-Warnings = tuple[tuple[str, str], ...]
+from void_server.wire.report import Report, ShotWarning
 
 
 @contextlib.contextmanager
 def marked_shot(
     checked: CheckedShot, report: Report, *, physics: bool, kept: Finding | None = None
-) -> Iterator[tuple[MarkedShot, Warnings]]:
+) -> Iterator[tuple[MarkedShot, tuple[ShotWarning, ...]]]:
     """(a shot with its affected region painted or found, warnings), and nothing removed: to look at before spending an
     engine's time. physics, kept: as in `find_affected`. Raises like `make_clean_plate`."""
     with survey(checked, report) as surveyed, background.kept():
@@ -41,7 +39,7 @@ def marked_shot(
 
 def find_affected(
     surveyed: SurveyedShot, report: Report, *, physics: bool, kept: Finding | None = None
-) -> tuple[MarkedShot, Warnings]:
+) -> tuple[MarkedShot, tuple[ShotWarning, ...]]:
     """(the shot with its affected region found, warnings).
 
     Twice: what is found the first time spoils the background it was compared with, so it is left out of the second;
@@ -103,25 +101,25 @@ def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:
     return Look(dict(found), behind.camera.still and find.stays(mattes))
 
 
-STAYS = (
+STAYS = ShotWarning(
     "object-stays",
     "The object hardly moves and the camera rests, so its shadow or reflection lies on every frame and can't be told "
     "from the ground it lies on. Look at sheet.png; paint what is left of it with --affected-add.",
 )
 
 
-def _left_as_suspected(frames: list[int]) -> tuple[str, str]:
+def _left_as_suspected(frames: list[int]) -> ShotWarning:
     text = (
         f"On frames {format_frames(frames)} more may be the object's doing (outlined in amber on the sheet, "
         "`suspected` in the AOVs); it is left as it is. --effects bold changes it, and so does painting it "
         "with --affected-add."
     )
-    return "suspected", text
+    return ShotWarning("suspected", text)
 
 
-def _left_as_it_moves(frames: list[int]) -> tuple[str, str]:
+def _left_as_it_moves(frames: list[int]) -> ShotWarning:
     text = (
         f"On frames {format_frames(frames)} something may move differently without the object; this engine leaves it "
         "as it is. Engine void can move it; to wipe it out instead, paint it with --affected-add."
     )
-    return "physics-left", text
+    return ShotWarning("physics-left", text)

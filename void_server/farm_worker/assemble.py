@@ -26,7 +26,7 @@ from void_server.result.folder import Hashes, ResultFolder, fingerprint, publish
 from void_server.result.manifest import close_result
 from void_server.shot.check import CheckedShot
 from void_server.wire.errors import JobError, about
-from void_server.wire.report import Report
+from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import FrameRange, ShotFiles, ShotSettings, Window
 
 
@@ -39,7 +39,7 @@ class Chunk:
     engine: str
     notes: Mapping[int, Mapping[str, Any]]
     """What was noted about each frame that it made."""
-    warnings: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[ShotWarning, ...] = ()
     """What its own manifest warns of."""
 
 
@@ -146,7 +146,7 @@ def _finished(
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         engine = str(manifest["engine"]["name"])
-        warnings = tuple((str(w["code"]), str(w["message"])) for w in manifest["warnings"])
+        warnings = tuple(ShotWarning(str(w["code"]), str(w["message"])) for w in manifest["warnings"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"chunk {own} is not finished"
     settings = chunk_settings(checked.settings, own, shot, overlap)
@@ -245,7 +245,7 @@ def _mix(first: Array, second: Array, share: float) -> Array:
     return np.where(np.isfinite(mixed), mixed, np.where(np.isfinite(a), a, b)).astype(np.float32)
 
 
-def _warnings(checked: CheckedShot, tiles: Sequence[Chunk], blended: Sequence[int]) -> list[tuple[str, str]]:
+def _warnings(checked: CheckedShot, tiles: Sequence[Chunk], blended: Sequence[int]) -> list[ShotWarning]:
     found = list(checked.warnings)
     # What was invented is said once, of the whole shot, when the manifest is written.
     found += [warning for tile in tiles for warning in tile.warnings if warning[0] != "invented"]
@@ -256,5 +256,5 @@ def _warnings(checked: CheckedShot, tiles: Sequence[Chunk], blended: Sequence[in
         message = (
             f"The shot was made in {len(tiles)} chunks, which {context}, and {len(blended)} frames were cross-faded."
         )
-        found.append(("chunked", message))
+        found.append(ShotWarning("chunked", message))
     return found

@@ -18,7 +18,7 @@ from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
 from void_server.shot.check import CheckedShot
 from void_server.shot.solid import MOST
-from void_server.wire.report import Report
+from void_server.wire.report import Report, ShotWarning
 
 COVERAGE_WARNING = 0.95
 """A frame whose hole is recovered to less than this from real pixels is named in a warning."""
@@ -29,7 +29,7 @@ def close_result(
     result: ResultFolder,
     hashes: Hashes,
     facts: dict[str, Any],
-    warnings: list[tuple[str, str]],
+    warnings: list[ShotWarning],
     started: float,
     report: Report,
 ) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _shot_coverage(notes: dict[int, dict[str, Any]]) -> float | None:
     return round(sum(c * w for c, w in pairs) / weight, 4) if weight else None
 
 
-def _coverage_warnings(notes: dict[int, dict[str, Any]], engine: str) -> list[tuple[str, str]]:
+def _coverage_warnings(notes: dict[int, dict[str, Any]], engine: str) -> list[ShotWarning]:
     """Say which frames were partly invented, and how much of the hole. engine: who did; it is not advised again."""
     low = {
         f: n["coverage"] for f, n in notes.items() if n.get("coverage") is not None and n["coverage"] < COVERAGE_WARNING
@@ -110,10 +110,10 @@ def _coverage_warnings(notes: dict[int, dict[str, Any]], engine: str) -> list[tu
         f"{1 - whole:.0%} of what was filled was {why}: frames {format_frames(low)}, most on {worst} "
         f"({1 - low[worst]:.0%}). See `coverage` in the AOVs; {remedy}."
     )
-    return [("invented", message)]
+    return [ShotWarning("invented", message)]
 
 
-def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[ShotWarning]:
     """Say which frames were replaced nearly whole, whatever marked them."""
     much = {f: n["changed"] for f, n in notes.items() if n.get("changed", 0) > MOST}
     if not much:
@@ -123,10 +123,10 @@ def _change_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
         f"Most of the picture was replaced on frames {format_frames(much)}, up to {much[worst]:.0%} on {worst}. "
         "See `change` and `affected` in the AOVs."
     )
-    return [("mostly-replaced", message)]
+    return [ShotWarning("mostly-replaced", message)]
 
 
-def _confidence_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+def _confidence_warnings(notes: dict[int, dict[str, Any]]) -> list[ShotWarning]:
     """Say on which frames much of the fill is doubtful, and where."""
     low = {f: n for f, n in notes.items() if n.get("doubtful")}
     if not low:
@@ -138,10 +138,10 @@ def _confidence_warnings(notes: dict[int, dict[str, Any]]) -> list[tuple[str, st
         f"never seen; most on {worst}, between x {x0} and {x1 - 1}, y {y0} and {y1 - 1}. See `confidence` in the AOVs; "
         "a painted --reference frame there is carried through the shot."
     )
-    return [("doubtful", message)]
+    return [ShotWarning("doubtful", message)]
 
 
-def warn(report: Report, kept: list[tuple[str, str]], *warnings: tuple[str, str]) -> None:
-    for code, message in warnings:
-        kept.append((code, message))
-        report.warn(code, message)
+def warn(report: Report, kept: list[ShotWarning], *warnings: ShotWarning) -> None:
+    for warning in warnings:
+        kept.append(warning)
+        report.warn(*warning)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from void_server.image import colour_space, exr, sequence
 from void_server.shot.problems import Problems
 from void_server.wire.errors import ColourError, MatteError, RequestError, SequenceError, about
+from void_server.wire.report import ShotWarning
 from void_server.wire.shot import ShotSettings, Window, spoken_role
 
 
@@ -110,7 +111,7 @@ def mattes_meet_plates(
     mattes: Mapping[int, exr.ImageHeader],
     plates: Mapping[int, exr.ImageHeader],
     problems: Problems,
-    warnings: list[tuple[str, str]],
+    warnings: list[ShotWarning],
 ) -> None:
     """Mattes are laid over plates in display coordinates; say so where their formats differ."""
     met, odd = False, []
@@ -137,7 +138,7 @@ def mattes_meet_plates(
             f"{whole.width}x{whole.height} at {whole.x0},{whole.y0} (frame {odd[0]}); they are matched "
             "pixel for pixel in display coordinates."
         )
-        warnings.append(("matte-format", message))
+        warnings.append(ShotWarning("matte-format", message))
 
 
 def _spoken(box: Window) -> str:

@@ -24,6 +24,7 @@ from void_server.wire.errors import (
     SettingsError,
     about,
 )
+from void_server.wire.report import ShotWarning
 from void_server.wire.shot import CORRECTIONS, FrameRange, ShotFiles, ShotSettings, Window, flag_of, spoken_role
 
 SMALLEST_PX = 12
@@ -47,7 +48,7 @@ class CheckedShot:
     canvas: Window
     """The area all plates cover together, in EXR pixel coordinates."""
     space: colour_space.PlateSpace
-    warnings: tuple[tuple[str, str], ...]
+    warnings: tuple[ShotWarning, ...]
     """(code, message) pairs that belong into the manifest."""
 
 
@@ -118,7 +119,7 @@ def _with_commands(error: SequenceError, role: str, patterns: Mapping[str, str |
 def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     """Read all headers and match frames by number. Raises one RequestError that lists every problem."""
     problems = Problems()
-    warnings: list[tuple[str, str]] = []
+    warnings: list[ShotWarning] = []
     if not files.plate:
         raise SequenceError("The plate has no frames.", "Name a sequence of EXR files.")
     wanted, frames = _frames(files, settings, problems, warnings)
@@ -126,7 +127,7 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     held |= {role: _painted_frames(role, files, frames, problems, warnings) for role in CORRECTIONS}
     if files.affected_sub and not (files.affected or files.affected_add or settings.physics_prior):
         warnings.append(
-            (
+            ShotWarning(
                 "nothing-to-correct",
                 "--affected-sub has nothing to take away from: no affected is painted or looked for.",
             )
@@ -136,7 +137,9 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     inside = {f: p for f, p in files.reference.items() if f in set(frames)}
     if len(inside) < len(files.reference):
         outside = format_frames(set(files.reference) - set(inside))
-        warnings.append(("reference-outside", f"Reference frames {outside} lie outside the shot and are not used."))
+        warnings.append(
+            ShotWarning("reference-outside", f"Reference frames {outside} lie outside the shot and are not used.")
+        )
     references = _headers(inside, "reference", settings, problems)
     same_over_the_shot(plates, problems)
     for role, headers in mattes.items():
@@ -156,13 +159,15 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
 
     first = plates[frames[0]]
     if space.warning:
-        warnings.append(("colour-assumed", space.warning))
+        warnings.append(ShotWarning("colour-assumed", space.warning))
     if first.lossy:
         warnings.append(
-            ("lossy-plate", f"The plate is {first.compression}, which is lossy; clean frames are written as ZIP.")
+            ShotWarning(
+                "lossy-plate", f"The plate is {first.compression}, which is lossy; clean frames are written as ZIP."
+            )
         )
     for header in (first, *(m[min(m)] for m in mattes.values() if m)):
-        warnings += [("header", f"{header.path.name}: {note}") for note in header.notes]
+        warnings += [ShotWarning("header", f"{header.path.name}: {note}") for note in header.notes]
     return CheckedShot(
         files, settings, frames, wanted, plates, mattes, references, canvas, space, tuple(dict.fromkeys(warnings))
     )
@@ -173,7 +178,7 @@ _MATTES = ("matte", "affected", "keep", *CORRECTIONS)
 
 
 def _frames(
-    files: ShotFiles, settings: ShotSettings, problems: Problems, warnings: list[tuple[str, str]]
+    files: ShotFiles, settings: ShotSettings, problems: Problems, warnings: list[ShotWarning]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(frames to deliver, frames to read), with gaps in the plate dealt with as `--missing` says."""
     have = files.plate
@@ -198,7 +203,7 @@ def _frames(
         )
     elif gone:
         what = "repeat the frame before" if settings.missing == "hold" else "are not delivered"
-        warnings.append(("missing-frames", f"Plate frames {format_frames(gone)} are missing and {what}."))
+        warnings.append(ShotWarning("missing-frames", f"Plate frames {format_frames(gone)} are missing and {what}."))
     present = [f for f in context if f in have]
     wanted = tuple(asked) if settings.missing == "hold" else tuple(f for f in asked if f in have)
     return wanted, tuple(sorted({*present, *wanted}))
@@ -210,7 +215,7 @@ def _matched(
     frames: Iterable[int],
     settings: ShotSettings,
     problems: Problems,
-    warnings: list[tuple[str, str]],
+    warnings: list[ShotWarning],
 ) -> dict[int, Path]:
     """One role's files for the frames of the shot, by number; gaps as `--missing` says."""
     if not files and role != "matte":
@@ -223,10 +228,10 @@ def _matched(
         return {**found, **{frame: _before(files, frame) for frame in gone}}
     if settings.missing == "hold" and files:
         message = f"{whose} frames {format_frames(gone)} are missing and repeat the frame before."
-        warnings.append((f"{flag_of(role)}-held", message))
+        warnings.append(ShotWarning(f"{flag_of(role)}-held", message))
         return {**found, **{frame: _before(files, frame) for frame in gone}}
     if found and settings.missing == "skip":
-        warnings.append((f"{role}-missing", f"{whose} frames {format_frames(gone)} count as empty."))
+        warnings.append(ShotWarning(f"{role}-missing", f"{whose} frames {format_frames(gone)} count as empty."))
         return found
     problems.add(_not_matching(whose, files, frames, gone))
     return found
@@ -255,7 +260,7 @@ def _not_matching(whose: str, files: Mapping[int, Path], frames: list[int], gone
 
 
 def _painted_frames(
-    role: str, files: ShotFiles, frames: Iterable[int], problems: Problems, warnings: list[tuple[str, str]]
+    role: str, files: ShotFiles, frames: Iterable[int], problems: Problems, warnings: list[ShotWarning]
 ) -> dict[int, Path]:
     """A correction's files for the frames of the shot; what it lacks is not corrected, whatever `--missing` says.
 
@@ -272,7 +277,7 @@ def _painted_frames(
         )
     elif outside:
         message = f"{spoken_role(role)} frames {format_frames(outside)} lie outside the plate and are not used."
-        warnings.append((f"{flag_of(role)}-outside", message))
+        warnings.append(ShotWarning(f"{flag_of(role)}-outside", message))
     shown = {frame: frame if frame in files.plate else _nearest(files.plate, frame) for frame in frames}
     return {frame: painted[source] for frame, source in shown.items() if source in painted}
 

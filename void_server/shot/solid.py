@@ -25,6 +25,7 @@ from void_server.image.matte import AFFECTED_FLOOR, MATTE_FLOOR
 from void_server.shot.check import CheckedShot
 from void_server.shot.problems import Problems
 from void_server.wire.errors import MatteError, about
+from void_server.wire.report import ShotWarning
 from void_server.wire.shot import CORRECTIONS, Window, flag_of, spoken_role
 
 if TYPE_CHECKING:
@@ -133,14 +134,14 @@ def _on_format(checked: CheckedShot, role: str, frame: int) -> Array:
     return np.asarray(shown, np.float32)
 
 
-def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool = False) -> list[tuple[str, str]]:
-    """Warnings, (code, message), about the masks. Raises MatteError where the result would surely be garbage.
+def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool = False) -> list[ShotWarning]:
+    """Warnings about the masks. Raises MatteError where the result would surely be garbage.
 
     part_of_shot: where not all frames of the plate are read, the others may tell another story, so what covers too much
     is told and not refused.
     """
     part_of_shot = part_of_shot and not checked.files.plate.keys() <= set(checked.frames)
-    told: list[tuple[str, str]] = []
+    told: list[ShotWarning] = []
     problems = Problems()
     for found in looks:
         whose = subject(found.role)
@@ -159,15 +160,15 @@ def judge(checked: CheckedShot, looks: Sequence[RoleLook], *, part_of_shot: bool
                 f"{whose} has a haze of values up to {found.floor:.2g} all over the frame; they count as 0. "
                 "To take them, give --matte-floor 0."
             )
-            told.append((f"{flag_of(found.role)}-haze", message))
+            told.append(ShotWarning(f"{flag_of(found.role)}-haze", message))
         if found.role in BELIEVED and (worst := found.strewn) is not None:
-            told.append((f"{flag_of(found.role)}-specks", f"{_strewn(found, worst)} {_without(worst)}"))
+            told.append(ShotWarning(f"{flag_of(found.role)}-specks", f"{_strewn(found, worst)} {_without(worst)}"))
         if found.highest > WRONG_SCALE:
             message = f"{whose} goes up to {found.highest:.5g}, where 1 is expected; what is above 1 counts as 1."
-            told.append((f"{flag_of(found.role)}-scale", message))
+            told.append(ShotWarning(f"{flag_of(found.role)}-scale", message))
         if error := _too_much(checked, found):
             if part_of_shot:
-                told.append((f"{flag_of(found.role)}-everything", f"{error.message} {error.hint}"))
+                told.append(ShotWarning(f"{flag_of(found.role)}-everything", f"{error.message} {error.hint}"))
             else:
                 problems.add(error)
     problems.raise_if_any()
@@ -257,9 +258,9 @@ def _colours(checked: CheckedShot, found: RoleLook) -> tuple[str, ...]:
     return ()
 
 
-def whole_frames(shot: MarkedShot) -> list[tuple[str, str]]:
+def whole_frames(shot: MarkedShot) -> list[ShotWarning]:
     """A warning for each role that marks nearly everything on some frame to deliver, or for what that adds up to."""
-    told: list[tuple[str, str]] = []
+    told: list[ShotWarning] = []
     for role in ("matte", *CORRECTIONS, "change"):
         if role == "change" and told:
             break
@@ -271,7 +272,9 @@ def whole_frames(shot: MarkedShot) -> list[tuple[str, str]]:
                 message = (
                     f"{whose} covers {spoken} of frames {sequence.format_frames(frames)}; is it in another channel?"
                 )
-                told.append((f"{flag_of(role)}-everything", f"{message} See --matte-channel and --matte-invert."))
+                told.append(
+                    ShotWarning(f"{flag_of(role)}-everything", f"{message} See --matte-channel and --matte-invert.")
+                )
                 break
     return told
 

@@ -8,11 +8,19 @@ worker's pipe, a farm's log.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from void_server.wire.errors import JobCancelledError
 
 Event = dict[str, Any]
+
+
+class ShotWarning(NamedTuple):
+    """Something the artist must know about a result: in the manifest, on the terminal, in a host's panel."""
+
+    code: str
+    """A stable name for programs, such as "matte-haze"."""
+    message: str
 
 
 def _nobody_listens(event: Event) -> None:
@@ -41,12 +49,12 @@ class Report:
         """Say something the artist must know about the result; it also lands in the manifest."""
         self._on_event({"event": "warning", "code": code, "message": message})
 
-    def noting(self, heard: Callable[[str, str], None]) -> Report:
-        """The same, and `heard` is told the code and message of every warning said through it."""
+    def noting(self, heard: Callable[[ShotWarning], None]) -> Report:
+        """The same, and `heard` is told every warning said through it."""
 
         def on_event(event: Event) -> None:
             if event.get("event") == "warning":
-                heard(str(event["code"]), str(event["message"]))
+                heard(ShotWarning(str(event["code"]), str(event["message"])))
             self._on_event(event)
 
         return Report(on_event, self._cancelled)
