@@ -22,7 +22,7 @@ import pytest
 
 from tests import tiny_shot
 from void_server import cli
-from void_server.commands import demo_shot
+from void_server.commands.demo import shot as demo_shot
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ROOT / "tests/blender_window"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.test_install import write_wheel
 from void_server import cli
-from void_server.commands import bundle
+from void_server.commands.installation import bundle
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tests import tiny_shot
 from tests.fakes.effects import Believes
 from tests.live_daemon import LiveDaemon
 from void_server import cli, pipeline
-from void_server.commands import demo_shot
+from void_server.commands.demo import shot as demo_shot
 from void_server.effects import predictor
 from void_server.shot import check
 from void_server.wire.errors import MatteError, RequestError, SequenceError

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from void_server import cli
-from void_server.commands import install
+from void_server.commands.installation import install
 from void_server.wire.errors import OutputError, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,7 +260,7 @@ def test_the_wheel_carries_what_install_lays(tmp_path):
         assert not [name for name in archive.namelist() if name.endswith(".pyc")]
         archive.extractall(unpacked)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from void_server.commands import install\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from void_server.commands.installation import install\n"
         "for source, target in install.sources(install.HOSTS['nuke']): print(source.relative_to(sys.argv[1]), target)"
     )
     words = [sys.executable, "-I", "-c", code, str(unpacked)]

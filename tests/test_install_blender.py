@@ -15,7 +15,7 @@ from packaging import tags, utils
 
 import void_server
 from void_server import cli
-from void_server.commands import install_blender
+from void_server.commands.installation import blender as install_blender
 from void_server.wire.errors import OutputError, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ from tests import tiny_shot
 from tests.fakes import nuke_facts
 from tests.fakes.nuke_graph import Graph
 from tests.fakes.nuke_script import ScriptNode, parse
-from void_server.commands import demo_nuke, demo_shot
+from void_server.commands.demo import nuke as demo_nuke
+from void_server.commands.demo import shot as demo_shot
 from void_server.result import aovs
 
 ROOT = Path(__file__).resolve().parent.parent

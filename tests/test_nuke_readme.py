@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.nuke_script import parse
 from tests.nuke_session import started
-from void_server.commands import install
+from void_server.commands.installation import install
 
 ROOT = Path(__file__).resolve().parent.parent
 README = "\n".join((ROOT / "plugins/nuke" / name).read_text(encoding="utf-8") for name in ("README.md", "CHECKS.md"))

@@ -97,7 +97,8 @@ def test_what_is_installed_packs_into_the_same_wheel_again(wheel, tmp_path):
     ]
     subprocess.run(words, check=True, capture_output=True)
     code = (
-        "import sys; from pathlib import Path; import void_server; from void_server.commands import wheels\n"
+        "import sys; from pathlib import Path; import void_server\n"
+        "from void_server.commands.installation import wheels\n"
         "assert void_server.__file__.startswith(sys.argv[2]), void_server.__file__\n"
         "print(wheels.packed(Path(sys.argv[1]), 'void-server'))"
     )

@@ -14,21 +14,29 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import bundle, completion, examples, farm_commands, install, movies, shot_flags
+from void_server.commands import (
+    bench_command,
+    completion,
+    daemon_commands,
+    examples,
+    farm_commands,
+    movies,
+    shot_flags,
+    threads,
+)
 from void_server.commands.console import LOG_FORMATS, Console, log_format
+from void_server.commands.installation import bundle, install
+from void_server.commands.outcome import AGAIN, OVER, done, stopped
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Event, Report
 
 Flags = Callable[[argparse.ArgumentParser], None]
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
-OVER = "Type the same command again; it starts over."
-AGAIN = "Finished frames are kept: type the same command again and the rest is made."
 
 
 class _Parser(shot_flags.FrameWords):
@@ -139,19 +147,15 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("void-demo"), metavar="DIR")
 
     text = "one shot, in this process: no daemon"
-    command("run", _run, text, shot_flags.add_to, _add_threads, movies.add_preview)
-    submit = command("submit", _submit, "one shot, through a daemon", shot_flags.add_to, _add_server)
-    submit.add_argument("--detach", action="store_true", help="return once the daemon has everything; fetch later")
-    submit.add_argument("--name", default="", help="what the job is called in lists; default: the plate's name")
-
+    command("run", _run, text, shot_flags.add_to, threads.add_to, movies.add_preview)
     shot_flags.add_to(command("check", _check, "say all that will happen to a shot, without computing"), writes=False)
 
     command("convert", _convert, "a movie or pictures as scene-linear EXR; or EXR frames as a movie", movies.add_to)
 
-    _add_daemon(command)
+    daemon_commands.add_to(command)
 
     text = "find what the object did to the scene, and write it for review"
-    command("effects", _effects, text, shot_flags.add_to, _add_threads)
+    command("effects", _effects, text, shot_flags.add_to, threads.add_to)
 
     weights = command("weights", _weights, "VOID's weights: bring them here, or say what is missing")
     weights.add_argument("action", choices=("fetch", "check"))
@@ -162,8 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     shot_flags.add_to(quadmask)
     quadmask.add_argument("--grid", action="store_true", help="fill whole cells of VOID's 8-row grid")
 
-    bench = command("bench", _bench, "measure: clips with known answers, the wire, where a shot's time goes")
-    _add_bench(bench)
+    text = "measure: clips with known answers, the wire, where a shot's time goes"
+    command("bench", bench_command.run, text, bench_command.add_to)
 
     farm_commands.add_to(commands.add_parser("farm", help="send shots to Deadline, and run its tasks"))
     install.add_to(commands)
@@ -181,121 +185,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, default=None, metavar="N", help="cores to use; default: all there are")
-
-
-def _use_threads(args: argparse.Namespace) -> None:
-    from void_server import process
-
-    if args.threads is not None and args.threads < 1:
-        raise SettingsError(f"--threads {args.threads} leaves nothing to work with.", "Give 1 or more.")
-    process.use_threads(args.threads)
-
-
-def _add_daemon(command: Callable[[str, Callable[..., int], str], argparse.ArgumentParser]) -> None:
-    """The daemon, and what is asked of one."""
-    serve = command("serve", _serve, "the daemon: takes shots, keeps them safe, works through them")
-    serve.add_argument("--bind", default=DEFAULT_ADDRESS, metavar="ADDR", help="tcp://127.0.0.1:* picks a free port")
-    serve.add_argument("--data", type=Path, default=None, metavar="DIR", help="where jobs and frames are kept")
-    serve.add_argument("--device", action="append", default=None, metavar="D", help="cpu, cuda:0, ...; may be repeated")
-    serve.add_argument("--keys", type=Path, default=None, metavar="DIR", help="server key and allowed clients")
-    serve.add_argument(
-        "--trust", type=Path, action="append", default=[], metavar="ROOT",
-        help="files under this folder may be named by path instead of being sent; may be repeated",
-    )  # fmt: skip
-    serve.add_argument("--idle-release-s", type=float, default=None, metavar="S",
-                       help="give a card's memory back after S seconds without a job; default: 120")  # fmt: skip
-    serve.add_argument("--quota-gb", type=float, default=None, metavar="N", help="most that is kept of one owner")
-    serve.add_argument(
-        "--keep-days", type=float, default=None, metavar="N",
-        help="days after which finished jobs go (31); results that nobody fetched a week after a warning",
-    )  # fmt: skip
-    serve.add_argument(
-        "--worker-gb", type=float, default=None, metavar="N", help="most memory that one worker may take"
-    )
-
-    for name, act, text, out in (
-        ("status", _status, "what the daemon is doing, or how one job stands", False),
-        ("cancel", _cancel, "stop a job; its unfinished work is thrown away", False),
-        ("fetch", _fetch, "bring a job's frames here", True),
-    ):
-        sub = command(name, act, text)
-        sub.add_argument("job", metavar="JOB", nargs="?" if name == "status" else None)
-        _add_server(sub)
-        if out:
-            sub.add_argument("--out", type=Path, required=True, metavar="DIR")
-        if name == "status":
-            sub.add_argument("--all", action="store_true", help="everybody's jobs, for administrators")
-
-    jobs = command("jobs", _jobs, "what the daemon keeps of you, and how to have it keep less")
-    jobs.add_argument("action", choices=("list", "drop"))
-    jobs.add_argument("job", metavar="JOB", nargs="*", help="drop: jobs that are over; their results are deleted")
-    _add_server(jobs)
-    jobs.add_argument("--all", action="store_true", help="list: everybody's, for administrators")
-
-    keys = command("keys", _keys, "who may use a daemon that is reached over a network")
-    keys.add_argument("action", choices=("new", "allow", "revoke", "rotate", "list"))
-    keys.add_argument(
-        "key", nargs="?",
-        help="allow, revoke: a public key, or the file that holds it; new: client|daemon; rotate: a name, or daemon",
-    )  # fmt: skip
-    keys.add_argument("by", nargs="?", metavar="NEW_KEY", help="rotate: the key that replaces the one of that name")
-    keys.add_argument("--admin", action="store_true", help="allow: may list, watch, cancel and drop everybody's jobs")
-    keys.add_argument("--keys", type=Path, default=None, metavar="DIR")
-    keys.add_argument("--name", default=None, help="whose key it is")
-
-
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--server", default=DEFAULT_ADDRESS, metavar="ADDR")
-    parser.add_argument("--keys", type=Path, default=None, metavar="DIR", help="this client's keys")
-
-
-def _add_bench(bench: argparse.ArgumentParser) -> None:
-    bench.add_argument("what", choices=("propagate", "effects", "removal", "native", "void", "wire", "speed"))
-    bench.add_argument("plate", nargs="?", default=None, metavar="PLATE", help="speed: the shot's plate")
-    bench.add_argument("--matte", default=None, metavar="SEQ", help="speed: the shot's matte")
-    bench.add_argument("--affected", default=None, metavar="SEQ", help="speed: what is affected; default: it is found")
-    bench.add_argument("--engine", default="propagate", metavar="NAME", help="speed: which engine")
-    _add_threads(bench)
-    bench.add_argument("--half", choices=("tuning", "reporting"), help="of the clips of `bench removal`; default: both")
-    bench.add_argument("--data", type=Path, default=None, metavar="DIR", help="the folder of test clips")
-    bench.add_argument(
-        "--case", action="append", default=None, metavar="CASE",
-        help="one case, or all of a kind (paste, @late, paste@late); may be repeated; default: all",
-    )  # fmt: skip
-    bench.add_argument(
-        "--removal", action="store_true", help="effects: also remove, with the found and the true region"
-    )
-    bench.add_argument("--released", type=Path, default=None, metavar="DIR",
-                       help="void: a checkout of Netflix/void-model to measure against")  # fmt: skip
-    bench.add_argument("--shots", type=Path, default=None, metavar="DIR",
-                       help="removal: shots with known answers; --case takes the beginning of a name")  # fmt: skip
-    bench.add_argument("--method", action="append", default=None, metavar="NAME|NAME=COMMAND",
-                       help="removal --shots: what removes (see bench/removers.py); may be repeated")  # fmt: skip
-    bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
-
-
-@contextlib.contextmanager
-def _stopped(kept: Callable[[], str], how: str | Callable[[], str]) -> Iterator[None]:
-    """Tell whoever pressed Ctrl-C what is kept, and how to go on; a callable is asked once that is known."""
-    try:
-        yield
-    except JobCancelledError as error:
-        hint = how if isinstance(how, str) else how()
-        raise JobCancelledError(f"Stopped. {kept()}", hint, job=error.job) from error
-
-
-def _client(args: argparse.Namespace) -> Any:
-    from void_server.wire.client import Client
-
-    return Client(args.server, keys=args.keys)
-
-
 def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import pipeline
 
-    _use_threads(args)
+    threads.use(args)
     finished: list[int] = []
 
     def on_event(event: Event) -> None:
@@ -309,12 +202,12 @@ def _run(args: argparse.Namespace, console: Console, cancelled: Callable[[], boo
         return f"Of this run, {len(finished)} clean frame{'s' * (len(finished) != 1)} stay in {args.out}."
 
     report = Report(on_event, cancelled)
-    with _stopped(kept, lambda: AGAIN if finished else OVER):
+    with stopped(kept, lambda: AGAIN if finished else OVER):
         manifest = pipeline.make_clean_plate(shot_flags.files(args), shot_flags.settings(args), args.out, report)
     if args.preview:
-        with _stopped(lambda: f"All clean frames are in {args.out}; the movie is not.", AGAIN):
+        with stopped(lambda: f"All clean frames are in {args.out}; the movie is not.", AGAIN):
             movies.preview(args.out, manifest, report)
-    console.result({"out": str(args.out), **manifest}, _done(args.out, manifest))
+    console.result({"out": str(args.out), **manifest}, done(args.out, manifest))
     return 0
 
 
@@ -329,23 +222,17 @@ def _check(args: argparse.Namespace, console: Console, cancelled: Callable[[], b
 
 
 def _convert(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with _stopped(lambda: "The frames made so far stay; they are not all.", OVER):
+    with stopped(lambda: "The frames made so far stay; they are not all.", OVER):
         fields, text = movies.run(args, Report(console.on_event, cancelled))
     console.result(fields, text)
     return 0
 
 
-def _done(out: Path, manifest: dict[str, Any]) -> str:
-    coverage = manifest["coverage"]
-    recovered = "nothing had to change" if coverage is None else f"{coverage:.0%} recovered from real pixels"
-    return f"{len(manifest['frames'])} clean frames in {out} ({recovered}); look at {out / 'sheet.png'}"
-
-
 def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server import preview
 
-    _use_threads(args)
-    with _stopped(lambda: "What was found is not complete.", OVER):
+    threads.use(args)
+    with stopped(lambda: "What was found is not complete.", OVER):
         manifest = preview.write_affected(
             shot_flags.files(args), shot_flags.settings(args), args.out, Report(console.on_event, cancelled)
         )
@@ -354,119 +241,10 @@ def _effects(args: argparse.Namespace, console: Console, cancelled: Callable[[],
     return 0
 
 
-def _submit(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.shot import check, solid
-
-    files, settings = shot_flags.files(args), shot_flags.settings(args)
-    checked = check.check_shot(files, settings)
-    for code, message in (*checked.warnings, *solid.judge(checked, solid.look(checked))):
-        Report(console.on_event).warn(code, message)
-    check.check_output(args.out, files)
-    name = args.name or Path(args.plate).name
-    with _client(args) as client:
-        with _stopped(
-            lambda: "Frames that arrived whole stay with the daemon.", "Type the same command again; it sends the rest."
-        ):
-            status = client.submit(files, settings, name=name, on_event=console.on_event, cancelled=cancelled)
-        if status.state == "queued" and (status.position or 0) > 1:
-            Report(console.on_event).note(f"Job {status.job} is number {status.position} in the queue.")
-        if args.detach:
-            text = f"{status.job}\nfetch it later: void-server fetch {status.job} --out {args.out}"
-            console.result({"job": status.job, "state": status.state}, text)
-            return 0
-        later = f"void-server fetch {status.job} --out {args.out}"
-        how = f"Bring its frames later: {later}. Or stop it: void-server cancel {status.job}"
-        with _stopped(lambda: f"Job {status.job} goes on without you.", how):
-            status = client.watch(status.job, on_event=console.on_event, cancelled=cancelled)
-        if status.error is not None:
-            raise status.error
-        if status.state != "done":
-            # Cancelled elsewhere. What may lie in the folder from an earlier job is not this one's.
-            raise JobCancelledError(f"Job {status.job} was {status.state}.", "Submit the shot again.", job=status.job)
-        with _stopped(lambda: f"Job {status.job} is done; not all of it is here yet.", f"Bring the rest: {later}"):
-            client.fetch(status.job, args.out, on_event=console.on_event, cancelled=cancelled)
-    import json
-
-    manifest = json.loads((args.out / "manifest.json").read_text(encoding="utf-8"))
-    console.result({"job": status.job, "out": str(args.out), **manifest}, _done(args.out, manifest))
-    return 0
-
-
-def _serve(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.daemon import server
-    from void_server.daemon.config import DaemonConfig
-
-    config = DaemonConfig.from_flags(
-        bind=args.bind, data=args.data, devices=args.device, keys=args.keys, trust=args.trust,
-        quota_gb=args.quota_gb, keep_days=args.keep_days, worker_gb=args.worker_gb, idle_release_s=args.idle_release_s,
-    )  # fmt: skip
-    status: int = server.serve(
-        config, ready=lambda address: console.result({"ready": address}, f"void-server listens on {address}")
-    )
-    if console.for_people:
-        Report(console.on_event).note("Stopped. Jobs are kept, and go on when the daemon starts again.")
-    return status
-
-
-def _status(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with _client(args) as client:
-        if args.job:
-            job = client.status(args.job)
-            console.result(job.to_wire(), "\n".join([_job_line(job), *(f"warning: {text}" for text in job.warnings)]))
-            return 0
-        jobs = client.jobs(everybody=args.all)
-    console.result({"jobs": [job.to_wire() for job in jobs]}, "\n".join(map(_job_line, jobs)) or "no jobs")
-    return 0
-
-
-def _jobs(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    if args.action == "drop" and not args.job:
-        raise SettingsError("jobs drop needs a job.", "See: void-server jobs list")
-    with _client(args) as client:
-        jobs = [client.drop(job) for job in args.job] if args.action == "drop" else client.jobs(everybody=args.all)
-    text = "\n".join(map(_job_line, jobs)) or "no jobs"
-    console.result({"jobs": [job.to_wire() for job in jobs]}, f"dropped:\n{text}" if args.action == "drop" else text)
-    return 0
-
-
-def _job_line(job: Any) -> str:
-    where = f"{job.stage} {job.done}/{job.total}" if job.state == "running" and job.total else ""
-    where = f"place {job.position} in the queue" if job.state == "queued" and job.position else where
-    why = f"{job.error.message} {job.error.hint}" if job.error else ""
-    return "  ".join(part for part in (job.job, job.state.ljust(9), job.name, where, why) if part)
-
-
-def _cancel(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with _client(args) as client:
-        job = client.cancel(args.job)
-    console.result(job.to_wire(), _job_line(job))
-    return 0
-
-
-def _fetch(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    with (
-        _stopped(
-            lambda: f"Files that are whole stay in {args.out}.", "Type the same command again; it brings the rest."
-        ),
-        _client(args) as client,
-    ):
-        files = client.fetch(args.job, args.out, on_event=console.on_event, cancelled=cancelled)
-    console.result({"out": str(args.out), "files": [f.name for f in files]}, f"{len(files)} files in {args.out}")
-    return 0
-
-
-def _keys(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.daemon import keys
-
-    fields, text = keys.run(args.action, args.key, folder=args.keys, name=args.name, admin=args.admin, by=args.by)
-    console.result(fields, text)
-    return 0
-
-
 def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.commands import demo
+    from void_server.commands.demo import run as demo
 
-    with _stopped(lambda: "The demo was not finished.", OVER):
+    with stopped(lambda: "The demo was not finished.", OVER):
         score = demo.run(args.out, console.on_event, cancelled)
     console.result(score, demo.spoken(score))
     return 0
@@ -475,7 +253,7 @@ def _demo(args: argparse.Namespace, console: Console, cancelled: Callable[[], bo
 def _weights(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
     from void_server.commands import void_commands
 
-    with _stopped(lambda: "Files that are whole are kept.", "Type the same command again; it fetches the rest."):
+    with stopped(lambda: "Files that are whole are kept.", "Type the same command again; it fetches the rest."):
         return void_commands.weights(args, console, cancelled)
 
 
@@ -483,30 +261,6 @@ def _quadmask(args: argparse.Namespace, console: Console, cancelled: Callable[[]
     from void_server.commands import void_commands
 
     return void_commands.write_quadmask(args, console, cancelled)
-
-
-def _bench(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:
-    from void_server.bench import run as bench
-
-    _use_threads(args)
-    report = Report(console.on_event, cancelled)
-    if args.what == "speed":
-        fields, text = bench.speed_of(args.plate, args.matte, args.affected, args.engine, report)
-    else:
-        fields, text = bench.run(
-            args.what,
-            args.data,
-            args.case,
-            report,
-            removal=args.removal,
-            half=args.half,
-            keep_work=args.keep_work,
-            released=args.released,
-            shots=args.shots,
-            methods=args.method,
-        )
-    console.result(fields, text)
-    return 4 if fields.get("failed") else 0
 
 
 def _doctor(args: argparse.Namespace, console: Console, cancelled: Callable[[], bool]) -> int:

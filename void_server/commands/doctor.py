@@ -108,7 +108,7 @@ def _library(name: str, *, required: bool) -> Finding:
 
 def _exr_round_trip() -> Finding:
     """Write and read one small EXR, since a broken wheel shows only then."""
-    from void_server.commands import demo_shot
+    from void_server.commands.demo import shot as demo_shot
     from void_server.image import exr
 
     try:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from void_server.wire.errors import SettingsError
+from void_server.wire.messages import DEFAULT_ADDRESS
 
 GIB = 1 << 30
 
@@ -33,7 +34,7 @@ def found_devices() -> tuple[str, ...]:
 class DaemonConfig:
     """Everything a daemon is told; nothing comes from anywhere else."""
 
-    bind: str = "tcp://127.0.0.1:5790"
+    bind: str = DEFAULT_ADDRESS
     """Address to listen at; port `*` takes a free one."""
     data: Path = dataclasses.field(default_factory=default_data)
     devices: tuple[str, ...] = ("cpu",)

@@ -39,12 +39,11 @@ from void_server.wire.errors import (
     WireError,
 )
 from void_server.wire.jobs import Hello, JobStatus
-from void_server.wire.messages import FINAL, LIMITS, PROTOCOL, checked_row
+from void_server.wire.messages import DEFAULT_ADDRESS, FINAL, LIMITS, PROTOCOL, checked_row
 from void_server.wire.report import Event
 from void_server.wire.shot import ShotFiles, ShotSettings
 from void_server.wire.transfer import Lacking, Result, Source, Transfer
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
 _PING_S = 2.0
 """Silence on a watched job after which the daemon is asked whether it still lives."""
 

@@ -24,6 +24,8 @@ from void_server.wire.errors import ProtocolError
 PROTOCOL = 2
 """Moves when either end could misread the other, apart from the package's version."""
 MAGIC = b"VOID1"
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5790"
+"""Where a daemon listens, and is asked, that nobody told otherwise."""
 
 Buffer = Union[bytes, bytearray, memoryview]
 

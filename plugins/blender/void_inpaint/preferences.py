@@ -16,9 +16,9 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 
 from void_server.farm.client import is_farm, parse
-from void_server.wire.client import DEFAULT_ADDRESS
 from void_server.wire.errors import RefusedError, SettingsError
 from void_server.wire.identity import check_address, is_loopback
+from void_server.wire.messages import DEFAULT_ADDRESS
 
 from . import local_daemon
 

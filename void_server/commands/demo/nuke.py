@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import void_server
-from void_server.commands import demo_shot
+from void_server.commands.demo import shot as demo_shot
 from void_server.wire.errors import SettingsError
 
 BESIDE = "\\[file dirname \\[value root.name]]"

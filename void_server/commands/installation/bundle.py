@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import install, install_blender
-from void_server.commands import wheels as host_wheels
+from void_server.commands.installation import blender as install_blender
+from void_server.commands.installation import install
+from void_server.commands.installation import wheels as host_wheels
 from void_server.wire.errors import JobCancelledError, OutputError, SettingsError
 from void_server.wire.report import Report
 

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.bench import score
-from void_server.commands import demo_nuke, demo_shot
+from void_server.commands.demo import nuke as demo_nuke
+from void_server.commands.demo import shot as demo_shot
 from void_server.image import exr
 from void_server.shot import check
 from void_server.wire.client import Client

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import wheels as host_wheels
+from void_server.commands.installation import wheels as host_wheels
 from void_server.wire.errors import OutputError, SettingsError
 from void_server.wire.report import Report
 

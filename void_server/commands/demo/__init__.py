@@ -1,0 +1,1 @@
+"""The demo: a shot that the tool makes itself, with a known answer."""

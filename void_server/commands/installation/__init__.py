@@ -1,0 +1,1 @@
+"""Putting the tool elsewhere: into Nuke, into Blender, onto a machine without internet."""
