@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import signal
@@ -19,6 +20,7 @@ from void_server.daemon.disk import translated
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder, Part
 from void_server.daemon.store import Store
+from void_server.daemon.workers import WorkerProcess
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS
@@ -245,6 +247,23 @@ def test_a_worker_that_is_only_being_started_goes_with_its_daemon(tmp_path):
         (worker,) = until(lambda live=live: psutil.Process(live.process.pid).children())
         live.kill()
         until(lambda worker=worker: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_stop_that_comes_together_with_a_worker_s_word_is_not_lost(turns):
+    # Lost, it left the daemon waiting at its end for a task that waited for the next job, with SIGTERM spent.
+    async def cancelled_in_vain() -> bool:
+        worker = WorkerProcess("cpu", "", 0.0)
+        hearing = asyncio.create_task(worker.event(60.0))
+        await asyncio.sleep(0)
+        worker._events.put_nowait({"event": "alive"})
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asked = hearing.cancel()
+        await asyncio.wait([hearing])
+        return asked and not hearing.cancelled()
+
+    assert not asyncio.run(cancelled_in_vain())
 
 
 def test_a_nearly_full_disk_is_translated():

@@ -78,7 +78,10 @@ class WorkerProcess:
 
     async def event(self, timeout_s: float) -> Event | None:
         """The next event; None once the process is gone. Raises TimeoutError."""
-        return await asyncio.wait_for(self._events.get(), timeout_s)
+        # Not wait_for: until Python 3.12 it loses a cancel that comes together with the event, and whoever waits for
+        # the cancelled task waits for ever (cpython issue 86296).
+        async with asyncio.timeout(timeout_s):
+            return await self._events.get()
 
     def run(self, task: Path) -> None:
         """Hand over a job, described in a file."""
