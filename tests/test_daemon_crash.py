@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -16,11 +17,12 @@ import psutil
 import pytest
 
 from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
+from void_server.daemon import process_group
 from void_server.daemon.disk import translated
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder, Part
 from void_server.daemon.store import Store
-from void_server.daemon.workers import WorkerProcess
+from void_server.daemon.workers import LOOK_S, WorkerProcess
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS
@@ -238,6 +240,47 @@ def test_a_job_that_takes_too_much_memory_fails_rather_than_the_machine(tmp_path
         assert isinstance(status.error, LimitError) and "gives a worker 0.4 GB" in status.error.message
         assert (status.state, status.attempt) == ("failed", 1)
         assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_what_a_workers_child_takes_counts_however_busy_the_worker_reports(tmp_path):
+    with LiveDaemon(tmp_path / "data", worker_bytes=400 << 20) as live, live.client() as client:
+        greedy = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"child_takes_mb": 600})).job
+        (worker,) = until(lambda: [p for p in psutil.Process(live.process.pid).children() if p.children()])
+        (child,) = worker.children()
+        status = client.watch(greedy)
+        assert isinstance(status.error, LimitError) and "gives a worker 0.4 GB" in status.error.message
+        assert (status.state, status.attempt) == ("failed", 1)
+        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_pages_that_a_worker_shares_with_its_children_count_once(tmp_path):
+    """Ten processes of 150 MB each by what they map; 150 MB in all by what the machine lacks."""
+    gate = tmp_path / "gate"
+    with LiveDaemon(tmp_path / "data", worker_bytes=400 << 20) as live, live.client() as client:
+        options = {"hold_mb": 150, "hold_hands": 9, "gate": str(gate)}
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options=options)).job
+        until(lambda: client.status(job).frames_done == 1)
+        leader = worker_of(live, job)
+        assert len(process_group.members(leader)) == 10
+        assert sum(psutil.Process(pid).memory_info().rss for pid in process_group.members(leader)) > 1000 << 20
+        assert process_group.memory_bytes(leader, 1 << 40) > 1000 << 20, "nobody minds, so nobody looks closer"
+        assert 150 << 20 < process_group.memory_bytes(leader, 0) < 300 << 20
+        looks = LOOK_S * 3
+        with contextlib.suppress(AssertionError):
+            until(lambda: client.status(job).state != "running", looks)
+        assert client.status(job).state == "running", "looked at more than once, and left alone"
+        gate.touch()
+        assert client.watch(job).state == "done"
+
+
+def test_a_child_that_outlives_its_worker_does_not_keep_the_device(tmp_path):
+    with LiveDaemon(tmp_path / "data") as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"child_stays": True})).job
+        heard = []
+        status = client.watch(job, on_event=heard.append)
+        assert (status.state, status.attempt) == ("done", 2)
+        assert any("exit status 7" in event.get("message", "") for event in heard)
 
 
 def test_a_worker_that_is_only_being_started_goes_with_its_daemon(tmp_path):

@@ -3,6 +3,8 @@
 Each clean frame is the plate's bytes reversed, so that a test can tell it was computed from the right file. Options:
 `frame_s` how long a frame takes; `hang` never look at cancel; `crash_at` a frame at which the process dies, each time;
 `crash_once_at` only in the first attempt; `fail` an error code; `warnings` how many; `take_mb` memory to take and keep;
+`hold_mb` memory that this process and `hold_hands` forked ones share until the end; `child_takes_mb` memory that
+a forked one takes while this one reports progress all the time; `child_stays` with the process gone, its child stays;
 `gate` a file that must exist before frames after the first are made, so that a test decides when the job goes on.
 """
 
@@ -13,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,27 @@ def _write(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".{path.name}.tmp")
     fresh.write_bytes(data)
     fresh.replace(path)
+
+
+def _fork(work: Callable[[], object]) -> int:
+    """A process that holds every descriptor of this one, and does not end with it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _take(mb: int) -> None:
+    taken = bytearray(mb << 20)
+    taken[::4096] = b"x" * len(taken[::4096])
+    _wait()
+
+
+def _wait() -> None:
+    threading.Event().wait()
 
 
 def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *, found: Path) -> dict[str, Any]:
@@ -43,6 +67,17 @@ def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *,
     while taken:
         pause.wait(0.05)
         taken[::4096] = b"x" * len(taken[::4096])
+    if options.get("child_takes_mb"):
+        _fork(lambda: _take(options["child_takes_mb"]))
+        while True:
+            report.progress("fill", 0, len(files.plate), 1001)
+            report.warn("busy", "Still at it.")
+            pause.wait(0.05)
+    held = b"x" * (options.get("hold_mb", 0) << 20)
+    hands = [_fork(lambda: (sum(held[::4096]), _wait())) for _ in range(options.get("hold_hands", 0))]
+    if options.get("child_stays") and out.name == "attempt-1":
+        _fork(_wait)
+        os._exit(7)
     if options.get("fail") == "long":
         raise MatteError("Matte is wrong. " * 2000, "Draw it.")
     for number in range(options.get("warnings", 0)):
@@ -70,6 +105,9 @@ def make(files: ShotFiles, settings: ShotSettings, out: Path, report: Report, *,
         made.append(frame)
         _write(journal, json.dumps(made).encode())
         report.frame_done(frame)
+    for hand in hands:
+        os.kill(hand, signal.SIGKILL)
+        os.waitpid(hand, 0)
     (out / ".left-over.tmp").unlink()
     _write(out / "sheet.png", b"sheet")
     _write(out / "manifest.json", json.dumps({"frames": made}).encode())

@@ -16,13 +16,10 @@ from void_server.daemon.disk import Disk
 from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders, link_name
 from void_server.daemon.watchers import Watchers
-from void_server.daemon.workers import WorkerProcess
+from void_server.daemon.workers import LOOK_S, WorkerProcess
 from void_server.wire.errors import InternalError, LimitError
 from void_server.wire.messages import LIMITS
 from void_server.wire.report import Event
-
-_LOOK_S = 1.0
-"""How often a silent worker is looked at."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,16 +134,16 @@ async def hear(worker: WorkerProcess, config: DaemonConfig) -> Event | None:
     """A worker's next event; None where it is gone. Raises TimeoutError, LimitError for too much memory."""
     until = time.monotonic() + config.silence_s
     while True:
+        taken, most = worker.look(config.worker_bytes), config.worker_bytes
+        if taken > most:
+            worker.kill()
+            raise LimitError(
+                f"The job took {taken / 1e9:.1f} GB of memory; this daemon gives a worker {most / 1e9:.1f} GB.",
+                "Use fewer or smaller frames, or have the daemon's --worker-gb raised.",
+            )
         try:
-            return await worker.event(_LOOK_S)
+            return await worker.event(LOOK_S)
         except TimeoutError:
-            taken, most = worker.memory_bytes(), config.worker_bytes
-            if taken > most:
-                worker.kill()
-                raise LimitError(
-                    f"The job took {taken / 1e9:.1f} GB of memory; this daemon gives a worker {most / 1e9:.1f} GB.",
-                    "Use fewer or smaller frames, or have the daemon's --worker-gb raised.",
-                ) from None
             if time.monotonic() > until:
                 worker.kill()
                 raise

@@ -57,7 +57,7 @@ class DaemonConfig:
     stalled_s: float = 2 * 3600.0
     """How long a job may make no progress before it fails."""
     worker_bytes: int = dataclasses.field(default_factory=lambda: 9 * _memory_bytes() // 10)
-    """Memory that one worker may take before its job fails, rather than the machine."""
+    """Memory that one worker with all it forks may take before its job fails, rather than the machine."""
     idle_release_s: float = 120.0
     """How long a worker without a job keeps models loaded: the next shot starts sooner, others lack the memory."""
     pipeline: str = "void_server.pipeline:deliver"

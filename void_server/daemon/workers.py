@@ -1,7 +1,8 @@
 """The daemon's side of one worker process: start it, hand over a job, hear it, and see that it ends.
 
 What comes in: a device, a task, a wish to cancel. What goes out: the worker's events, in order, and None once it is
-gone. It does not know the store; `scheduler.py` decides what an event means.
+gone. It does not know the store; `scheduler.py` decides what an event means. Whatever the worker forks is counted and
+ended with it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from void_server.daemon import process_group
 from void_server.wire.report import Event
 
 POLITE_S = 1.5
@@ -25,6 +27,8 @@ RESTART_S = 1.0
 """Least time between two starts of a worker that dies as soon as it is started."""
 _LINE_BYTES = 64 << 20
 """Longest event: the hashes of a job with the most files that there may be."""
+LOOK_S = 1.0
+"""How often it is looked at what a worker takes, whether it speaks or not."""
 
 _BIRTH = """
 import ctypes, os, signal, sys
@@ -32,12 +36,14 @@ if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[3]):
     os._exit(0)
+os.setpgid(0, 0)
 from void_server.daemon.worker import main
 main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
 """
 """The first words of a worker's life: the kernel is asked to end it with its daemon before anything slow is loaded.
 
-Source: prctl(2), PR_SET_PDEATHSIG. Whoever lost its daemon before that goes by itself.
+Source: prctl(2), PR_SET_PDEATHSIG. Whoever lost its daemon before that goes by itself. Then it leads its own group,
+not a session, whose processes Linux may weigh against others' as one, whatever their niceness (sched(7), autogroup).
 """
 
 
@@ -59,6 +65,8 @@ class WorkerProcess:
         self._started = -RESTART_S
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
+        self._looked_s = 0.0
+        self._looking: asyncio.Future[int] | None = None
 
     @property
     def alive(self) -> bool:
@@ -70,6 +78,7 @@ class WorkerProcess:
         self._started = time.monotonic()
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": self._visible(), "PYTHONUNBUFFERED": "1"}
         self._events = asyncio.Queue()
+        self._looking = None
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _BIRTH, self.device, self._pipeline, str(os.getpid()), str(self._idle_release_s),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, limit=_LINE_BYTES,
@@ -85,6 +94,7 @@ class WorkerProcess:
 
     def run(self, task: Path) -> None:
         """Hand over a job, described in a file."""
+        self._looking = None  # It may have seen what the job before took.
         self._tell({"do": "run", "task": str(task)})
 
     def cancel(self) -> None:
@@ -94,10 +104,9 @@ class WorkerProcess:
             self._tasks.append(asyncio.create_task(self._insist(self._process, self.job)))
 
     def kill(self) -> None:
-        """End the process now; `event` gives None in a moment."""
+        """End the process and all that it made, now; `event` gives None in a moment."""
         if self._process:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            _end(self._process)
 
     async def end(self) -> None:
         """End the process now and wait until it is gone; whatever it still said is lost."""
@@ -117,13 +126,24 @@ class WorkerProcess:
                 await task
         self._process, self._tasks = None, []
 
-    def memory_bytes(self) -> int:
-        """Resident memory of the process; 0 where that can't be told."""
-        try:
-            pages = int(Path(f"/proc/{self._process.pid if self._process else 0}/statm").read_text().split()[1])
-        except (OSError, ValueError, IndexError):
+    def look(self, enough: int) -> int:
+        """What the process and all it made hold in memory, as last looked; 0 before, and where it can't be told.
+
+        enough: up to here it need not be exact. The look itself goes on beside the loop, once in `LOOK_S`.
+        """
+        if self._process and self._process.returncode is not None:
+            # It is gone, and whatever it left behind must not keep its pipe open.
+            self.kill()
+        if self._looking and not self._looking.done():
             return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        taken = self._looking.result() if self._looking and not self._looking.exception() else 0
+        self._looking = None
+        if self._process and time.monotonic() - self._looked_s >= LOOK_S:
+            self._looked_s = time.monotonic()
+            self._looking = asyncio.get_running_loop().run_in_executor(
+                None, process_group.memory_bytes, self._process.pid, enough
+            )
+        return taken
 
     def _visible(self) -> str:
         """What CUDA_VISIBLE_DEVICES must be for this worker: one device, or none, of those the daemon itself sees."""
@@ -140,7 +160,7 @@ class WorkerProcess:
                 self._process.stdin.write(json.dumps(command).encode() + b"\n")
 
     async def _insist(self, process: asyncio.subprocess.Process, job: str | None) -> None:
-        for wait_s, end in ((POLITE_S, process.terminate), (TERMINATE_S, process.kill)):
+        for wait_s, end in ((POLITE_S, process.terminate), (TERMINATE_S, self.kill)):
             await asyncio.sleep(wait_s)
             if process is not self._process or self.job != job:
                 return
@@ -156,9 +176,15 @@ class WorkerProcess:
                 if event["event"] == "ready":
                     self.engines = [str(engine) for engine in event["engines"]]
                 events.put_nowait(event)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        _end(process)
         self.exit_status = await process.wait()
         self._process = None
         events.put_nowait(None)
         self.wanted.set()
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a worker and its group; the worker by itself too, which may be too young to lead one."""
+    process_group.kill(process.pid)
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
