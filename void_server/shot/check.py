@@ -15,6 +15,7 @@ from pathlib import Path
 from void_server.image import colour_space, exr, sequence
 from void_server.image.sequence import format_frames
 from void_server.shot.agreement import mattes_meet_plates, one_channel, one_space, same_over_the_shot
+from void_server.shot.outsized import check_canvas, without_outsized
 from void_server.shot.problems import LISTED, Problems
 from void_server.wire.errors import (
     MatteError,
@@ -141,6 +142,10 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
             ShotWarning("reference-outside", f"Reference frames {outside} lie outside the shot and are not used.")
         )
     references = _headers(inside, "reference", settings, problems)
+    every = plates
+    plates = without_outsized("plate", every, every, problems)
+    mattes = {role: without_outsized(role, headers, every, problems) for role, headers in mattes.items()}
+    references = without_outsized("reference", references, every, problems)
     same_over_the_shot(plates, problems)
     for role, headers in mattes.items():
         one_channel(role, headers, problems)
@@ -154,6 +159,7 @@ def check_shot(files: ShotFiles, settings: ShotSettings) -> CheckedShot:
     if max(canvas.width, canvas.height) < SMALLEST_PX:
         message = f"The plate is {canvas.width}x{canvas.height} pixels; nothing can be followed in so small a picture."
         problems.add(PlateError(message, f"Give a plate of at least {SMALLEST_PX} pixels on one side."))
+    check_canvas(canvas, plates, problems)
     mattes_meet_plates(mattes["matte"], plates, problems, warnings)
     problems.raise_if_any()
 

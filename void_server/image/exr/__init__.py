@@ -3,7 +3,7 @@
 The functions are in `files`; the other modules are theirs alone.
 """
 
-from void_server.image.exr.container import ChannelInfo
+from void_server.image.exr.container import MAX_PIXELS, MAX_SIDE_PX, ChannelInfo
 from void_server.image.exr.describe import describe
 from void_server.image.exr.files import (
     ImageHeader,
@@ -17,6 +17,8 @@ from void_server.image.exr.files import (
 from void_server.image.exr.picture import write_picture
 
 __all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE_PX",
     "ChannelInfo",
     "ImageHeader",
     "describe",

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from void_server.image.exr.chunks import (
+    BYTES_PER_SAMPLE,
     LINES_PER_CHUNK,
     ZIP,
     Layout,
@@ -78,6 +79,8 @@ class ImageHeader:
     """The channel that `read_matte_header` chose; None for a plate."""
     channels: tuple[ChannelInfo, ...]
     """All channels of the chosen part."""
+    part_count: int
+    """Of the whole file."""
     compression: str
     lossy: bool
     """Whether saving again in the same codec would change samples; `write_clean` then writes ZIP."""
@@ -94,6 +97,12 @@ class ImageHeader:
     """Choices the artist should know of."""
     others: tuple[ImageHeader, ...] = ()
     """Headers of the parts that hold green and blue, where each colour is in a part of its own."""
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What all chunks hold that must be decoded for the beauty or matte: every channel of its part or parts."""
+        own = sum(BYTES_PER_SAMPLE[channel.dtype] for channel in self.channels)
+        return own * self.data_window.width * self.data_window.height + sum(o.decoded_bytes for o in self.others)
 
     @property
     def planes(self) -> tuple[tuple[ImageHeader, tuple[str, ...]], ...]:
@@ -285,6 +294,7 @@ def _header(
         rgb=rgb,
         matte_channel=matte_channel,
         channels=part.channels,
+        part_count=len(container.parts),
         compression=compression_name(part),
         lossy=is_lossy(part),
         tiled=layout.tiled,
