@@ -23,23 +23,27 @@ ROOT = Path(__file__).parents[1]
 _SERVE = """
 import sys, json
 from pathlib import Path
+from void_server.daemon import server
 from void_server.daemon.config import DaemonConfig
-from void_server.daemon.server import serve
 from void_server.wire.errors import VoidError
 given = json.loads(sys.argv[1])
+server._SWEEP_S = given.pop("sweep_s", server._SWEEP_S)
 for name in ("data", "keys"):
     given[name] = Path(given[name]) if given.get(name) else None
 given["trust"] = tuple(Path(p) for p in given.get("trust", ()))
 given["devices"] = tuple(given.get("devices", ("cpu",)))
 try:
-    sys.exit(serve(DaemonConfig(**given), ready=lambda address: print(address, flush=True)))
+    sys.exit(server.serve(DaemonConfig(**given), ready=lambda address: print(address, flush=True)))
 except VoidError as error:
     sys.exit(f"{error.code}: {error}")
 """
 
 
 class LiveDaemon:
-    """A daemon in a process of its own. `kill` is kill -9; `start` starts it again on the same data and address."""
+    """A daemon in a process of its own. `kill` is kill -9; `start` starts it again on the same data and address.
+
+    config: of `DaemonConfig`, and `sweep_s`, how often it looks what may be dropped.
+    """
 
     def __init__(self, data: Path, **config: Any) -> None:
         self.config = {"data": str(data), "bind": "tcp://127.0.0.1:*", "pipeline": PIPELINE, **config}

@@ -88,6 +88,22 @@ def test_what_was_fetched_is_left_alone_and_what_was_damaged_is_fetched_again(cl
     assert all(p.stat().st_mtime_ns == then for p, then in first.items() if p != damaged)
 
 
+def test_what_a_killed_client_had_half_fetched_goes_with_the_next_fetch(client, tmp_path):
+    job = client.submit(make_shot(tmp_path / "in"), ShotSettings()).job
+    client.watch(job)
+    (tmp_path / "out").mkdir()
+    old, young, other = (
+        tmp_path / "out" / name for name in (".clean.1001.exr.0a.part", ".clean.1002.exr.0b.part", ".comp.exr.0c.part")
+    )
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (1e9, 1e9))
+    client.fetch(job, tmp_path / "out")
+    left = {path.name for path in (tmp_path / "out").glob(".*")}
+    assert left == {young.name, other.name}, "somebody may still write to a young one, and a comp is nobody's"
+
+
 def test_a_result_that_cant_be_written_is_an_output_error(client, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     job = client.submit(make_shot(tmp_path / "in"), ShotSettings()).job

@@ -146,6 +146,46 @@ def test_a_database_that_another_program_locks_is_waited_for(tmp_path):
         assert answer["request"] == request and answer["type"] == "submit_reply"
 
 
+def test_a_sweep_that_meets_a_locked_database_does_its_work_later(tmp_path):
+    with LiveDaemon(tmp_path / "data", keep_s=0.5, sweep_s=0.2) as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"frame_s": 0.5})).job
+        with contextlib.closing(sqlite3.connect(live.data / "store.sqlite", isolation_level=None)) as other:
+            client.watch(job)
+            client.fetch(job, tmp_path / "out")
+            other.execute("begin immediate")
+            assert live.process and live.process.stderr
+            while not (line := live.process.stderr.readline()).startswith("sweep: "):
+                assert line, "the daemon is gone"
+            with RawClient(live.address) as raw:
+                assert raw.call("jobs")["type"] == "jobs_reply"
+            other.execute("rollback")
+        until(lambda: not (live.data / "jobs" / job).exists())
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_sweep_on_a_full_disk_makes_room(small_disk, tmp_path):
+    with LiveDaemon(small_disk / "data", keep_s=0.5, sweep_s=0.2, reserve_bytes=0) as live, live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in"), ShotSettings(options={"frame_s": 0.5})).job
+        client.watch(job)
+        client.fetch(job, tmp_path / "out")
+        fill(small_disk)
+        until(lambda: not (live.data / "jobs" / job).exists())
+        (small_disk / "fill").unlink()
+        assert client.watch(client.submit(make_shot(tmp_path / "next"), ShotSettings()).job).state == "done"
+
+
+def test_a_data_folder_that_cant_be_written_to_is_said_in_one_line(small_disk):
+    with LiveDaemon(small_disk / "data", reserve_bytes=0) as live, RawClient(live.address) as raw:
+        job = raw.upload(junk(1))
+        until(lambda: raw.state(job) == "done")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(RuntimeError) as caught:
+        live.start()
+    said = str(caught.value)
+    assert said.startswith(f"store: The data folder {small_disk / 'data'} can't be used") and "--data" in said
+    assert "Traceback" not in said and len(said.splitlines()) == 2, "the second is this test's own"
+
+
 def lose_database(data):
     for name in ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"):
         (data / name).unlink(missing_ok=True)

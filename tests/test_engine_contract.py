@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import weakref
+
 import numpy as np
 import pytest
 
@@ -40,6 +44,42 @@ def test_engines_of_third_parties_are_found_by_entry_point():
     assert type(engine.load("grey", "cpu")).__name__ == "GreyEngine"
     with pytest.raises(SettingsError, match="magic"):
         engine.load("magic", None)
+
+
+@pytest.mark.parametrize(
+    "code", ["import a_library_that_is_not_there", "def broken(:", "raise OSError('libcuda.so.1: no such file')", ""]
+)
+def test_a_third_party_s_engine_that_cant_be_imported_is_named_and_costs_no_other(code, tmp_path, monkeypatch):
+    (tmp_path / "site/engine_of_others.py").write_text(code)
+    with (tmp_path / "site/fakes-1.0.dist-info/entry_points.txt").open("a") as file:
+        file.write("others = engine_of_others:Engine\n")
+    monkeypatch.delitem(sys.modules, "engine_of_others", raising=False)
+    importlib.invalidate_caches()
+    with pytest.raises(EngineError, match=r"Engine 'others' \(engine_of_others:Engine\) can't be loaded") as caught:
+        engine.load("others", "cpu")
+    assert "Repair or remove the package" in caught.value.hint
+    assert [name for name in engine.names() if engine.available(name, "cpu").ok] == [
+        "propagate",
+        "grey",
+        "lazy",
+        "small",
+    ]
+
+
+def test_an_engine_asked_for_on_another_device_goes_before_the_new_one_comes(monkeypatch):
+    alive, at_once = weakref.WeakSet(), []
+
+    class Counted(GreyEngine):
+        def __init__(self, device):
+            super().__init__(device)
+            alive.add(self)
+            at_once.append(len(alive))
+
+    monkeypatch.setattr("tests.fakes.engines.GreyEngine", Counted)
+    for device in ("cpu", "cuda:0", "cpu", "cpu"):
+        engine.load("grey", device)
+    engine.release()
+    assert at_once == [1, 1, 1]
 
 
 def test_auto_says_what_it_chose_and_why():

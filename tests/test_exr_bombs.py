@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import OpenEXR
 import pytest
 
 from tests import tiny_shot
+from tests.live_daemon import LiveDaemon
 from void_server.shot import check
 from void_server.wire.errors import MatteError, PlateError, RequestError
 from void_server.wire.shot import ShotFiles, ShotSettings
@@ -286,3 +288,20 @@ def test_what_honest_shots_do_from_frame_to_frame_passes(tmp_path):
         tiny_shot.write_exr(tmp_path / f"matte/m.{frame}.exr", {"A": np.ones((1080, 1920), np.float16)})
     checked = check.check_shot(check.find_files(str(tmp_path / "plate"), str(tmp_path / "matte")), ShotSettings())
     assert len(checked.plates) == 8
+
+
+def test_a_bomb_sent_to_a_daemon_fails_by_name_and_the_next_shot_has_its_turn(shot, tmp_path):
+    odd = {"plate/plate.1004.exr": scanlines(8192, 8192, shown=SHOWN), "plate/plate.1006.exr": one_tile(9400, 9400)}
+    sound = check.find_files(shot.plate, shot.matte)
+    plain = ShotSettings(engine="propagate", physics_prior=False)
+    daemon = LiveDaemon(tmp_path / "data", pipeline="void_server.pipeline:deliver", worker_bytes=1 << 30)
+    with daemon as live, live.client() as client:
+        for number, (name, data) in enumerate(odd.items()):
+            folder = tmp_path / f"odd{number}"
+            shutil.copytree(shot.folder, folder)
+            (folder / name).write_bytes(data)
+            files = check.find_files(str(folder / "plate"), str(folder / "matte"))
+            status = client.watch(client.submit(files, plain).job)
+            assert (status.state, status.attempt, type(status.error)) == ("failed", 1, PlateError)
+            assert status.error.frame == int(name.split(".")[1])
+        assert client.watch(client.submit(sound, plain).job).state == "done"

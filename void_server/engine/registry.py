@@ -66,7 +66,7 @@ def find(name: str) -> EngineClass:
         if entry.name == name:
             try:
                 return cast(EngineClass, entry.load())
-            except (ImportError, AttributeError) as error:
+            except Exception as error:
                 raise EngineError(
                     f"Engine '{name}' ({entry.value}) can't be loaded: {error}.",
                     "Repair or remove the package that registers it.",

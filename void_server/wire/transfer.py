@@ -38,6 +38,8 @@ from void_server.wire.shot import spoken_role
 _CHUNK = LIMITS["chunk_bytes"].value
 _CREDIT = LIMITS["credit"].value
 _SAMPLE = 1 << 16
+_LEFT_OVER_S = 3600.0
+"""Age of a half-fetched file to which surely nobody writes any more."""
 RESULT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}")
 """A result's name is one path component that can't climb, hide or be an option."""
 
@@ -124,6 +126,14 @@ class Result(NamedTuple):
     sha256: str
 
 
+def _remove_left_over(out: Path, name: str) -> None:
+    """Remove what a client that was killed had fetched of a file; what another one still writes to is younger."""
+    with contextlib.suppress(OSError):
+        for part in out.glob(f".{name}.*.part"):
+            if time.time() - part.stat().st_mtime > _LEFT_OVER_S:
+                part.unlink()
+
+
 @dataclasses.dataclass(frozen=True)
 class Transfer:
     """What every transfer of one job needs. Blocking; used by one thread at a time."""
@@ -153,6 +163,7 @@ class Transfer:
         final = out / result.name
         part = out / f".{result.name}.{uuid.uuid4().hex}.part"
         try:
+            _remove_left_over(out, result.name)
             same_size = final.is_file() and final.stat().st_size == result.size
             if same_size and sums_of(final, self.cancelled).sha256 == result.sha256:
                 return final
