@@ -186,6 +186,21 @@ def test_a_data_folder_that_cant_be_written_to_is_said_in_one_line(small_disk):
     assert "Traceback" not in said and len(said.splitlines()) == 2, "the second is this test's own"
 
 
+def test_a_result_that_became_a_pipe_holds_up_nobody(tmp_path):
+    with LiveDaemon(tmp_path / "data") as live, RawClient(live.address) as raw:
+        job = raw.upload(junk(1))
+        until(lambda: raw.state(job) == "done")
+        for path in (live.data / "jobs" / job).rglob("clean.1001.exr"):
+            path.unlink()
+            os.mkfifo(path)
+        for _ in range(20):
+            answer = raw.call("get", {"job": job, "name": "clean.1001.exr", "offset": 0, "length": 10})
+            assert answer["code"] == "store" and "clean.1001.exr is no file any more" in answer["message"]
+        again = raw.upload(junk(1))
+        until(lambda: raw.state(again) == "done")
+        assert live.stop() == 0
+
+
 def lose_database(data):
     for name in ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"):
         (data / name).unlink(missing_ok=True)

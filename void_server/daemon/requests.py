@@ -10,6 +10,7 @@ Administrators list, watch, cancel and drop everybody's jobs; they fetch only th
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from void_server.daemon.retention import Retention
 from void_server.daemon.scheduler import Scheduler
 from void_server.daemon.uploads import Uploads
 from void_server.daemon.watchers import Peer, Watchers
-from void_server.wire.errors import JobNotFoundError, ProtocolError, RefusedError, SettingsError
+from void_server.wire.errors import JobNotFoundError, ProtocolError, RefusedError, SettingsError, StoreError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import FINAL, KINDS, LIMITS, PROTOCOL, Buffer, Message
 from void_server.wire.transfer import RESULT_NAME
@@ -205,7 +206,10 @@ class Requests:
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
+    # Whatever lies there now: a pipe would hold up its reader for ever.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise StoreError(f"Result {path.name} is no file any more.", "Submit the shot again.")
         file.seek(offset)
         return file.read(length) or b""
 
