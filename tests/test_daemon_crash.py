@@ -309,6 +309,24 @@ def test_a_stop_that_comes_together_with_a_worker_s_word_is_not_lost(turns):
     assert not asyncio.run(cancelled_in_vain())
 
 
+@pytest.mark.parametrize("reader", ["gone", "asleep"])
+def test_a_terminal_that_was_closed_or_that_nobody_reads_costs_the_lines_alone(reader):
+    # Written on the loop's own thread, the first raised in the sweep and ended the daemon, the second held it up.
+    code = (
+        "from void_server.daemon.remarks import last_words, remark\n"
+        "for number in range(5000): remark(f'{number} ' + 100 * 'x')\n"
+        "last_words(0.1)\n"
+        "print('still here', flush=True)\n"
+    )
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        if reader == "gone":
+            process.stderr.close()
+        assert process.stdout.readline() == "still here\n"
+        assert process.wait() == 0
+
+
 def test_a_nearly_full_disk_is_translated():
     assert "full" in translated(OSError(28, "No space left on device")).message
     assert isinstance(translated(OSError(5, "Input/output error")), StoreError)

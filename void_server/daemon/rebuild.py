@@ -11,7 +11,6 @@ import contextlib
 import json
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from void_server.daemon.disk import Disk
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders, link_name
+from void_server.daemon.remarks import remark
 from void_server.wire.errors import StoreError, VoidError
 from void_server.wire.messages import FINAL, STATES
 from void_server.wire.transfer import look_at, sums_of
@@ -43,7 +43,7 @@ def open_database(data: Path, make_room: Callable[[], bool]) -> Database:
         for name in ("store.sqlite", "store.sqlite-wal", "store.sqlite-shm"):
             with contextlib.suppress(FileNotFoundError):
                 (data / name).replace(aside / name)
-        _say(f"The database was damaged ({cause}); it lies in {aside}. Jobs are taken up from their folders.")
+        remark(f"The database was damaged ({cause}); it lies in {aside}. Jobs are taken up from their folders.")
         return Database(path, make_room)
 
 
@@ -71,7 +71,7 @@ async def take_in_strays(data: Path, database: Database, folders: JobFolders, di
         if state and found["state"] not in FINAL:
             continue
         await database.change(lambda s, found=found: s.restore(**found))  # type: ignore[misc]
-        _say(f"Job {job} was taken up from its folder: {found['state']}.")
+        remark(f"Job {job} was taken up from its folder: {found['state']}.")
     known = await database.read(lambda s: s.frame_names())
     await disk.do(lambda: _drop_unknown_frames(data / "frames", known))
 
@@ -153,7 +153,7 @@ def _lay_aside(data: Path, folders: JobFolders, job: str, why: Exception) -> Non
     aside = _aside(data, job)
     aside.parent.mkdir(exist_ok=True)
     shutil.move(folders.of(job), aside)
-    _say(f"Nothing is known of job {job} ({why}); its folder lies in {aside}.")
+    remark(f"Nothing is known of job {job} ({why}); its folder lies in {aside}.")
 
 
 def _drop_unknown_frames(frames: Path, known: set[str]) -> None:
@@ -167,7 +167,3 @@ def _aside(data: Path, name: str) -> Path:
     while (found := data / "quarantine" / f"{name}-{number}").exists():
         number += 1
     return found
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import sys
 from pathlib import Path
 
 from void_server.daemon.config import DaemonConfig
@@ -23,6 +22,7 @@ from void_server.daemon.disk import Disk
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders
+from void_server.daemon.remarks import remark
 from void_server.daemon.watchers import Watchers
 from void_server.wire.errors import LimitError, StoreError, VoidError
 from void_server.wire.messages import FINAL
@@ -145,7 +145,7 @@ class Retention:
             try:
                 await step()
             except VoidError as error:
-                sys.stderr.write(f"sweep: {error}\n")
+                remark(f"sweep: {error}")
 
     async def _age(self) -> None:
         await self._database.change(lambda s: s.save_age())
@@ -171,7 +171,7 @@ class Retention:
 
     async def _warn(self, job: str) -> None:
         text = f"Nobody fetched this job's results; they will be dropped in {GRACE_S / 86400:.0f} days."
-        sys.stderr.write(f"{job}: {text}\n")
+        remark(f"{job}: {text}")
         event = {"event": "warning", "code": "retention", "message": text}
         await self._database.change(lambda s: s.warn(job, event))
         self._watchers.tell(job)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from void_server.daemon.disk import Disk, translated
 from void_server.daemon.frame_table import JobFile
 from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders
+from void_server.daemon.remarks import remark, remark_on
 from void_server.daemon.store import Store
 from void_server.daemon.watchers import Watchers
 from void_server.daemon.workers import WorkerProcess
@@ -153,10 +153,10 @@ class Scheduler:
                 if job is not None:
                     await self._attempt(worker, job)
             except (VoidError, OSError) as error:
-                sys.stderr.write(f"{translated(error)}\n")
+                remark(translated(error))
                 await asyncio.sleep(_RETRY_S)
             except Exception as error:  # noqa: BLE001 - one job must never be the last that a device does
-                sys.excepthook(type(error), error, error.__traceback__)
+                remark_on(error)
                 await worker.end()
                 await asyncio.sleep(_RETRY_S)
             finally:
@@ -204,7 +204,7 @@ class Scheduler:
                 await self._over(job)
         except StoreError as error:
             # What the worker said can't be kept, so it has not been said.
-            sys.stderr.write(f"{error}\n")
+            remark(error)
             await worker.end()
             await self._when_the_store_works(job)
 
@@ -245,7 +245,7 @@ class Scheduler:
                     await self._crashed(job, "The daemon's disk was full")
                 return
             except StoreError as error:
-                sys.stderr.write(f"{error}\n")
+                remark(error)
 
     async def _crashed(self, job: str, how: str) -> None:
         crashes, most = await self._database.change(lambda s: s.crashed(job)), LIMITS["crashes"].value
@@ -297,7 +297,7 @@ class Scheduler:
             try:
                 await work
             except VoidError as error:
-                sys.stderr.write(f"{error}\n")
+                remark(error)
 
         task = asyncio.create_task(done())
         self._behind.add(task)

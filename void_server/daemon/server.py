@@ -27,6 +27,7 @@ from void_server.daemon.frames import FrameFolder
 from void_server.daemon.jobfolder import JobFolders
 from void_server.daemon.keys import Doorkeeper, check_bind
 from void_server.daemon.rebuild import open_database, take_in_strays
+from void_server.daemon.remarks import last_words, remark_on
 from void_server.daemon.requests import Requests, answer_kind
 from void_server.daemon.retention import Ballast, Retention
 from void_server.daemon.router import Router
@@ -63,7 +64,10 @@ def serve(config: DaemonConfig, *, ready: Callable[[str], None] | None = None) -
     door = Doorkeeper(config.keys) if config.keys else None
     _keep_message_memory()
     with _data_folder(config.data):
-        asyncio.run(_serve(config, door, ready))
+        try:
+            asyncio.run(_serve(config, door, ready))
+        finally:
+            last_words()
     return 0
 
 
@@ -182,7 +186,7 @@ class _Server:
         except VoidError as error:
             await self._refuse(peer.identity, message.request, error)
         except Exception as error:  # noqa: BLE001 - one request must never end the daemon
-            sys.excepthook(type(error), error, error.__traceback__)
+            remark_on(error)
             ours = InternalError(f"The daemon failed: {type(error).__name__}.", "Look at the daemon's own output.")
             await self._refuse(peer.identity, message.request, ours)
 
