@@ -18,7 +18,7 @@ from tests import tiny_shot
 from void_server import pipeline
 from void_server.image import mask_look
 from void_server.image.matte import MATTE_FLOOR
-from void_server.shot import check, solid
+from void_server.shot import check, mask_check, mask_reading
 from void_server.shot.marks import Marks
 from void_server.shot.surveyed import survey
 from void_server.wire.errors import MatteError
@@ -92,9 +92,9 @@ def checked(plates, folder, made, settings=PLAIN, role="matte", **header):
 
 def judged(shot):
     """What is told about a shot's masks, and the largest share of a frame that would be replaced."""
-    told = solid.judge(shot, solid.look(shot))
+    told = mask_check.judge(shot, mask_reading.look(shot))
     with survey(shot, Report()) as surveyed:
-        told += solid.whole_frames(surveyed.marked())
+        told += mask_check.whole_frames(surveyed.marked())
     marks = Marks(shot)
     return dict(told), max(marks.share("change", frame) for frame in shot.frames)
 
@@ -110,7 +110,7 @@ def test_nothing_replaces_most_of_a_frame_without_a_word(plates, made):
             event("refused: " + error.message.split(",")[0][:24])
             return
     event("told" if told else "quiet")
-    assert share <= solid.MOST + 0.1 or told, share
+    assert share <= mask_check.MOST + 0.1 or told, share
 
 
 @given(st.sampled_from(KINDS[1:-1]), st.sampled_from([0.005, 0.01, 0.02, 0.04, 0.065]), st.sampled_from([8, 14, 22]))
@@ -266,10 +266,10 @@ def test_the_main_path_refuses_before_it_computes_and_writes_no_frame(plates, tm
 def test_a_part_of_a_shot_is_told_what_a_whole_one_is_refused(plates, tmp_path):
     shot = checked(plates, tmp_path, GREY)
     with pytest.raises(MatteError, match="solid"):
-        solid.judge(shot, solid.look(shot), part_of_shot=True)
+        mask_check.judge(shot, mask_reading.look(shot), part_of_shot=True)
     part = ShotSettings(physics_prior=False, frames=FrameRange(1001, 1001), handles=1)
     shot = checked(plates, tmp_path, GREY, part)
-    told = dict(solid.judge(shot, solid.look(shot), part_of_shot=True))
+    told = dict(mask_check.judge(shot, mask_reading.look(shot), part_of_shot=True))
     assert "solid" in told["matte-everything"]
 
 

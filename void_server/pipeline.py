@@ -34,7 +34,8 @@ from void_server.result import aovs
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
 from void_server.shot.marked import MarkedShot
-from void_server.shot.solid import judge, look, whole_frames
+from void_server.shot.mask_check import judge, whole_frames
+from void_server.shot.mask_reading import look
 from void_server.shot.surveyed import SurveyedShot, survey
 from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report, ShotWarning

@@ -19,7 +19,8 @@ from void_server.plan import open_shot
 from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn
 from void_server.shot.marked import MarkedShot
-from void_server.shot.solid import judge, look, whole_frames
+from void_server.shot.mask_check import judge, whole_frames
+from void_server.shot.mask_reading import look
 from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings
 

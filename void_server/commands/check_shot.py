@@ -14,9 +14,9 @@ from typing import Any
 from void_server import engine as engines
 from void_server.image import exr, sequence
 from void_server.process import threads
-from void_server.shot import check, solid
+from void_server.shot import check, mask_check, mask_reading
 from void_server.shot.check import CheckedShot
-from void_server.shot.solid import RoleLook
+from void_server.shot.mask_reading import RoleLook
 from void_server.wire.report import ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings, spoken_role
 
@@ -44,8 +44,8 @@ def foretell(files: ShotFiles, settings: ShotSettings, out: Path | None) -> Fore
     checked = check.check_shot(files, settings)
     if out is not None:
         check.check_output(out, files)
-    looks = solid.look(checked)
-    told = checked.warnings + tuple(solid.judge(checked, looks))
+    looks = mask_reading.look(checked)
+    told = checked.warnings + tuple(mask_check.judge(checked, looks))
     engine, reason = engines.choose(settings.engine, settings.device)
     engines.find(engine)
     seconds, memory_gib = _cost(checked, engine)

@@ -91,11 +91,11 @@ def _client(args: argparse.Namespace) -> Any:
 
 
 def _submit(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server.shot import check, solid
+    from void_server.shot import check, mask_check, mask_reading
 
     files, settings = shot_flags.files(args), shot_flags.settings(args)
     checked = check.check_shot(files, settings)
-    for code, message in (*checked.warnings, *solid.judge(checked, solid.look(checked))):
+    for code, message in (*checked.warnings, *mask_check.judge(checked, mask_reading.look(checked))):
         Report(console.on_event).warn(code, message)
     check.check_output(args.out, files)
     name = args.name or Path(args.plate).name

@@ -17,7 +17,7 @@ from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
 from void_server.shot.check import CheckedShot
-from void_server.shot.solid import MOST
+from void_server.shot.mask_check import MOST
 from void_server.wire.report import Report, ShotWarning
 
 COVERAGE_WARNING = 0.95

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from void_server.image import fit, matte
 from void_server.parallel import in_order
 from void_server.process import threads
-from void_server.shot import solid
+from void_server.shot import mask_reading
 from void_server.shot.check import CheckedShot
 from void_server.shot.frame_cache import FrameCache, Held
 from void_server.wire.shot import Window
@@ -99,12 +99,12 @@ class Marks:
 
     def share(self, role: str, frame: int) -> float:
         """Share of the format, 0 to 1, that one role's matte marks."""
-        shown = solid.format_of(self._checked, frame).shift(-self._canvas.x0, -self._canvas.y0)
+        shown = mask_reading.format_of(self._checked, frame).shift(-self._canvas.x0, -self._canvas.y0)
         box, marked = self._marked(role, frame)
         inside = box.intersect(shown)
         if inside.empty:
             return 0.0
-        count = int((marked[inside.slices(box)] > (0 if role == "change" else solid.counts_from(role))).sum())
+        count = int((marked[inside.slices(box)] > (0 if role == "change" else mask_reading.counts_from(role))).sum())
         return count / (shown.width * shown.height)
 
     def clear(self) -> None:
@@ -134,8 +134,8 @@ class Marks:
         header = self._checked.mattes[role].get(frame)
         if header is None:
             return NOTHING
-        pixels = solid.read(self._checked, role, frame)
-        floor = solid.floor(self._checked, role)
+        pixels = mask_reading.read(self._checked, role, frame)
+        floor = mask_reading.floor(self._checked, role)
         if floor > matte.MATTE_FLOOR:
             pixels[pixels <= floor] = 0
         return cropped(pixels, header.data_window.shift(-self._canvas.x0, -self._canvas.y0))

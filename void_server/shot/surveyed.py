@@ -16,7 +16,7 @@ import numpy as np
 from void_server.image import colour
 from void_server.parallel import in_order
 from void_server.process import hands
-from void_server.shot import solid
+from void_server.shot import mask_check
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Array, Colour
 from void_server.shot.marked import MarkedShot
@@ -76,7 +76,7 @@ def survey(
             report.progress("mattes", done + 1, len(checked.frames), frame)
         nothing = all(painted.hole(frame) is None for frame in checked.frames)
         if nothing and not empty_is_well:
-            raise solid.nothing_left(painted, checked.frames)
+            raise mask_check.nothing_left(painted, checked.frames)
         key = plates_key or uuid.uuid4().hex
         if nothing:
             space = colour.EngineSpace(chromaticities=checked.space.chromaticities)
