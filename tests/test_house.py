@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -103,6 +104,18 @@ def test_arrows_between_rooms_go_one_way(path):
             continue
         allowed = any(name == a or name.startswith(f"{a}.") for a in ROOMS[room]) or name == "__version__"
         assert allowed, f"{place(path)} imports {name}; room '{room}' may only know {sorted(ROOMS[room])}"
+
+
+def test_no_file_needs_itself():
+    # Names that serve types alone, and imports within functions, count as well.
+    files = {place(path).removesuffix(".py").replace("/", ".").removesuffix(".__init__"): path for path in MODULES}
+
+    def needed(name: str) -> set[str]:
+        # `from room import file` names the file; `from file import thing` names the thing in it.
+        own = {one if one in files else one.rpartition(".")[0] for one in imports(files[name])}
+        return {one for one in own if one in files and one != name}
+
+    graphlib.TopologicalSorter({name: needed(name) for name in files}).prepare()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=place)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.background.registration.pyramid import spread
-from void_server.engine import Array
+from void_server.engine.contract import Array
 
 Mask = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]

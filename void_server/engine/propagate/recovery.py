@@ -20,7 +20,7 @@ from void_server.background.plates import NOTHING, Plates
 from void_server.background.reconstruct import DONORS, LARGE_PIXELS, Reconstruction, Reconstructor
 from void_server.background.registration import register
 from void_server.background.still import StillBackground, still_background
-from void_server.engine import Array, Fill
+from void_server.engine.contract import Array, Fill
 from void_server.engine.propagate import exemplar, invent
 from void_server.engine.propagate.key_frames import KEY_STEP, KeyFrames
 from void_server.image import colour, sequence

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
-from void_server.engine import Array, Availability, Colour, Fill, Needs, Shot
+from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
 from void_server.engine.void import fitting, weights
 from void_server.engine.void.options import VoidOptions
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
