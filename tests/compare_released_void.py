@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
-from void_server.bench import void_models  # noqa: E402
+from void_server.bench.engines import void_models  # noqa: E402
 
 GOLDEN = HERE / "data" / "released_void.npz"
 LIMIT = 1e-4

@@ -30,7 +30,7 @@ import psutil
 
 from tests.live_daemon import ROOT, LiveDaemon, make_shot, until
 from tests.raw_client import RawClient, junk, rows
-from void_server.daemon import keys
+from void_server.daemon.network import keys
 from void_server.wire.errors import ProtocolError
 from void_server.wire.messages import KINDS, MAGIC, unpack
 from void_server.wire.shot import ShotFiles, ShotSettings

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from void_server import pipeline
-from void_server.bench import cases as bench_cases
 from void_server.bench import effects as bench_effects
 from void_server.bench import effects_table as bench_effects_table
-from void_server.bench import files as bench_files
-from void_server.bench import mattes as bench_mattes
 from void_server.bench import run as bench
-from void_server.bench.cases import Case
+from void_server.bench.clips import cases as bench_cases
+from void_server.bench.clips import files as bench_files
+from void_server.bench.clips import mattes as bench_mattes
+from void_server.bench.clips.cases import Case
 from void_server.bench.score_region import cell_iou, overlap
 from void_server.image import exr
 from void_server.wire.errors import SettingsError

@@ -11,7 +11,7 @@ pytest.importorskip("diffusers", reason="needs the extra [void]")
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from void_server.bench import run as bench  # noqa: E402
-from void_server.bench import void, void_models  # noqa: E402
+from void_server.bench.engines import void, void_models  # noqa: E402
 from void_server.engine.void import memory  # noqa: E402
 from void_server.wire.errors import SettingsError  # noqa: E402
 from void_server.wire.report import Report  # noqa: E402

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from void_server.daemon.connections import Connections
+from void_server.daemon.network.connections import Connections
 
 
 def test_a_descriptor_that_became_a_files_is_let_go_again(tmp_path):

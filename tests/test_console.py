@@ -16,8 +16,8 @@ import pytest
 
 from tests import tiny_shot
 from void_server import cli
-from void_server.commands import completion
-from void_server.commands.console import STAGES, Console
+from void_server.commands.terminal import completion
+from void_server.commands.terminal.console import STAGES, Console
 from void_server.farm.dialects import UNTOLD
 from void_server.wire.report import SHARES
 

@@ -15,7 +15,8 @@ import pytest
 from tests import tiny_shot
 from void_server import cli
 from void_server.commands import convert
-from void_server.image import codes, colour, footage
+from void_server.image import codes, colour
+from void_server.image.frames import footage
 from void_server.wire.errors import ColourError, OutputError, PlateError, SettingsError
 from void_server.wire.report import Report
 

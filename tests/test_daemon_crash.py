@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
-from void_server.daemon import process_group
-from void_server.daemon.disk import translated
-from void_server.daemon.frame_table import JobFile
-from void_server.daemon.frames import FrameFolder, Part
-from void_server.daemon.store import Store
-from void_server.daemon.workers import LOOK_S, WorkerProcess
+from void_server.daemon.files.disk import translated
+from void_server.daemon.files.frames import FrameFolder, Part
+from void_server.daemon.store.frame_table import JobFile
+from void_server.daemon.store.store import Store
+from void_server.daemon.work import process_group
+from void_server.daemon.work.workers import LOOK_S, WorkerProcess
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS
@@ -343,8 +343,8 @@ class TestStore:
         script = """
 import os, signal, sys
 from pathlib import Path
-from void_server.daemon.frame_table import JobFile
-from void_server.daemon.store import Store
+from void_server.daemon.store.frame_table import JobFile
+from void_server.daemon.store.store import Store
 store = Store(Path(sys.argv[1]))
 file = JobFile(0, "plate", 1, "p.exr", 10, "0" * 32, 0, None, None)
 while True:

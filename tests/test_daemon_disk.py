@@ -14,9 +14,9 @@ import pytest
 
 from tests.live_daemon import HOLD, LiveDaemon, make_shot, until
 from tests.raw_client import RawClient, junk, rows
-from void_server.daemon.frame_table import JobFile
-from void_server.daemon.retention import GRACE_S
-from void_server.daemon.store import Store
+from void_server.daemon.files.retention import GRACE_S
+from void_server.daemon.store.frame_table import JobFile
+from void_server.daemon.store.store import Store
 from void_server.wire.errors import JobNotFoundError, LimitError, StoreError
 from void_server.wire.shot import ShotSettings
 
@@ -431,7 +431,7 @@ def test_a_store_of_an_older_version_is_brought_up_with_all_that_it_holds(tmp_pa
 
 
 def test_doctor_says_what_a_daemon_keeps(tmp_path):
-    from void_server.daemon import survey
+    from void_server.daemon.store import survey
 
     assert any("no daemon" in line[2] for line in survey.examine(tmp_path / "nothing"))
     with LiveDaemon(tmp_path / "data") as live, live.client() as client:

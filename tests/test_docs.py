@@ -14,7 +14,7 @@ import pytest
 
 from tests.pages import PAGES, ROOT, commands_of, named, set_up, text_of, type_in_order
 from void_server import cli
-from void_server.commands import examples
+from void_server.commands.terminal import examples
 from void_server.wire import errors, messages
 
 LONGER = {"docs/measurements.md"}

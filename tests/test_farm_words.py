@@ -12,7 +12,7 @@ from tests import tiny_shot
 from tests.farm_floor import void_server
 from void_server import pipeline
 from void_server.commands import shot_flags
-from void_server.commands.console import Console, log_format
+from void_server.commands.terminal.console import Console, log_format
 from void_server.farm import chunks, path_mapping, yaml_text
 from void_server.farm.dialects import UNTOLD, Dialect
 from void_server.farm.shot import FarmShot, setting_words

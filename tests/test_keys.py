@@ -18,9 +18,9 @@ from zmq.utils.monitor import parse_monitor_message
 
 from tests.live_daemon import HOLD, LiveDaemon, make_shot, until
 from tests.raw_client import RawClient, junk
-from void_server.daemon import keys
 from void_server.daemon.config import DaemonConfig
-from void_server.daemon.keys import Doorkeeper, check_bind
+from void_server.daemon.network import keys
+from void_server.daemon.network.keys import Doorkeeper, check_bind
 from void_server.wire import identity
 from void_server.wire.errors import JobNotFoundError, RefusedError, SettingsError, UnreachableError
 from void_server.wire.shot import ShotSettings

@@ -11,7 +11,7 @@ import pytest
 from tests.shots import layers, photography
 from tests.shots.description import PUBLISHED, WHY, describe
 from void_server import cli
-from void_server.bench import known_removal, known_shots, perceptual, region_scores, removers
+from void_server.bench.known import known_removal, known_shots, perceptual, region_scores, removers
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 

@@ -8,9 +8,9 @@ import pytest
 from tests import tiny_shot
 from tests.fakes import textured
 from void_server import background, engine, merge, pipeline
-from void_server.bench import native, stand_in
-from void_server.bench.cases import Case, shown
-from void_server.bench.files import FIRST, read_aov, read_clean
+from void_server.bench.clips.cases import Case, shown
+from void_server.bench.clips.files import FIRST, read_aov, read_clean
+from void_server.bench.engines import native, stand_in
 from void_server.merge import agreement, bands, drift, measures, request, softness
 from void_server.merge.recovered import recovered
 from void_server.merge.reduced import Behind, Drawn

@@ -15,8 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests import exr_files
 from tests.exr_files import part, write
-from void_server.daemon.frame_table import JobFile
-from void_server.daemon.store import Store
+from void_server.daemon.store.frame_table import JobFile
+from void_server.daemon.store.store import Store
 from void_server.image import exr
 from void_server.wire import messages
 from void_server.wire.errors import PlateError, ProtocolError, VoidError, from_wire, to_wire

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from void_server.image import frame_names, sequence
+from void_server.image.frames import frame_names, sequence
 from void_server.wire.errors import SequenceError
 
 WORDS = ["plate", "sh010_comp", "A001C002_230101_R1AB", "beauty", "bg-plate", "IMG", "take#2", "a b (1)", "[x]"]

@@ -18,7 +18,7 @@ from tests import tiny_shot
 from tests.fakes.effects import Believes
 from void_server import preview
 from void_server.effects import predictor
-from void_server.image import movie, overlay, sheet
+from void_server.image.review import movie, overlay, sheet
 from void_server.shot import check
 from void_server.wire.errors import JobCancelledError
 from void_server.wire.report import Report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from void_server.image import sequence
+from void_server.image.frames import sequence
 from void_server.wire.errors import SequenceError
 
 

@@ -10,7 +10,7 @@ from tests.shots import make
 from tests.shots.description import describe
 from tests.test_blender import blender_python
 from void_server import cli
-from void_server.bench import known_shots
+from void_server.bench.known import known_shots
 
 TINY = dataclasses.replace(describe("stack", scale=0.15), frames=3, samples=2)
 

@@ -222,7 +222,7 @@ def test_padding_before_a_convolution_is_padding_in_it():
 
 
 def test_the_time_a_shot_takes_is_foretold_from_what_a_card_does():
-    from void_server.bench.void_models import TRANSFORMER
+    from void_server.bench.engines.void_models import TRANSFORMER
     from void_server.engine.void import duration
 
     size, h200 = (384, 672), 788e12

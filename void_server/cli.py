@@ -20,19 +20,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import void_server
-from void_server.commands import (
-    bench_command,
-    completion,
-    daemon_commands,
-    examples,
-    farm_commands,
-    movies,
-    shot_flags,
-    threads,
-)
-from void_server.commands.console import LOG_FORMATS, Console, log_format
+from void_server.commands import bench_command, daemon_commands, farm_commands, movies, shot_flags, threads
 from void_server.commands.installation import bundle, install
-from void_server.commands.outcome import AGAIN, OVER, done, stopped
+from void_server.commands.terminal import completion, examples
+from void_server.commands.terminal.console import LOG_FORMATS, Console, log_format
+from void_server.commands.terminal.outcome import AGAIN, OVER, done, stopped
 from void_server.wire.errors import InternalError, JobCancelledError, SettingsError, VoidError
 from void_server.wire.report import Event, Report
 

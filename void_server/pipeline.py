@@ -26,7 +26,8 @@ from void_server import background, merge, preview
 from void_server import engine as engines
 from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
-from void_server.image import composite, exr, fit, grain, sequence
+from void_server.image import composite, exr, fit, grain
+from void_server.image.frames import sequence
 from void_server.parallel import Crew, waited_for
 from void_server.plan import Plan, open_job
 from void_server.process import hands, limit_malloc_arenas

@@ -14,7 +14,9 @@ import void_server
 from void_server import engine as engines
 from void_server.effects.affected import marked_shot
 from void_server.engine import Array, Colour
-from void_server.image import exr, fit, movie, overlay, sequence, sheet
+from void_server.image import exr, fit
+from void_server.image.frames import sequence
+from void_server.image.review import movie, overlay, sheet
 from void_server.plan import open_shot
 from void_server.result.folder import make_folder, write_text
 from void_server.result.manifest import warn

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from tests import tiny_shot
-from void_server.bench.files import FIRST
+from void_server.bench.clips.files import FIRST
 from void_server.wire.shot import ShotFiles
 
 HEIGHT, WIDTH, COUNT = 128, 192, 8

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from void_server.bench.void_models import SCHEDULER
+from void_server.bench.engines.void_models import SCHEDULER
 
 # Two threads wait for each other on layers this small: a pass takes 0.3 s with one, and 9 s with two on a busy machine.
 torch.set_num_threads(1)

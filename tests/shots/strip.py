@@ -11,8 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from void_server.bench import known_shots, perceptual
-from void_server.image import exr, fit, sheet
+from void_server.bench.known import known_shots, perceptual
+from void_server.image import exr, fit
+from void_server.image.review import sheet
 
 WIDTH, GAP = 1280, 5
 

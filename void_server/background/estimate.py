@@ -23,7 +23,7 @@ from void_server.background.tracking.camera import Camera
 from void_server.background.tracking.layers import Layers
 from void_server.background.tracking.movers import Movers
 from void_server.background.tracking.survey import Survey
-from void_server.image import sequence
+from void_server.image.frames import sequence
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot.contract import Array, Shot

@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server import pipeline
-from void_server.bench import files as bench_files
-from void_server.bench import mattes as bench_mattes
 from void_server.bench import score, score_region
-from void_server.bench.cases import Case, chosen, grown, load, parse
+from void_server.bench.clips import files as bench_files
+from void_server.bench.clips import mattes as bench_mattes
+from void_server.bench.clips.cases import Case, chosen, grown, load, parse
 from void_server.bench.effects_table import spoken, table
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from void_server.bench.mattes import WAYS
+from void_server.bench.clips.mattes import WAYS
 
 Row = Mapping[str, Any]
 

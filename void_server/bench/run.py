@@ -59,7 +59,7 @@ def run(
 
         done = bench_effects.run(data, cases, report, removal=removal, keep_work=keep_work)
     elif what == "native":
-        from void_server.bench import native as bench_native
+        from void_server.bench.engines import native as bench_native
 
         done = bench_native.run(data, cases, report, keep_work=keep_work)
     elif what == "removal":
@@ -67,7 +67,7 @@ def run(
 
         done = bench_removal.run(data, cases, report, half=half, keep_work=keep_work)
     else:
-        from void_server.bench import propagate as bench_propagate
+        from void_server.bench.engines import propagate as bench_propagate
 
         done = bench_propagate.run(data, cases, report, keep_work=keep_work)
     return done
@@ -83,14 +83,14 @@ def _shots(
 ) -> tuple[dict[str, Any], str]:
     if what != "removal" or shots is None:
         raise SettingsError("--shots and --method belong together.", "Write: void-server bench removal --shots FOLDER.")
-    from void_server.bench import known_removal
+    from void_server.bench.known import known_removal
 
     return known_removal.run(shots, cases, methods, report, keep_work)
 
 
 def _void(released: Path | None, cases: Sequence[str] | None, report: Report) -> tuple[dict[str, Any], str]:
     try:
-        from void_server.bench import void
+        from void_server.bench.engines import void
     except ImportError as error:
         raise SettingsError(f"bench void needs torch: {error}.", "pip install 'void-server[void]'.") from error
     return void.run(released, cases, report)

@@ -25,7 +25,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from void_server.daemon import keys
+from void_server.daemon.network import keys
 from void_server.wire.client import Client
 from void_server.wire.errors import InternalError, JobCancelledError
 from void_server.wire.report import Event, Report

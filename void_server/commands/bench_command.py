@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from void_server.commands import threads
-from void_server.commands.console import Console
+from void_server.commands.terminal.console import Console
 from void_server.wire.report import Report
 
 
@@ -36,7 +36,7 @@ def add_to(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--shots", type=Path, default=None, metavar="DIR",
                        help="removal: shots with known answers; --case takes the beginning of a name")  # fmt: skip
     bench.add_argument("--method", action="append", default=None, metavar="NAME|NAME=COMMAND",
-                       help="removal --shots: what removes (see bench/removers.py); may be repeated")  # fmt: skip
+                       help="removal --shots: what removes (see bench/known/removers.py); may be repeated")  # fmt: skip
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 

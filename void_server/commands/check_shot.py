@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from void_server import engine as engines
-from void_server.image import exr, sequence
+from void_server.image import exr
+from void_server.image.frames import sequence
 from void_server.process import threads
 from void_server.shot import check, mask_check, mask_reading
 from void_server.shot.check import CheckedShot

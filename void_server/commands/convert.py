@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from void_server.image import codes, colour, colour_space, exr, fit, footage, movie, sequence
-from void_server.image.sequence import EXR_ENDINGS, PICTURE_ENDINGS
+from void_server.image import codes, colour, colour_space, exr, fit
+from void_server.image.frames import footage, sequence
+from void_server.image.frames.sequence import EXR_ENDINGS, PICTURE_ENDINGS
+from void_server.image.review import movie
 from void_server.result.folder import make_folder
 from void_server.wire.errors import ColourError, OutputError, PlateError, SettingsError
 from void_server.wire.report import Report

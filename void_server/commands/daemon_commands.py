@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from void_server.commands import shot_flags
-from void_server.commands.console import Console
-from void_server.commands.outcome import done, stopped
+from void_server.commands.terminal.console import Console
+from void_server.commands.terminal.outcome import done, stopped
 from void_server.wire.errors import JobCancelledError, SettingsError
 from void_server.wire.messages import DEFAULT_ADDRESS
 from void_server.wire.report import Report
@@ -190,7 +190,7 @@ def _fetch(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> 
 
 
 def _keys(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
-    from void_server.daemon import keys
+    from void_server.daemon.network import keys
 
     fields, text = keys.run(args.action, args.key, folder=args.keys, name=args.name, admin=args.admin, by=args.by)
     console.result(fields, text)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import void_server
 from void_server import engine as engines
-from void_server.daemon import survey
-from void_server.image import movie
+from void_server.daemon.store import survey
+from void_server.image.review import movie
 from void_server.wire.errors import VoidError
 
 LIBRARIES = ("pyzmq", "msgpack", "numpy", "OpenEXR", "opencv-python-headless", "fileseq", "tqdm")

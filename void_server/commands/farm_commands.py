@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from void_server.commands import shot_flags
-from void_server.commands.console import LOG_FORMATS, Console
+from void_server.commands.terminal.console import LOG_FORMATS, Console
 from void_server.farm import batch, bundle, chunks
 from void_server.farm.shot import FarmShot, setting_words
 from void_server.wire.errors import JobError, OutputError, SettingsError, to_wire

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from void_server.commands import shot_flags
-from void_server.commands.console import Console
+from void_server.commands.terminal.console import Console
 from void_server.effects.affected import marked_shot
 from void_server.effects.quadmask import AFFECTED, GRID_ROWS, KEEP, OBJECT, OVERLAP, quadmask
 from void_server.image import exr, fit

@@ -17,15 +17,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import void_server
-from void_server.daemon.audit import Audit
 from void_server.daemon.config import DaemonConfig
-from void_server.daemon.database import Database
-from void_server.daemon.disk import Disk
-from void_server.daemon.jobfolder import JobFolders
-from void_server.daemon.retention import Retention
-from void_server.daemon.scheduler import Scheduler
+from void_server.daemon.files.disk import Disk
+from void_server.daemon.files.jobfolder import JobFolders
+from void_server.daemon.files.retention import Retention
+from void_server.daemon.network.audit import Audit
+from void_server.daemon.store.database import Database
 from void_server.daemon.uploads import Uploads
 from void_server.daemon.watchers import Peer, Watchers
+from void_server.daemon.work.scheduler import Scheduler
 from void_server.wire.errors import JobNotFoundError, ProtocolError, RefusedError, SettingsError, StoreError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import FINAL, KINDS, LIMITS, PROTOCOL, Buffer, Message

@@ -19,22 +19,22 @@ from pathlib import Path
 
 import zmq
 
-from void_server.daemon.audit import Audit
 from void_server.daemon.config import DaemonConfig
-from void_server.daemon.database import Database
-from void_server.daemon.disk import Disk
-from void_server.daemon.frames import FrameFolder
-from void_server.daemon.jobfolder import JobFolders
-from void_server.daemon.keys import Doorkeeper, check_bind
-from void_server.daemon.rebuild import open_database, take_in_strays
+from void_server.daemon.files.disk import Disk
+from void_server.daemon.files.frames import FrameFolder
+from void_server.daemon.files.jobfolder import JobFolders
+from void_server.daemon.files.retention import Ballast, Retention
+from void_server.daemon.network.audit import Audit
+from void_server.daemon.network.keys import Doorkeeper, check_bind
+from void_server.daemon.network.router import Router
+from void_server.daemon.network.selftest import check_stranger_is_refused
 from void_server.daemon.remarks import last_words, remark_on
 from void_server.daemon.requests import Requests, answer_kind
-from void_server.daemon.retention import Ballast, Retention
-from void_server.daemon.router import Router
-from void_server.daemon.scheduler import Scheduler
-from void_server.daemon.selftest import check_stranger_is_refused
+from void_server.daemon.store.database import Database
+from void_server.daemon.store.rebuild import open_database, take_in_strays
 from void_server.daemon.uploads import Uploads
 from void_server.daemon.watchers import Peer, Watchers
+from void_server.daemon.work.scheduler import Scheduler
 from void_server.wire import messages
 from void_server.wire.errors import (
     InternalError,

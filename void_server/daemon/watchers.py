@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 
-from void_server.daemon.store import Store
+from void_server.daemon.store.store import Store
 from void_server.wire.errors import LimitError, VoidError
 from void_server.wire.messages import FINAL, LIMITS
 from void_server.wire.report import Event

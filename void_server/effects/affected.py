@@ -14,8 +14,8 @@ from void_server import background
 from void_server.effects import find, predictor
 from void_server.effects.findings import Finding
 from void_server.effects.look import Look
-from void_server.image import sequence
-from void_server.image.sequence import format_frames
+from void_server.image.frames import sequence
+from void_server.image.frames.sequence import format_frames
 from void_server.shot.check import CheckedShot
 from void_server.shot.contract import Colour
 from void_server.shot.marked import MarkedShot

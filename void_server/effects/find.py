@@ -19,8 +19,8 @@ from void_server.background import BackgroundEstimate
 from void_server.effects import bystanders, cues, decide, evidence
 from void_server.effects.evidence import Evidence
 from void_server.effects.predictor import FRAMES, Belief, Predictor
-from void_server.image import sequence
 from void_server.image.colour import REC709_LUMINANCE
+from void_server.image.frames import sequence
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.wire.report import Report

@@ -19,8 +19,9 @@ import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs
 from void_server.engine.propagate.recovery import DIVIDED_TRUST, Recovered
-from void_server.image import fit, sequence
+from void_server.image import fit
 from void_server.image.colour import REC709
+from void_server.image.frames import sequence
 from void_server.image.matte import MATTE_FLOOR
 from void_server.merge import agreement, bands, changed, measures, softness
 from void_server.merge.agreement import Compared

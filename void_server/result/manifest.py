@@ -11,8 +11,10 @@ import time
 from typing import Any
 
 import void_server
-from void_server.image import exr, sequence, sheet
-from void_server.image.sequence import format_frames
+from void_server.image import exr
+from void_server.image.frames import sequence
+from void_server.image.frames.sequence import format_frames
+from void_server.image.review import sheet
 from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder

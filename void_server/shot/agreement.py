@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from void_server.image import colour_space, exr, sequence
+from void_server.image import colour_space, exr
+from void_server.image.frames import sequence
 from void_server.shot.problems import Problems
 from void_server.wire.errors import ColourError, MatteError, RequestError, SequenceError, about
 from void_server.wire.report import ShotWarning

@@ -12,8 +12,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from void_server.image import colour_space, exr, sequence
-from void_server.image.sequence import format_frames
+from void_server.image import colour_space, exr
+from void_server.image.frames import sequence
+from void_server.image.frames.sequence import format_frames
 from void_server.shot.agreement import mattes_meet_plates, one_channel, one_space, same_over_the_shot
 from void_server.shot.outsized import check_canvas, without_outsized
 from void_server.shot.problems import LISTED, Problems

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from void_server.image import exr, mask_look, matte, sequence
+from void_server.image import exr, mask_look, matte
+from void_server.image.frames import sequence
 from void_server.image.mask_look import Look
 from void_server.image.matte import MATTE_FLOOR
 from void_server.shot.check import CheckedShot

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from void_server.image import exr, fit, mask_look, matte, sequence
+from void_server.image import exr, fit, mask_look, matte
+from void_server.image.frames import sequence
 from void_server.image.mask_look import Look
 from void_server.image.matte import AFFECTED_FLOOR, MATTE_FLOOR
 from void_server.shot.check import CheckedShot

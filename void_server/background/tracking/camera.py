@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.background.tracking.survey import Bytes, Survey, detail
-from void_server.image import sequence
+from void_server.image.frames import sequence
 from void_server.process import threads
 from void_server.wire.report import Report
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import void_server
-from void_server.commands import examples
 from void_server.commands.installation import blender as install_blender
 from void_server.commands.installation import wheels
+from void_server.commands.terminal import examples
 from void_server.wire.errors import OutputError, SettingsError
 from void_server.wire.report import Report
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 from void_server import background
 from void_server.engine.contract import Colour, Fill, Needs, Shot
 from void_server.engine.propagate.recovery import Recovery
-from void_server.image.sequence import format_frames
+from void_server.image.frames.sequence import format_frames
 from void_server.wire.errors import SettingsError
 from void_server.wire.report import Report
 

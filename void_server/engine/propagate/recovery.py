@@ -23,7 +23,8 @@ from void_server.background.still import StillBackground, still_background
 from void_server.engine.contract import Array, Fill
 from void_server.engine.propagate import exemplar, invent
 from void_server.engine.propagate.key_frames import KEY_STEP, KeyFrames
-from void_server.image import colour, sequence
+from void_server.image import colour
+from void_server.image.frames import sequence
 from void_server.parallel import in_order
 from void_server.process import hands, threads
 from void_server.wire.report import Report

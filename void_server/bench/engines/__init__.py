@@ -1,0 +1,1 @@
+"""Engines against the truth, against each other and against the released code."""

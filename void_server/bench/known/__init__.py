@@ -1,0 +1,1 @@
+"""Shots with known answers: any tool against the truth, region by region."""

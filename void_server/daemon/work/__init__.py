@@ -1,0 +1,1 @@
+"""What is computed where: the queue, a process a device, one attempt at a job."""

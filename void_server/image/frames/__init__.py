@@ -1,0 +1,1 @@
+"""Frames on disk: names, numbers, and other formats than EXR."""

@@ -1,0 +1,1 @@
+"""Pictures that people look at: a contact sheet, a movie, an outline."""
