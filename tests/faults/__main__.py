@@ -10,6 +10,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+PATIENCE_S = 400
+"""More than all that a scenario ever waits for."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
@@ -39,11 +42,16 @@ def main() -> int:
 
 def apart(seed: int) -> tuple[int, list[str], list[float]]:
     """One scenario in a process of its own: no thread of one outlives into the next."""
-    code = f"import json; from tests.faults.scenario import play; print('PLAYED' + json.dumps(play({seed})))"
+    code = (
+        f"import faulthandler, json; faulthandler.dump_traceback_later({PATIENCE_S - 20}, exit=False)\n"
+        f"from tests.faults.scenario import play; print('PLAYED' + json.dumps(play({seed})))"
+    )
+    words = [sys.executable, "-c", code]
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=400, check=False)
-    except subprocess.TimeoutExpired:
-        return seed, ["the scenario did not end within 400 s"], []
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        stands = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else str(error.stderr)
+        return seed, [f"the scenario did not end within {PATIENCE_S} s; it stood here:\n{stands}"], []
     for line in done.stdout.splitlines():
         if line.startswith("PLAYED"):
             found: tuple[int, list[str], list[float]] = json.loads(line[6:])
