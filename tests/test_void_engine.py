@@ -199,6 +199,48 @@ def test_the_chosen_tier_and_region_are_in_the_log(options):
     assert "64x48 plate pixels" in heard.notes()
 
 
+def large(options, **more):
+    """A shot that is larger than the model's trained area, most of it hole."""
+    plate = np.random.default_rng(0).random((2, 640, 960, 3)).astype(np.float32)
+    matte = np.zeros((2, 640, 960), np.float32)
+    matte[:, 120:500, 160:780] = 1
+    return MemoryShot(plate, matte, options=options | {"steps": 1}, **more)
+
+
+@pytest.mark.parametrize("quality", ["release", "fine"])
+def test_fine_shows_the_model_what_the_plate_has_and_release_the_area_it_was_trained_at(options, quality, monkeypatch):
+    monkeypatch.setattr(sampling.Sampler, "run", lambda self, video, *_: video)
+    heard = Heard()
+    made = fill(large(options, quality=quality), heard.report)
+    rows, columns = made[0].rgb.shape[:2]
+    if quality == "release":
+        assert rows * columns <= 1.02 * 384 * 672
+        assert rows < made[0].crop.height
+    else:
+        assert (made[0].crop.height, made[0].crop.width) == (rows, columns)
+        assert "scale 1.000" in heard.notes()
+
+
+def test_fine_says_when_release_shows_everything_already(options):
+    heard = Heard()
+    release, fine = fill(a_shot(options)), fill(a_shot(options, quality="fine"), heard.report)
+    assert all((a.rgb == b.rgb).all() for a, b in zip(release, fine))
+    assert "fine changes nothing here" in heard.notes()
+
+
+@pytest.mark.parametrize(
+    ("memory_", "free_gib", "area"),
+    [("auto", 78, 4.05), ("auto", 8, 4.05), ("auto", 5, 2.3), ("auto", 2, 1), ("full", 30, 2.4)],
+)
+def test_fine_is_as_large_as_the_card_has_room_for(monkeypatch, memory_, free_gib, area):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_gib << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    pixels = memory.most_pixels(memory_, torch.device("cuda"), 768 * 1360)
+    assert pixels / (384 * 672) == pytest.approx(area, rel=0.05)
+    tiers = memory.TIERS if memory_ == "auto" else [memory.named(memory_)]
+    assert pixels == 384 * 672 or any(tier.needs(pixels) <= free_gib << 30 for tier in tiers)
+
+
 @pytest.mark.parametrize(
     ("free_gib", "tier"), [(78, "full"), (20, "full"), (14, "model_offload"), (10, "float8"), (7, "sequential")]
 )

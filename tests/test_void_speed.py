@@ -114,6 +114,21 @@ def test_released_takes_nothing_that_changes_its_numbers(options, setting):
         fill(a_shot(options | {"preset": "released"} | setting))
 
 
+@pytest.mark.parametrize("quality", ["draft", "fine"])
+def test_released_takes_no_quality_but_its_own(options, quality):
+    with pytest.raises(SettingsError, match="preset=released"):
+        fill(a_shot(options | {"preset": "released"}, quality=quality))
+
+
+def test_draft_is_a_spelling_of_quality_draft_and_none_of_fine(options):
+    del options["steps"]
+    assert all((a.rgb == b.rgb).all() for a, b in zip(
+        fill(a_shot(options, frames=2, quality="draft")), fill(a_shot(options | {"draft": True}, frames=2))
+    ))  # fmt: skip
+    with pytest.raises(SettingsError, match="contradict"):
+        fill(a_shot(options | {"draft": True}, quality="fine"))
+
+
 def test_precision_and_draft_reach_the_model(options, monkeypatch):
     converted, cached = [], []
     monkeypatch.setattr(float8, "convert", lambda transformer, device: converted.append(device.type))
@@ -131,7 +146,7 @@ def test_precision_and_draft_reach_the_model(options, monkeypatch):
 def test_a_draft_takes_fewer_steps_unless_told_how_many(options):
     heard = Heard()
     del options["steps"]
-    fill(a_shot(options | {"draft": True}), heard.report)
+    fill(a_shot(options, quality="draft"), heard.report)
     assert sum(event.get("stage") == "void" for event in heard.events) == sampling.DRAFT_STEPS
     heard = Heard()
     fill(a_shot(options | {"draft": True, "steps": 3}), heard.report)
@@ -243,6 +258,9 @@ def test_a_shots_flags_reach_the_engine():
 
     parser = argparse.ArgumentParser()
     shot_flags.add_to(parser)
-    words = ["plate", "--matte", "matte", "--out", "out", "--draft", "--precision", "fp8"]
-    assert shot_flags.settings(parser.parse_args(words)).options == {"draft": True, "precision": "fp8"}
-    assert shot_flags.settings(parser.parse_args(words[:5])).options == {}
+    words = ["plate", "--matte", "matte", "--out", "out", "--quality", "fine", "--precision", "fp8"]
+    given = shot_flags.settings(parser.parse_args(words))
+    assert (given.quality, given.options) == ("fine", {"precision": "fp8"})
+    given = shot_flags.settings(parser.parse_args(words[:5]))
+    assert (given.quality, given.options) == ("release", {})
+    assert shot_flags.settings(parser.parse_args([*words[:5], "--draft"])).quality == "draft"

@@ -38,6 +38,8 @@ class Needs:
     memory_bytes: int = 1 << 30
     """Host memory it may need beyond what the shot's own cache takes, for any length of shot."""
     device_memory_bytes: int = 0
+    qualities: tuple[str, ...] = ("release",)
+    """Which of `Shot.quality` make a difference to it."""
     physics: bool = False
     """Whether it can make things move as they would without the object. Else they stay as they are."""
     merged: bool = True

@@ -26,7 +26,7 @@ from void_server.engine.void import fitting, weights
 from void_server.engine.void.options import VoidOptions
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
 from void_server.wire.report import Report
-from void_server.wire.shot import Window
+from void_server.wire.shot import QUALITY, Window
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,7 @@ class VoidEngine:
         size_multiple=fitting.MULTIPLE,
         memory_bytes=16 << 30,
         device_memory_bytes=6 << 30,
+        qualities=QUALITY,
         physics=True,
     )
 
@@ -95,7 +96,7 @@ class VoidEngine:
         return Availability(True, f"weights in {folder}, {torch.cuda.get_device_name(device)}")
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
-        options = VoidOptions.parse(shot.options)
+        options = VoidOptions.parse(shot.options, shot.quality)
         holes = {frame: hole for frame in shot.frames if (hole := shot.hole(frame)) is not None}
         wanted = [frame for frame in shot.wanted if frame in holes]
         if not wanted:
@@ -113,9 +114,11 @@ class VoidEngine:
             yield self._as_fill(reduced, made[index], index, given=frame in references)
 
     def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window], report: Report) -> _Reduced:
-        crop, size = fitting.region(holes, shot.size, options.context, options.size)
+        most = self._most_pixels(options)
+        crop, size = fitting.region(holes, shot.size, options.context, options.size, most)
         scale = size[0] / crop.height
         report.note(f"VOID sees {crop.width}x{crop.height} plate pixels at {size[1]}x{size[0]} (scale {scale:.3f})")
+        self._tell_fine(options, size, scale, most, report)
         frames = list(shot.frames)
         shape = (len(frames), *size)
         video = np.empty((*shape, 3), np.float32)
@@ -139,6 +142,29 @@ class VoidEngine:
             known[index] = (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (labels[index] == KEEP)
         report.progress("read", len(frames), len(frames))
         return _Reduced(frames, crop, video, labels, hole, known)
+
+    def _most_pixels(self, options: VoidOptions) -> int:
+        """Of one picture of the model's: more than the trained area only where that is asked for and there is room."""
+        if options.quality != "fine":
+            return fitting.TRAINED_PIXELS
+        from void_server.engine.void import memory
+
+        float8 = options.precision == "fp8"
+        return memory.most_pixels(options.memory, self._device(), fitting.FINE_PIXELS, float8)
+
+    @staticmethod
+    def _tell_fine(options: VoidOptions, size: tuple[int, int], scale: float, most: int, report: Report) -> None:
+        """What became of --quality fine, where it is less than somebody may expect of it."""
+        if options.quality != "fine":
+            return
+        if options.size is not None:
+            report.note("--quality fine chooses no size here: size is given.")
+        elif scale == 1 and size[0] * size[1] <= 1.02 * fitting.TRAINED_PIXELS:
+            report.note("--quality fine changes nothing here: release shows all of this at the plate's own size.")
+        elif scale < 1 and most < fitting.FINE_PIXELS:
+            report.note(
+                f"--quality fine: the card has room for {most / fitting.TRAINED_PIXELS:.1f} times the release's area."
+            )
 
     def _generate(self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report) -> Array:
         """float32 [T, H, W, 3]: what the model makes of the shot. One retry on the next lower tier of memory."""

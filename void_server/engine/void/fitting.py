@@ -29,10 +29,14 @@ MULTIPLE = 16
 """Legal sides: 8 from the autoencoder times 2 from the transformer's patches."""
 TRAINED_PIXELS = 384 * 672
 """Area the model was released at; trained at 512x512 buckets, so other aspects of this area are in its range."""
+FINE_PIXELS = 768 * 1360
+"""The largest area that was run on a card: time and memory are known up to it."""
 CONTEXT = 0.3
 """Share of the hole's box added on every side: at least 25-30 % let the model see what it continues."""
 ASPECTS = (0.5, 2.4)
 """Widths per height that are run; a thinner box gets more of its surroundings."""
+AREA_STEP = 1.04
+"""Areas between the trained and the largest are tried in steps of a row or two."""
 FINER = 1.25
 """The crop keeps the plate's aspect unless the box's own shows the hole this much finer."""
 RING_PX = 24
@@ -51,17 +55,21 @@ def region(
     canvas: tuple[int, int],
     context: float = CONTEXT,
     size: tuple[int, int] | None = None,
+    most_pixels: int = TRAINED_PIXELS,
 ) -> tuple[Window, tuple[int, int]]:
     """One crop for the whole shot and the legal (height, width) the model runs it at.
 
     holes: boxes on the canvas, at least one. canvas: (height, width) in plate pixels. The crop holds all of them with
     `context`, is no smaller than the model's size (plates are never blown up), lies inside the canvas where it can, and
     has exactly the aspect of the size, so a thin strip of it may lie outside the canvas. size: asked for; None fits it.
+    most_pixels: of the size. It is the trained one, or as much more as shows the crop at the plate's own resolution.
 
     >>> region([Window(900, 500, 1000, 560)], (1080, 1920))
     (Window(x0=614, y0=338, x1=1286, y1=722), (384, 672))
     >>> region([Window(0, 0, 1920, 1080)], (1080, 1920))
     (Window(x0=0, y0=-9, x1=1920, y1=1088), (384, 672))
+    >>> region([Window(600, 300, 1200, 700)], (1080, 1920), most_pixels=FINE_PIXELS)
+    (Window(x0=220, y0=116, x1=1580, y1=884), (768, 1360))
     """
     box = Window(0, 0, 0, 0)
     for hole in holes:
@@ -70,13 +78,19 @@ def region(
     margin = math.ceil(context * max(box.width, box.height))
     wanted = box.grow(margin).intersect(Window(0, 0, width, height))
     if size is None:
-        pixels = min(TRAINED_PIXELS, height * width)
-        own, boxed = (_legal(float(np.clip(a, *ASPECTS)), pixels) for a in (width / height, _aspect(wanted)))
+        least = min(TRAINED_PIXELS, height * width)
+        most = min(max(TRAINED_PIXELS, most_pixels), height * width)
+        own, boxed = (
+            _fitted(wanted, float(np.clip(a, *ASPECTS)), least, most) for a in (width / height, _aspect(wanted))
+        )
         size = boxed if _scale(wanted, boxed) > FINER * _scale(wanted, own) else own
     scale = _scale(wanted, size)
     rows, columns = size
-    crop_height = round(rows / scale)
-    crop_width = round(columns / scale)
+    # Width from height, so that the one scale of the crop gives both sides of the size.
+    crop_height = max(round(rows / scale), wanted.height)
+    if round(columns * crop_height / rows) < wanted.width:
+        crop_height += 1
+    crop_width = round(columns * crop_height / rows)
     x0 = _centred(wanted.x0, wanted.x1, crop_width, width)
     y0 = _centred(wanted.y0, wanted.y1, crop_height, height)
     return Window(x0, y0, x0 + crop_width, y0 + crop_height), (rows, columns)
@@ -88,6 +102,14 @@ def _aspect(window: Window) -> float:
 
 def _scale(wanted: Window, size: tuple[int, int]) -> float:
     return min(1.0, size[0] / max(1, wanted.height), size[1] / max(1, wanted.width))
+
+
+def _fitted(wanted: Window, aspect: float, least: int, most: int) -> tuple[int, int]:
+    """(height, width) of `least` pixels, or of the fewest up to `most` that show `wanted` as large as the plate."""
+    pixels = least
+    while _scale(wanted, size := _legal(aspect, pixels)) < 1 and pixels < most:
+        pixels = min(most, math.ceil(pixels * AREA_STEP))
+    return size
 
 
 def _legal(aspect: float, pixels: int) -> tuple[int, int]:
