@@ -44,6 +44,9 @@ class VoidOptions:
     grid: bool = False
     """Blocky affected areas, as VOID's own tools draw them."""
     context: float = 0.3
+    follow: bool = True
+    """Let the region that the model sees follow a hole that travels, where it is then seen finer; preset=released never
+    does."""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any], quality: str = "release") -> VoidOptions:
@@ -141,5 +144,6 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "size": _size,
     "window": lambda name, value: _whole(name, value, 21, 1000),
     "grid": _flag,
+    "follow": _flag,
     "context": lambda name, value: _number(name, value, 0.25, 4),
 }
