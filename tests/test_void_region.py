@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.fakes import textured
+from void_server.engine.void.noise import warped_noise
 from void_server.engine.void.region import FINE_PIXELS, PAN, TRAINED_PIXELS, crops, region
 from void_server.wire.shot import Window
 
@@ -118,5 +120,23 @@ def test_a_crop_rests_where_following_would_show_no_more_or_be_no_pan(holes):
     assert len(set(found)) == 1 and len(found) == len(holes)
 
 
+def test_fine_follows_where_the_same_is_shown_in_a_smaller_picture_which_takes_less_time():
+    holes = [Window(14 * t, 400, 14 * t + 150, 600) for t in range(90)]
+    at_rest, rest_size = region(holes, (800, 1420), most_pixels=FINE_PIXELS)
+    found, size = crops(holes, (800, 1420), most_pixels=FINE_PIXELS)
+    assert len(set(found)) > 1
+    assert size[0] / found[0].height >= rest_size[0] / at_rest.height
+    assert size[0] * size[1] < rest_size[0] * rest_size[1] / 2
+
+
 def test_a_crop_rests_where_it_is_told_to():
     assert len(set(crops(SHOTS["even"], (1080, 1920), follow=False)[0])) == 1
+
+
+def test_noise_for_the_second_pass_follows_the_fastest_pan():
+    height, width = 192, 336
+    pan = width // PAN
+    world = textured.texture(height, width + 8 * pan) ** (1 / 2.2)
+    first, second = warped_noise(np.stack([world[:, pan * t : pan * t + width] for t in range(5)]), 2, 1)
+    moved = 4 * pan // 8
+    assert np.corrcoef(first[..., moved:].ravel(), second[..., : width // 8 - moved].ravel())[0, 1] > 0.95

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [void]")
@@ -249,6 +250,27 @@ def test_the_time_a_shot_takes_is_foretold_from_what_a_card_does():
     streamed = duration.seconds(TRANSFORMER, [22], 85, size, 30, h200, streamed=True)
     assert streamed > once
     assert duration.seconds(TRANSFORMER, [22], 85, size, 50, h200, guided=True) > 2.5 * once
+
+
+def test_the_time_of_a_larger_picture_is_told_before_it_starts(options, monkeypatch):
+    from void_server.bench.void_models import TRANSFORMER
+    from void_server.engine.void import duration, memory
+    from void_server.engine.void.options import VoidOptions
+
+    monkeypatch.setattr(duration, "card_speed", lambda device: 788e12)
+    monkeypatch.setattr(sampling, "_transformer_config", lambda folder: TRANSFORMER)
+    monkeypatch.setattr(sampling.Sampler, "_embed", lambda self, *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    told = {}
+    for quality, size in (("draft", (384, 672)), ("release", (384, 672)), ("fine", (768, 1360))):
+        heard = Heard()
+        chosen = VoidOptions.parse({}, quality)
+        sampler = sampling.Sampler(chosen, memory.named("full"), torch.device("cuda"), None, heard.report)
+        with pytest.raises(KeyboardInterrupt):
+            sampler.run(np.zeros((85, *size, 3), np.float32), np.zeros((85, *size), np.uint8), "", 0)
+        told[quality] = heard.notes()
+    assert told["draft"].startswith("The model takes about 10 s on this card at 672x384")
+    assert told["release"].startswith("The model takes about 10 s on this card at 672x384")
+    assert told["fine"].startswith("The model takes about 2 min on this card at 1360x768")
 
 
 def test_a_shots_flags_reach_the_engine():

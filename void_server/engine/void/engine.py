@@ -3,8 +3,9 @@
 What comes in: a shot. What goes out: one fill per wanted frame, smaller than its crop, in the engine's display-like
 colour. It does not know the sampling (`pipeline`), the weights' files (`weights`, `loading`) or the card (`memory`).
 
-Road of a shot: one region for all frames -> pictures and quadmask at the model's size -> prompt to embedding -> pass 1
-in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected on known pixels.
+Road of a shot: one region, at rest or following the hole -> pictures and quadmask at the model's size -> prompt to
+embedding -> pass 1 in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected
+on known pixels.
 
 Imports nothing heavy until a shot comes, so that `available` can answer on any machine.
 """

@@ -240,7 +240,11 @@ def translated(tier: Tier, device: torch.device) -> Iterator[None]:
         # cuBLAS and cuDNN report a full card in their own words, not as torch.OutOfMemoryError.
         if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error):
             below = lower(tier)
-            advice = f"memory={below.name}" if below else "a smaller size, as size=256x448, or a larger card"
+            advice = (
+                f"memory={below.name}"
+                if below
+                else "--quality release, a smaller size, as size=256x448, or a larger card"
+            )
             raise GpuMemoryError(
                 f"{device} ran out of memory with memory={tier.name} ({tier.why}).", f"Use {advice}."
             ) from error

@@ -35,7 +35,7 @@ AREA_STEP = 1.04
 """Areas between the trained and the largest are tried in steps of a row or two."""
 FINER = 1.25
 """The crop keeps the plate's aspect unless the box's own shows the hole this much finer; and it stays at rest unless
-following the hole does."""
+following the hole does, or takes that much less of a picture."""
 SMOOTH_FRAMES = (48.0, 24.0, 12.0)
 """Sigmas of a path, smoothest first; the last is the least that is taken for a pan."""
 EASE_FRAMES = 5.0
@@ -59,7 +59,7 @@ def crops(
     """(one crop a frame, the legal (height, width) of all of them). Each is as in `region`, for its own frame's hole.
 
     holes: of all frames in order, at least one not None. follow: whether crops may move. They do where that shows the
-    holes FINER times as large, and are all the same elsewhere.
+    holes FINER times as large, or as large in a picture FINER times smaller, and are all the same elsewhere.
 
     >>> holes = [Window(40 * t, 400, 40 * t + 300, 800) for t in range(40)]
     >>> found, size = crops(holes, (1080, 1920))
@@ -71,15 +71,16 @@ def crops(
     seen = [hole for hole in holes if hole is not None]
     at_rest, rest_size = region(seen, canvas, context, size, pixels, most_pixels)
     still = [at_rest] * len(holes), rest_size
-    rest_scale = rest_size[0] / at_rest.height
-    if not follow or rest_scale >= 1 / FINER or len(seen) < 2:
+    rest_scale, rest_area = rest_size[0] / at_rest.height, rest_size[0] * rest_size[1]
+    if not follow or len(seen) < 2:
         return still
     boxes = _boxes(holes, canvas, context)
     across, down = (float((boxes[:, i + 2] - boxes[:, i]).max()) for i in (0, 1))
     while True:
         wanted = Window(0, 0, min(math.ceil(across), canvas[1]), min(math.ceil(down), canvas[0]))
         window, found = _fit(wanted, canvas, size, pixels, most_pixels)
-        if found[0] / window.height < FINER * rest_scale:
+        scale, area = found[0] / window.height, found[0] * found[1]
+        if scale < FINER * rest_scale and (scale < rest_scale or FINER * area > rest_area):
             return still
         lefts = _starts(boxes[:, 0], boxes[:, 2], window.width, canvas[1])
         tops = _starts(boxes[:, 1], boxes[:, 3], window.height, canvas[0])
