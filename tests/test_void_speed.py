@@ -253,7 +253,7 @@ def test_the_time_a_shot_takes_is_foretold_from_what_a_card_does():
 
 
 def test_the_time_of_a_larger_picture_is_told_before_it_starts(options, monkeypatch):
-    from void_server.bench.void_models import TRANSFORMER
+    from void_server.bench.engines.void_models import TRANSFORMER
     from void_server.engine.void import duration, memory
     from void_server.engine.void.options import VoidOptions
 
