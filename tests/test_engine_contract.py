@@ -114,6 +114,16 @@ def test_an_engine_that_forgets_a_frame_is_found_out(shot, tmp_path):
     assert not (tmp_path / "out/manifest.json").exists()
 
 
+@pytest.mark.parametrize("quality", ["release", "fine"])
+def test_an_engine_that_knows_one_quality_says_so_once_and_goes_on(shot, tmp_path, quality):
+    said: list[str] = []
+    report = Report(lambda event: said.append(event.get("message", "")))
+    settings = ShotSettings(engine="grey", physics_prior=False, quality=quality)
+    pipeline.make_clean_plate(check.find_files(shot.plate, shot.matte), settings, tmp_path / "out", report)
+    told = [line for line in said if "quality" in line]
+    assert told == ([] if quality == "release" else ["Engine grey knows one quality; --quality fine changes nothing."])
+
+
 @pytest.mark.parametrize("name", ["propagate", "grey", "small"])
 def test_a_frame_does_not_depend_on_which_others_are_wanted(shot, tmp_path, name):
     from void_server.wire.shot import FrameRange

@@ -98,8 +98,9 @@ def test_corrections_travel_with_a_chunked_shot(shot, tmp_path):
 
 def test_a_person_at_the_farm_can_still_ask_for_the_effects_that_are_only_suspected(shot, tmp_path):
     template = make(shot, tmp_path)
-    command(OPENJD, "run", template, "--job-param", "Effects=bold")
+    command(OPENJD, "run", template, "--job-param", "Effects=bold", "--job-param", "Quality=draft")
     assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"]["effects"] == "bold"
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["settings"]["quality"] == "draft"
     with OpenEXR.File(str(tmp_path / "out/aov.1001.exr"), separate_channels=True) as file:
         assert {"suspected", "grain.R"} <= set(file.channels())
 

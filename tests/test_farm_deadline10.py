@@ -298,6 +298,7 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
         "AffectedAdd": "/add/add.####.exr",
         "AffectedSub": "/sub",
         "Effects": "bold",
+        "Quality": "fine",
     }
     for name, value in values.items():
         window.SetValue(f"{name}Box", value)
@@ -306,7 +307,7 @@ def test_the_monitors_window_submits_the_very_job_that_the_command_line_does(sho
     assert "Result=Success" in said, said
     ours = deadline10.submit_shot(
         farm_shot(
-            shot, tmp_path / "out", settings=ShotSettings(engine="propagate", effects="bold"),
+            shot, tmp_path / "out", settings=ShotSettings(engine="propagate", effects="bold", quality="fine"),
             affected_add="/add/add.####.exr", affected_sub="/sub",
         ),
         JobOptions(), deadline10.Placement(pool="none", group="none"), int(chunk) if chunk else None, 2,

@@ -28,7 +28,9 @@ PLATE = ["/p/p.####.exr", "--matte=/m", "--out=/o"]
     "settings",
     [
         ShotSettings(),
-        ShotSettings(engine="void", effects="bold", physics_prior=False, prompt="-- a 'b' = c", seed=9, handles=0),
+        ShotSettings(
+            engine="void", effects="bold", quality="fine", physics_prior=False, prompt="-- a 'b' = c", seed=9, handles=0
+        ),
         ShotSettings(colorspace="acescg", layer="beauty", matte_channel="roto.A", device="cuda:1", missing="hold"),
         ShotSettings(grow_px=0.0, feather_px=7.25, options={"steps": 30, "quick": True, "size": "672x384", "t": 0.5}),
     ],

@@ -15,6 +15,7 @@ from void_server.merge import agreement, bands, drift, measures, request, softne
 from void_server.merge.recovered import recovered
 from void_server.merge.reduced import Behind, Drawn
 from void_server.merge.smoothing import blur, enlarged, reduced
+from void_server.merge.steady import steadied
 from void_server.shot import check, surveyed
 from void_server.shot.marks import Found, Marks
 from void_server.wire.errors import SettingsError
@@ -224,6 +225,54 @@ def test_there_is_no_seam_and_no_flicker(shot, made):
     means = [away[t][change[t] == 1].mean() * 255 for t in range(textured.COUNT)]
     assert np.abs(means).max() < 1
     assert np.abs(np.diff(means)).mean() < 0.5
+
+
+def test_a_crop_that_moves_over_the_plate_costs_nothing(shot, made, tmp_path, monkeypatch):
+    def panning(holes, canvas, **_):
+        places = [Window(-30 + 9 * t, 0, 140 + 9 * t, 128) for t in range(len(holes))]
+        assert all(place.contains(hole) for place, hole in zip(places, holes))
+        return places, (64, 85)
+
+    monkeypatch.setattr(stand_in, "crops", panning)
+    clean, _ = remove(shot, tmp_path / "moves", pixels=1)
+    monkeypatch.setattr(stand_in, "crops", lambda holes, *_, **__: ([Window(0, 0, 192, 128)] * len(holes), (64, 96)))
+    at_rest, _ = remove(shot, tmp_path / "rests", pixels=1)
+    for where in (shot.matte > 0.5, shot.effect):
+        assert db(clean, shot, where) > db(at_rest, shot, where) - 0.5, "neither does it where it leaves the plate"
+    changes = [read_aov(tmp_path / name, textured.COUNT, "change") for name in ("moves", "rests")]
+    overlaps = [native.region_figures(change, case_of(shot))["overlap"] for change in changes]
+    assert overlaps[0] > overlaps[1] - 0.05, "what the engine changed is found where it lies on the plate"
+    means = [(shown(clean) - shown(shot.truth))[t][changes[0][t] == 1].mean() * 255 for t in range(textured.COUNT)]
+    assert np.abs(np.diff(means)).mean() < 0.5
+
+
+def seen_by(places, world, scale=0.5):
+    """A map of each place of `world`, at `scale`."""
+    size = (round(places[0].height * scale), round(places[0].width * scale))
+    whole = Window(0, 0, world.shape[1], world.shape[0])
+    return {t: reduced(world[place.slices(whole)], size) for t, place in enumerate(places)}
+
+
+def test_maps_of_a_crop_that_moves_are_steadied_where_they_show_the_same_place():
+    world = blur(np.random.default_rng(2).random((120, 240)).astype(np.float32), 3.0)
+    rests, moves = (
+        [Window(60, 20, 180, 100)] * 5,
+        [Window(46 + 7 * t, 24 - 2 * t, 166 + 7 * t, 104 - 2 * t) for t in range(5)],
+    )
+    assert moves[2] == rests[2]
+    assert np.allclose(steadied(seen_by(rests, world), dict(enumerate(rests)), 2), seen_by(rests, world)[2], atol=1e-6)
+    own = seen_by(rests, world)[2]
+    steady = steadied(seen_by(moves, world), dict(enumerate(moves)), 2)
+    assert np.abs(steady - own).max() < 0.2 * world.std(), "but for what lies between two of its pixels"
+    by_position = steadied(seen_by(moves, world), dict.fromkeys(range(5), moves[2]), 2)
+    assert np.abs(by_position - own).max() > world.std()
+
+
+def test_a_neighbour_does_not_count_where_it_shows_nothing():
+    near = {1: np.zeros((40, 60), np.float32), 2: np.ones((40, 60), np.float32)}
+    steady = steadied(near, {1: Window(80, 0, 200, 80), 2: Window(20, 0, 140, 80)}, 2)
+    assert (steady[:, :30] == 1).all()
+    assert (steady[:, 30:] < 1).all()
 
 
 def test_grain_is_as_strong_as_beside_in_dark_and_in_light(shot, made):

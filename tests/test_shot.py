@@ -38,6 +38,10 @@ def test_a_client_that_does_not_know_of_suspected_effects_gets_those_that_are_su
     del fields["effects"]
     assert ShotSettings.from_wire(fields).effects == "sure"
     assert ShotSettings.from_wire({"effects": "bold"}).effects == "bold"
+    del fields["quality"]
+    assert ShotSettings.from_wire(fields).quality == "release"
+    with pytest.raises(SettingsError, match="quality='best' is unknown"):
+        ShotSettings(quality="best")
     with pytest.raises(SettingsError, match="effects='wild'"):
         ShotSettings(effects="wild")
 

@@ -11,6 +11,7 @@ pytest.importorskip("diffusers", reason="needs the extra [void]")
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.fakes.shots import MemoryShot  # noqa: E402
 from void_server import engine as engines  # noqa: E402
+from void_server.engine import Colour  # noqa: E402
 from void_server.engine.void import VoidEngine, memory, sampling  # noqa: E402
 from void_server.engine.void.prompts import PromptBook  # noqa: E402
 from void_server.wire.errors import (  # noqa: E402
@@ -197,6 +198,86 @@ def test_the_chosen_tier_and_region_are_in_the_log(options):
     fill(a_shot(options | {"memory": "float8"}), heard.report)
     assert "memory=float8" in heard.notes()
     assert "64x48 plate pixels" in heard.notes()
+
+
+def large(options, **more):
+    """A shot that is larger than the model's trained area, most of it hole."""
+    plate = np.random.default_rng(0).random((2, 640, 960, 3)).astype(np.float32)
+    matte = np.zeros((2, 640, 960), np.float32)
+    matte[:, 120:500, 160:780] = 1
+    return MemoryShot(plate, matte, options=options | {"steps": 1}, **more)
+
+
+@pytest.mark.parametrize("quality", ["release", "fine"])
+def test_fine_shows_the_model_what_the_plate_has_and_release_the_area_it_was_trained_at(options, quality, monkeypatch):
+    monkeypatch.setattr(sampling.Sampler, "run", lambda self, video, *_: video)
+    heard = Heard()
+    made = fill(large(options, quality=quality), heard.report)
+    rows, columns = made[0].rgb.shape[:2]
+    if quality == "release":
+        assert rows * columns <= 1.02 * 384 * 672
+        assert rows < made[0].crop.height
+    else:
+        assert (made[0].crop.height, made[0].crop.width) == (rows, columns)
+        assert "scale 1.000" in heard.notes()
+
+
+def crossing(options, **more):
+    """A box that crosses a plate of seven times the model's area, before a photograph's worth of detail."""
+    rng = np.random.default_rng(0)
+    plate = np.repeat(rng.random((1, 96, 160, 3)).astype(np.float32).repeat(10, 1).repeat(10, 2), 24, 0)
+    matte = np.zeros(plate.shape[:3], np.float32)
+    for index in range(24):
+        matte[index, 400:520, 20 + 55 * index : 140 + 55 * index] = 1
+    return MemoryShot(plate, matte, options=options | {"steps": 1}, **more)
+
+
+def test_a_hole_that_travels_is_followed_and_seen_finer_and_every_fill_lies_where_it_was_read(options, monkeypatch):
+    monkeypatch.setattr(sampling.Sampler, "run", lambda self, video, *_: video)
+    heard, shot = Heard(), crossing(options)
+    followed, at_rest = fill(shot, heard.report), fill(crossing(options | {"follow": False}))
+    assert len({made.crop for made in at_rest}) == 1 < len({made.crop for made in followed})
+    assert "following the hole" in heard.notes()
+    scales = [made[0].rgb.shape[0] / made[0].crop.height for made in (followed, at_rest)]
+    assert scales[0] >= 1.25 * scales[1]
+    assert len({(made.crop.width, made.crop.height, made.rgb.shape) for made in followed}) == 1
+    for made in followed:
+        assert made.crop.contains(shot.hole(made.frame))
+        plate = shot.plate(made.frame, made.crop, scales[0], Colour.ENGINE)
+        assert np.abs(made.rgb - plate).max() < 0.02, "a model that changes nothing gives the plate back"
+
+
+def test_the_region_rests_for_released(options, monkeypatch):
+    monkeypatch.setattr(sampling.Sampler, "run", lambda self, video, *_: video)
+    made = fill(crossing(options | {"preset": "released", "window": 85}))
+    assert len({one.crop for one in made}) == 1
+
+
+def test_a_shot_that_is_followed_runs_through_both_passes(options):
+    shot = crossing(options | {"size": "48x64", "refine": True})
+    followed = fill(shot)
+    assert len({made.crop for made in followed}) > 1
+    assert all(made.crop.contains(shot.hole(made.frame)) and made.rgb.shape == (48, 64, 3) for made in followed)
+
+
+def test_fine_says_when_release_shows_everything_already(options):
+    heard = Heard()
+    release, fine = fill(a_shot(options)), fill(a_shot(options, quality="fine"), heard.report)
+    assert all((a.rgb == b.rgb).all() for a, b in zip(release, fine))
+    assert "fine changes nothing here" in heard.notes()
+
+
+@pytest.mark.parametrize(
+    ("memory_", "free_gib", "area"),
+    [("auto", 78, 4.05), ("auto", 8, 4.05), ("auto", 5, 2.3), ("auto", 2, 1), ("full", 30, 2.4)],
+)
+def test_fine_is_as_large_as_the_card_has_room_for(monkeypatch, memory_, free_gib, area):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_gib << 30, 80 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    pixels = memory.most_pixels(memory_, torch.device("cuda"), 768 * 1360)
+    assert pixels / (384 * 672) == pytest.approx(area, rel=0.05)
+    tiers = memory.TIERS if memory_ == "auto" else [memory.named(memory_)]
+    assert pixels == 384 * 672 or any(tier.needs(pixels) <= free_gib << 30 for tier in tiers)
 
 
 @pytest.mark.parametrize(

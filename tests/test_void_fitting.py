@@ -1,4 +1,4 @@
-"""Fitting VOID to a plate: the region it sees, and what it made brought to meet the plate."""
+"""Fitting VOID to a plate: no black borders, and what it made brought to meet the plate."""
 
 from __future__ import annotations
 
@@ -6,54 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from void_server.engine.void.fitting import correct_drift, extend_edges, region
+from void_server.engine.void.fitting import correct_drift
+from void_server.image.fit import extend_edges
 from void_server.wire.shot import Window
-
-CANVASES = [(1080, 1920), (2160, 4096), (1556, 2048), (858, 2048), (480, 854), (1920, 1080), (60, 100)]
-
-
-@pytest.mark.parametrize("canvas", CANVASES)
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.6, 1.0])
-def test_the_region_holds_every_hole_at_a_legal_size_and_exact_aspect(canvas, share):
-    height, width = canvas
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        h, w = max(1, int(height * share * rng.uniform(0.5, 1))), max(1, int(width * share * rng.uniform(0.5, 1)))
-        y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-        hole = Window(int(x), int(y), int(x) + w, int(y) + h)
-        crop, (rows, columns) = region([hole], canvas)
-        assert crop.contains(hole)
-        assert rows % 16 == columns % 16 == 0
-        assert rows * columns <= 1.1 * 384 * 672
-        scale = rows / crop.height
-        assert scale <= 1
-        assert (round(crop.height * scale), round(crop.width * scale)) == (rows, columns)
-
-
-def test_a_small_hole_is_seen_at_full_resolution_and_a_large_one_with_context():
-    crop, size = region([Window(900, 500, 1000, 560)], (1080, 1920))
-    assert (crop.height, crop.width) == size
-    large = Window(400, 300, 1300, 800)
-    crop, _ = region([large], (1080, 1920))
-    assert crop.contains(large.grow(round(0.25 * large.height)))
-
-
-def test_a_moving_hole_gets_one_region_for_the_shot():
-    holes = [Window(100 + 20 * i, 300, 200 + 20 * i, 500) for i in range(30)]
-    crop, _ = region(holes, (1080, 1920))
-    assert all(crop.contains(hole) for hole in holes)
-
-
-def test_a_tall_thin_hole_is_seen_finer_than_in_the_plates_aspect():
-    crop, (rows, columns) = region([Window(900, 40, 980, 1040)], (1080, 1920))
-    assert rows > columns
-    assert rows / crop.height > 1.5 * 384 / 1080
-
-
-def test_an_asked_for_size_is_kept():
-    crop, size = region([Window(0, 0, 1920, 1080)], (1080, 1920), size=(544, 960))
-    assert size == (544, 960)
-    assert round(crop.width * 544 / crop.height) == 960
 
 
 def test_outside_the_canvas_the_nearest_pixel_goes_on():

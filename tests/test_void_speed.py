@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra [void]")
@@ -114,6 +115,21 @@ def test_released_takes_nothing_that_changes_its_numbers(options, setting):
         fill(a_shot(options | {"preset": "released"} | setting))
 
 
+@pytest.mark.parametrize("quality", ["draft", "fine"])
+def test_released_takes_no_quality_but_its_own(options, quality):
+    with pytest.raises(SettingsError, match="preset=released"):
+        fill(a_shot(options | {"preset": "released"}, quality=quality))
+
+
+def test_draft_is_a_spelling_of_quality_draft_and_none_of_fine(options):
+    del options["steps"]
+    assert all((a.rgb == b.rgb).all() for a, b in zip(
+        fill(a_shot(options, frames=2, quality="draft")), fill(a_shot(options | {"draft": True}, frames=2))
+    ))  # fmt: skip
+    with pytest.raises(SettingsError, match="contradict"):
+        fill(a_shot(options | {"draft": True}, quality="fine"))
+
+
 def test_precision_and_draft_reach_the_model(options, monkeypatch):
     converted, cached = [], []
     monkeypatch.setattr(float8, "convert", lambda transformer, device: converted.append(device.type))
@@ -131,7 +147,7 @@ def test_precision_and_draft_reach_the_model(options, monkeypatch):
 def test_a_draft_takes_fewer_steps_unless_told_how_many(options):
     heard = Heard()
     del options["steps"]
-    fill(a_shot(options | {"draft": True}), heard.report)
+    fill(a_shot(options, quality="draft"), heard.report)
     assert sum(event.get("stage") == "void" for event in heard.events) == sampling.DRAFT_STEPS
     heard = Heard()
     fill(a_shot(options | {"draft": True, "steps": 3}), heard.report)
@@ -236,6 +252,27 @@ def test_the_time_a_shot_takes_is_foretold_from_what_a_card_does():
     assert duration.seconds(TRANSFORMER, [22], 85, size, 50, h200, guided=True) > 2.5 * once
 
 
+def test_the_time_of_a_larger_picture_is_told_before_it_starts(options, monkeypatch):
+    from void_server.bench.engines.void_models import TRANSFORMER
+    from void_server.engine.void import duration, memory
+    from void_server.engine.void.options import VoidOptions
+
+    monkeypatch.setattr(duration, "card_speed", lambda device: 788e12)
+    monkeypatch.setattr(sampling, "_transformer_config", lambda folder: TRANSFORMER)
+    monkeypatch.setattr(sampling.Sampler, "_embed", lambda self, *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    told = {}
+    for quality, size in (("draft", (384, 672)), ("release", (384, 672)), ("fine", (768, 1360))):
+        heard = Heard()
+        chosen = VoidOptions.parse({}, quality)
+        sampler = sampling.Sampler(chosen, memory.named("full"), torch.device("cuda"), None, heard.report)
+        with pytest.raises(KeyboardInterrupt):
+            sampler.run(np.zeros((85, *size, 3), np.float32), np.zeros((85, *size), np.uint8), "", 0)
+        told[quality] = heard.notes()
+    assert told["draft"].startswith("The model takes about 10 s on this card at 672x384")
+    assert told["release"].startswith("The model takes about 10 s on this card at 672x384")
+    assert told["fine"].startswith("The model takes about 2 min on this card at 1360x768")
+
+
 def test_a_shots_flags_reach_the_engine():
     import argparse
 
@@ -243,6 +280,9 @@ def test_a_shots_flags_reach_the_engine():
 
     parser = argparse.ArgumentParser()
     shot_flags.add_to(parser)
-    words = ["plate", "--matte", "matte", "--out", "out", "--draft", "--precision", "fp8"]
-    assert shot_flags.settings(parser.parse_args(words)).options == {"draft": True, "precision": "fp8"}
-    assert shot_flags.settings(parser.parse_args(words[:5])).options == {}
+    words = ["plate", "--matte", "matte", "--out", "out", "--quality", "fine", "--precision", "fp8"]
+    given = shot_flags.settings(parser.parse_args(words))
+    assert (given.quality, given.options) == ("fine", {"precision": "fp8"})
+    given = shot_flags.settings(parser.parse_args(words[:5]))
+    assert (given.quality, given.options) == ("release", {})
+    assert shot_flags.settings(parser.parse_args([*words[:5], "--draft"])).quality == "draft"

@@ -99,6 +99,8 @@ def carry_out(plan: Plan, report: Report, *, part_of_shot: bool = False) -> dict
             report.note(f"Frames {sequence.format_frames(plan.finished)} are finished already and stay as they are.")
         result.open_again()
         engine = engines.load(plan.engine, settings.device)
+        if settings.quality not in engine.needs.qualities:
+            report.note(f"Engine {plan.engine} knows one quality; --quality {settings.quality} changes nothing.")
         # 2) Read the shot once.
         with (
             survey(checked, report, plates_key=plan.plates_key, empty_is_well=part_of_shot) as surveyed,

@@ -141,11 +141,11 @@ def claim_effects_are_sure_unless_the_artist_is_bold_and_say_what_that_means(des
     assert all(len(item.description) > 40 for item in choice.enum_items) and choice.description
     told = {}
     for effects in ("sure", "bold"):
-        strip.void.effects = effects
+        strip.void.effects, strip.void.quality = effects, "release" if effects == "sure" else "draft"
         desk.remove()
         manifest = addon("words").read_manifest(Path(strip.void.folder))
-        told[effects] = manifest["settings"]["effects"]
-    assert told == {"sure": "sure", "bold": "bold"}, "as the daemon was asked"
+        told[effects] = manifest["settings"]["effects"], manifest["settings"]["quality"]
+    assert told == {"sure": ("sure", "release"), "bold": ("bold", "draft")}, "as the daemon was asked"
 
 
 def claim_a_failed_try_hides_no_good_result(desk):

@@ -43,6 +43,7 @@ class MemoryShot:
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
         grow_px: float = 2.0,
+        quality: str = "release",
     ) -> None:
         zeros = np.zeros(plate.shape[:3], np.float32)
         self._plate = plate.astype(np.float32)
@@ -58,6 +59,7 @@ class MemoryShot:
         self.masks_key = uuid.uuid4().hex
         self.seed = seed
         self.prompt = ""
+        self.quality = quality
         self.options: Mapping[str, Any] = dict(options or {})
         self.reads: dict[int, int] = {}
         """How often each frame's plate was read."""

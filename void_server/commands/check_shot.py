@@ -48,7 +48,7 @@ def foretell(files: ShotFiles, settings: ShotSettings, out: Path | None) -> Fore
     looks = mask_reading.look(checked)
     told = checked.warnings + tuple(mask_check.judge(checked, looks))
     engine, reason = engines.choose(settings.engine, settings.device)
-    engines.find(engine)
+    chooses = checked.settings.quality in engines.find(engine).needs.qualities
     seconds, memory_gib = _cost(checked, engine)
     fields: dict[str, Any] = {
         "frames": {"deliver": sequence.format_frames(checked.wanted), "read": sequence.format_frames(checked.frames)},
@@ -57,6 +57,7 @@ def foretell(files: ShotFiles, settings: ShotSettings, out: Path | None) -> Fore
         "references": sequence.format_frames(checked.references),
         "affected": _affected(checked),
         "engine": {"name": engine, "reason": reason},
+        "quality": {"name": checked.settings.quality, "known": chooses},
         "seconds": seconds,
         "memory_gib": memory_gib,
         "out_bytes": sum(checked.plates[frame].path.stat().st_size for frame in checked.wanted),
@@ -137,6 +138,11 @@ def _lines(fields: dict[str, Any]) -> list[str]:
     if "affected" not in rows:
         rows["affected"] = fields["affected"]
     rows["engine"] = f"{engine['name']} ({engine['reason']})"
+    quality = fields["quality"]
+    if not quality["known"]:
+        rows["quality"] = f"{engine['name']} knows one; {quality['name']} changes nothing"
+    elif engine["name"] != "propagate":
+        rows["quality"] = f"{quality['name']}: the engine says at which size and for how long before it starts"
     if fields["seconds"] is not None:
         rows["time"] = f"roughly {_spoken_time(fields['seconds'])} on {threads()} cores"
         rows["memory"] = f"up to about {fields['memory_gib']} GiB"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from void_server.wire.errors import SettingsError
-from void_server.wire.shot import EFFECTS, MISSING, OPTIONAL_ROLES, FrameRange, ShotFiles, ShotSettings
+from void_server.wire.shot import EFFECTS, MISSING, OPTIONAL_ROLES, QUALITY, FrameRange, ShotFiles, ShotSettings
 
 
 class FrameWords(argparse.ArgumentParser):
@@ -88,13 +88,17 @@ def add_to(
 
     engine = parser.add_argument_group("the engine that fills the hole")
     engine.add_argument("--engine", default="auto", metavar="NAME", help="auto, propagate, void, or a plug-in's")
+    quality = engine.add_mutually_exclusive_group()
+    quality.add_argument("--quality", choices=QUALITY, default="release",
+                         help="void: a first look in half the time; or, slower, a larger picture")  # fmt: skip
+    quality.add_argument("--draft", dest="quality", action="store_const", const="draft", default="release",
+                         help="the same as --quality draft")  # fmt: skip
     engine.add_argument(
         "--prompt", default="", metavar="TEXT", help="void: the scene after removal: 'a table with a cup on it'"
     )
     engine.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1")
     engine.add_argument("--seed", type=int, default=0, metavar="N", help="void: the same seed, the same picture")
     engine.add_argument("--refine", action="store_true", help="void: the second pass too, slower and steadier")
-    engine.add_argument("--draft", action="store_true", help="void: a first look in half the time, less exact")
     engine.add_argument("--precision", choices=("bf16", "fp8"), help="void: fp8 is faster and smaller, less exact")
     engine.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="a setting of one engine")
 
@@ -121,8 +125,6 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         options[name] = _plain(value)
     if args.refine:
         options["refine"] = True
-    if args.draft:
-        options["draft"] = True
     if args.precision:
         options["precision"] = args.precision
     return ShotSettings(
@@ -131,6 +133,7 @@ def settings(args: argparse.Namespace) -> ShotSettings:
         engine=args.engine,
         physics_prior=args.physics_prior,
         effects=args.effects,
+        quality=args.quality,
         prompt=args.prompt,
         colorspace=args.colorspace,
         layer=args.layer,

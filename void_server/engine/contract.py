@@ -4,7 +4,7 @@ What comes in: a `Shot`, which gives any frame, any crop, any scale, in the colo
 one `Fill` per frame. An engine never sees a file, a socket or a job, and knows nothing of EXR.
 
 Two engines shaped this contract. `propagate` streams: it reads crops of donor frames at plate resolution and yields
-each frame as it is done. `void` holds the whole shot at its own size: it reads every frame of one crop scaled down,
+each frame as it is done. `void` holds the whole shot at its own size: it reads every frame of one region scaled down,
 works for minutes, then yields all frames in a row. So a `Fill` may be smaller than its crop (the pipeline makes one
 picture of it and of the plate's own pixels), and may be in the engine's display-like colour (the pipeline takes it back
 to light).
@@ -38,6 +38,8 @@ class Needs:
     memory_bytes: int = 1 << 30
     """Host memory it may need beyond what the shot's own cache takes, for any length of shot."""
     device_memory_bytes: int = 0
+    qualities: tuple[str, ...] = ("release",)
+    """Which of `Shot.quality` make a difference to it."""
     physics: bool = False
     """Whether it can make things move as they would without the object. Else they stay as they are."""
     merged: bool = True

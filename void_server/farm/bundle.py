@@ -21,7 +21,7 @@ from typing import Any, Optional
 from void_server.farm import chunks, yaml_text
 from void_server.farm.shot import FarmShot, check_text, key_of, setting_words
 from void_server.wire.errors import OutputError, SettingsError
-from void_server.wire.shot import EFFECTS, ShotFiles, ShotSettings, flag_of
+from void_server.wire.shot import EFFECTS, QUALITY, ShotFiles, ShotSettings, flag_of
 
 GPU_MEMORY_MIB = 20480
 """What engine void asks of a card: 18.9 GiB measured at 384x672 with its weights in 8 bit, and a little air."""
@@ -171,6 +171,7 @@ def _shot_parameters(shot: FarmShot) -> list[dict[str, Any]]:
             "Engine",
         ),
         _choice("Effects", "Which of them are removed", settings.effects, list(EFFECTS), "Engine"),
+        _choice("Quality", "Time against picture, engine void", settings.quality, list(QUALITY), "Engine"),
         _text("Prompt", "The scene after removal", settings.prompt, "Engine"),
         _number("Seed", "Seed", settings.seed, "Engine", 0),
     ]
@@ -184,10 +185,15 @@ def _shot_words(shot: FarmShot) -> list[str]:
     words = ["{{Param.Plate}}"]
     words += [f"--{flag_of(role)}={{{{Param.{key_of(role)}}}}}" for role in shot.paths() if role != "plate"]
     words += ["--out={{Param.Out}}", "--frames={{Param.Frames}}", "--engine={{Param.Engine}}", "{{Param.PhysicsPrior}}"]
-    words += ["--effects={{Param.Effects}}", "--prompt={{Param.Prompt}}", "--seed={{Param.Seed}}"]
+    words += [
+        "--effects={{Param.Effects}}",
+        "--quality={{Param.Quality}}",
+        "--prompt={{Param.Prompt}}",
+        "--seed={{Param.Seed}}",
+    ]
     if shot.settings.handles is not None:
         words.append("--handles={{Param.Handles}}")
-    shown = ("engine", "physics_prior", "effects", "prompt", "seed", "handles")
+    shown = ("engine", "physics_prior", "effects", "quality", "prompt", "seed", "handles")
     return [*words, *_literal(setting_words(shot.settings, without=shown)), *_SESSION_WORDS]
 
 

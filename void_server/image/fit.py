@@ -6,6 +6,8 @@ nor meaning, so labels (quadmasks) must not pass through here.
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -62,3 +64,21 @@ def place(picture: npt.NDArray[np.floating], at: Window, onto: Window) -> npt.ND
     if not both.empty:
         result[both.slices(onto)] = picture[both.slices(at)]
     return result
+
+
+def extend_edges(picture: Array, crop: Window, canvas: tuple[int, int]) -> Array:
+    """Replace what lies outside the canvas (0 there) by the nearest pixel inside, so that nobody sees a black border.
+
+    picture: [h, w] or [h, w, C] on `crop`, at any scale. canvas: (height, width) in plate pixels.
+    """
+    height, width = canvas
+    if Window(0, 0, width, height).contains(crop):
+        return picture
+    rows, columns = picture.shape[:2]
+    fy, fx = rows / crop.height, columns / crop.width
+    top, left = math.ceil(max(0, -crop.y0) * fy), math.ceil(max(0, -crop.x0) * fx)
+    bottom = rows - math.ceil(max(0, crop.y1 - height) * fy)
+    right = columns - math.ceil(max(0, crop.x1 - width) * fx)
+    inside_rows = np.clip(np.arange(rows), top, max(top, bottom - 1))
+    inside_columns = np.clip(np.arange(columns), left, max(left, right - 1))
+    return np.asarray(picture[inside_rows][:, inside_columns])

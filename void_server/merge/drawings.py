@@ -75,8 +75,9 @@ class Drawings:
         return self._crops[frame]
 
     def plate(self, frame: int) -> Array:
-        """float32 [H, W, 3]: the frame's crop at plate resolution, in code."""
-        return self.asked.plate(frame, self._crops[frame], colour=Colour.ENGINE)
+        """float32 [H, W, 3]: the frame's crop at plate resolution, in code; its edge goes on beyond the canvas."""
+        crop = self._crops[frame]
+        return fit.extend_edges(self.asked.plate(frame, crop, colour=Colour.ENGINE), crop, self.asked.size)
 
     def known(self, frame: int) -> Mask:
         """bool [H, W]: where the plate shows what the fill should show, at plate resolution."""

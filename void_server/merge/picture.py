@@ -125,7 +125,7 @@ def _with_what_changed(shot: MarkedShot, drawings: Drawings, measured: Measures,
 
     def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
         for frame, near in _with_neighbours(departures()):
-            found = changed.affected(steadied(near, frame))
+            found = changed.affected(steadied(near, {f: drawings.crop(f) for f in near}, frame))
             scale = whole[0] / shot.whole.height
             physics, suspected = (reduced(role(frame, None, scale), whole) for role in (shot.physics, shot.suspected))
             yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), physics, suspected
@@ -216,8 +216,9 @@ def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, found: Recovered
 def _together(shot: MarkedShot, drawings: Drawings, measured: Measures, held: Mapping[int, _Ready], frame: int) -> Fill:
     """One frame at plate resolution, on its hole, in light."""
     own = held[frame]
+    places = {f: ready.drawn.crop for f, ready in held.items()}
     odds, like, variance = (
-        steadied({f: getattr(r.compared, name) for f, r in held.items()}, frame)
+        steadied({f: getattr(r.compared, name) for f, r in held.items()}, places, frame)
         for name in ("odds", "like", "background_variance")
     )
     _, light, fine = agreement.weights(own.compared, odds, like, variance, measured.error.structure)

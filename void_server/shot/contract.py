@@ -64,6 +64,11 @@ class Shot(Protocol):
     def prompt(self) -> str: ...
 
     @property
+    def quality(self) -> str:
+        """How much time the artist gives for how good a picture: "draft", "release" or "fine". An engine that can't
+        choose takes no notice."""
+
+    @property
     def options(self) -> Mapping[str, Any]:
         """The engine's own settings. Raise SettingsError for a name that the engine does not know."""
 

@@ -83,6 +83,10 @@ class MarkedShot:
         return self.checked.settings.prompt
 
     @property
+    def quality(self) -> str:
+        return self.checked.settings.quality
+
+    @property
     def options(self) -> Mapping[str, Any]:
         return self.checked.settings.options
 

@@ -29,6 +29,10 @@ MISSING = ("error", "hold", "skip")
 EFFECTS = ("sure", "bold")
 """Which of the effects that were found are changed: those that are sure, or those that are suspected as well."""
 
+QUALITY = ("draft", "release", "fine")
+"""How much time an engine may take for how good a picture: a first look, what it was made for, or the largest picture
+that serves the shot and that the machine can hold."""
+
 DELIVER = ("clean", "affected")
 """What a job makes: clean frames, or only the affected matte, to be looked at before an engine's time is spent."""
 
@@ -192,6 +196,8 @@ class ShotSettings:
     """Find what the object did to the scene when no `affected` is painted; False inpaints the matte alone."""
     effects: str = "sure"
     """Which of what is found is changed; `EFFECTS`. What is left is shown as suspected."""
+    quality: str = "release"
+    """One of `QUALITY`; an engine that knows one quality only says so and goes on."""
     prompt: str = ""
     """The scene after removal, for engines that read text."""
     colorspace: str | None = None
@@ -220,6 +226,8 @@ class ShotSettings:
             raise SettingsError(f"missing='{self.missing}' is unknown.", f"Use one of: {', '.join(MISSING)}.")
         if self.effects not in EFFECTS:
             raise SettingsError(f"effects='{self.effects}' is unknown.", f"Use one of: {', '.join(EFFECTS)}.")
+        if self.quality not in QUALITY:
+            raise SettingsError(f"quality='{self.quality}' is unknown.", f"Use one of: {', '.join(QUALITY)}.")
         if self.deliver not in DELIVER:
             raise SettingsError(f"deliver='{self.deliver}' is unknown.", f"Use one of: {', '.join(DELIVER)}.")
         if self.handles is not None and self.handles < 0:
@@ -253,6 +261,7 @@ class ShotSettings:
             "engine": (str,),
             "physics_prior": (bool,),
             "effects": (str,),
+            "quality": (str,),
             "prompt": (str,),
             "colorspace": (str, type(None)),
             "layer": (str, type(None)),

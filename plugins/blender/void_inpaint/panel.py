@@ -120,7 +120,17 @@ def draw_advanced(layout: Any, context: Any, strip: Any) -> None:
     for name in ("affected_strip", "keep_strip", "reference_strip"):
         layout.prop_search(settings, name, editor, "strips", icon="SEQUENCE")
     layout.separator()
-    for name in ("engine", "prompt", "grow_px", "feather_px", "seed", "context", "output", "only_preview_range"):
+    for name in (
+        "engine",
+        "quality",
+        "prompt",
+        "grow_px",
+        "feather_px",
+        "seed",
+        "context",
+        "output",
+        "only_preview_range",
+    ):
         layout.prop(settings, name)
 
 

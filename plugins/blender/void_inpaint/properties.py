@@ -86,6 +86,20 @@ class StripSettings(bpy.types.PropertyGroup):
             ("void", "VOID", "Netflix VOID; needs a GPU and its weights at the daemon"),
         ],
     )
+    quality: EnumProperty(
+        name="Quality",
+        default="release",
+        description="How much time VOID may take; Propagate knows one quality",
+        items=[
+            ("draft", "Draft", "A first look, to judge matte and timing"),
+            ("release", "Release", "What VOID was made for"),
+            (
+                "fine",
+                "Fine",
+                "A larger picture, as near the strip's own size as the card has room for. Several times slower",
+            ),
+        ],
+    )
     grow_px: FloatProperty(
         name="Grow",
         default=3,

@@ -378,6 +378,7 @@ def _settings(asked: Any, found: _Inputs, deliver: str) -> dict[str, Any]:
         engine=asked.engine,
         physics_prior=asked.physics_prior,
         effects=asked.effects,
+        quality=asked.quality,
         prompt=asked.prompt,
         # Non-Color says nothing; then the file's own tags do.
         colorspace=SPACES.get(named),

@@ -9,6 +9,9 @@ Faults (options of the shot; every default but `scale` is none, and `TYPICAL` is
     flicker  an offset per frame, in 1/255                      noise    per pixel, in 1/255
     invent   share of its middle band that is replaced by texture from elsewhere, wherever it repaints
     wobble   geometric, in its own pixels
+
+Instead of a scale, `pixels` gives it a picture of fixed area, as a model has: it then sees what engine `void` would see
+of the shot with a model of that size, and with `follow` 0 what it would see at rest.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import cv2
 import numpy as np
 
 from void_server.engine import Array, Colour, Fill, Needs, Shot
+from void_server.engine.void.region import crops
 from void_server.image import exr, fit
 from void_server.shot.marked import MarkedShot
 from void_server.wire.errors import SettingsError
@@ -52,6 +56,8 @@ class Faults:
     noise: float = 0.0
     invent: float = 0.0
     wobble: float = 0.0
+    pixels: float = 0.0
+    follow: float = 1.0
 
 
 class StandIn:
@@ -71,16 +77,18 @@ class StandIn:
             faults = Faults(**{name: float(value) for name, value in options.items()})
         except TypeError as error:
             raise SettingsError(f"Engine '{NAME}': {error}.", "bench/engines/stand_in.py lists its faults.") from error
-        crop = _region(shot)
+        places, faults = _seen(shot, faults)
         for frame in shot.wanted:
             if shot.hole(frame) is None:
                 continue
             report.check_cancelled()
+            crop = places[frame]
             header = exr.read_plate_header(truth / f"clean.{frame:04d}.exr")
             clean = fit.place(exr.read_rgb(header), header.data_window, crop)
             asked = np.asarray(shot.change(frame, crop) > 0, np.float32)
             true = cast(MarkedShot, shot).engine_space.encode(clean)
-            made = spoiled(np.where(asked[..., None] > 0, true, shot.plate(frame, crop)), asked, frame, faults)
+            whole = fit.extend_edges(np.where(asked[..., None] > 0, true, shot.plate(frame, crop)), crop, shot.size)
+            made = spoiled(whole, asked, frame, faults)
             none = np.zeros(made.shape[:2], np.float32)
             yield Fill(frame, crop, made, none, none + 0.5, none + 1)
 
@@ -90,6 +98,15 @@ class StandInAlone(StandIn):
 
     name: ClassVar[str] = f"{NAME}-alone"
     needs: ClassVar[Needs] = Needs(colour=Colour.ENGINE, physics=True, merged=False)
+
+
+def _seen(shot: Shot, faults: Faults) -> tuple[dict[int, Window], Faults]:
+    """(what it sees on each frame, its faults with the scale that follows)"""
+    if not faults.pixels:
+        return dict.fromkeys(shot.frames, _region(shot)), faults
+    holes = [shot.hole(frame) for frame in shot.frames]
+    found, size = crops(holes, shot.size, pixels=round(faults.pixels), follow=bool(faults.follow))
+    return dict(zip(shot.frames, found)), dataclasses.replace(faults, scale=size[0] / found[0].height)
 
 
 def _region(shot: Shot) -> Window:

@@ -273,6 +273,7 @@ class _NoiseShot:
 
     seed = 0
     prompt = "a table"
+    quality = "release"
     reference_frames: Sequence[int] = ()
     plates_key = masks_key = "noise"
 

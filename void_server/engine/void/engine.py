@@ -3,8 +3,9 @@
 What comes in: a shot. What goes out: one fill per wanted frame, smaller than its crop, in the engine's display-like
 colour. It does not know the sampling (`pipeline`), the weights' files (`weights`, `loading`) or the card (`memory`).
 
-Road of a shot: one region for all frames -> pictures and quadmask at the model's size -> prompt to embedding -> pass 1
-in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected on known pixels.
+Road of a shot: one region, at rest or following the hole -> pictures and quadmask at the model's size -> prompt to
+embedding -> pass 1 in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected
+on known pixels.
 
 Imports nothing heavy until a shot comes, so that `available` can answer on any machine.
 """
@@ -22,11 +23,12 @@ import numpy.typing as npt
 
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
-from void_server.engine.void import fitting, weights
+from void_server.engine.void import fitting, region, weights
 from void_server.engine.void.options import VoidOptions
+from void_server.image import fit
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
 from void_server.wire.report import Report
-from void_server.wire.shot import Window
+from void_server.wire.shot import QUALITY, Window
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +48,8 @@ class _Reduced:
     """The whole shot at the model's size: the only arrays that hold all frames."""
 
     frames: list[int]
-    crop: Window
+    crops: list[Window]
+    """One a frame, all of one size."""
     video: Array
     """float32 [T, H, W, 3], engine colour; reference frames already hold the artist's picture."""
     labels: npt.NDArray[np.uint8]
@@ -61,9 +64,10 @@ class VoidEngine:
     needs: ClassVar[Needs] = Needs(
         colour=Colour.ENGINE,
         devices=("cuda", "cpu"),
-        size_multiple=fitting.MULTIPLE,
+        size_multiple=region.MULTIPLE,
         memory_bytes=16 << 30,
         device_memory_bytes=6 << 30,
+        qualities=QUALITY,
         physics=True,
     )
 
@@ -95,9 +99,9 @@ class VoidEngine:
         return Availability(True, f"weights in {folder}, {torch.cuda.get_device_name(device)}")
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
-        options = VoidOptions.parse(shot.options)
-        holes = {frame: hole for frame in shot.frames if (hole := shot.hole(frame)) is not None}
-        wanted = [frame for frame in shot.wanted if frame in holes]
+        options = VoidOptions.parse(shot.options, shot.quality)
+        holes = {frame: shot.hole(frame) for frame in shot.frames}
+        wanted = [frame for frame in shot.wanted if holes[frame] is not None]
         if not wanted:
             return
         folder = options.weights or weights.default_folder()
@@ -112,21 +116,27 @@ class VoidEngine:
             index = reduced.frames.index(frame)
             yield self._as_fill(reduced, made[index], index, given=frame in references)
 
-    def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window], report: Report) -> _Reduced:
-        crop, size = fitting.region(holes, shot.size, options.context, options.size)
-        scale = size[0] / crop.height
-        report.note(f"VOID sees {crop.width}x{crop.height} plate pixels at {size[1]}x{size[0]} (scale {scale:.3f})")
+    def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window | None], report: Report) -> _Reduced:
+        most = self._most_pixels(options)
+        follow = options.follow and options.preset != "released"
+        crops, size = region.crops(holes, shot.size, options.context, options.size, most_pixels=most, follow=follow)
+        scale = size[0] / crops[0].height
+        report.note(
+            f"VOID sees {crops[0].width}x{crops[0].height} plate pixels at {size[1]}x{size[0]} (scale {scale:.3f})"
+            + (", following the hole" if len(set(crops)) > 1 else "")
+        )
+        self._tell_fine(options, size, scale, most, report)
         frames = list(shot.frames)
         shape = (len(frames), *size)
         video = np.empty((*shape, 3), np.float32)
         labels = np.empty(shape, np.uint8)
         hole, known = (np.empty(shape, bool) for _ in range(2))
         references = set(shot.reference_frames)
-        for index, frame in enumerate(frames):
+        for index, (frame, crop) in enumerate(zip(frames, crops)):
             report.progress("read", index, len(frames), frame)
             read = shot.reference if frame in references else shot.plate
             picture = _exactly(read(frame, crop, scale, Colour.ENGINE), size)
-            video[index] = np.clip(fitting.extend_edges(picture, crop, shot.size), 0, 1)
+            video[index] = np.clip(fit.extend_edges(picture, crop, shot.size), 0, 1)
             labels[index] = quadmask(
                 _exactly(shot.matte(frame, crop, scale), size)[None],
                 _exactly(shot.affected(frame, crop, scale), size)[None],
@@ -138,7 +148,30 @@ class VoidEngine:
             hole[index] = _exactly(shot.change(frame, crop, scale), size) > 0
             known[index] = (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (labels[index] == KEEP)
         report.progress("read", len(frames), len(frames))
-        return _Reduced(frames, crop, video, labels, hole, known)
+        return _Reduced(frames, crops, video, labels, hole, known)
+
+    def _most_pixels(self, options: VoidOptions) -> int:
+        """Of one picture of the model's: more than the trained area only where that is asked for and there is room."""
+        if options.quality != "fine":
+            return region.TRAINED_PIXELS
+        from void_server.engine.void import memory
+
+        float8 = options.precision == "fp8"
+        return memory.most_pixels(options.memory, self._device(), region.FINE_PIXELS, float8)
+
+    @staticmethod
+    def _tell_fine(options: VoidOptions, size: tuple[int, int], scale: float, most: int, report: Report) -> None:
+        """What became of --quality fine, where it is less than somebody may expect of it."""
+        if options.quality != "fine":
+            return
+        if options.size is not None:
+            report.note("--quality fine chooses no size here: size is given.")
+        elif scale == 1 and size[0] * size[1] <= 1.02 * region.TRAINED_PIXELS:
+            report.note("--quality fine changes nothing here: release shows all of this at the plate's own size.")
+        elif scale < 1 and most < region.FINE_PIXELS:
+            report.note(
+                f"--quality fine: the card has room for {most / region.TRAINED_PIXELS:.1f} times the release's area."
+            )
 
     def _generate(self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report) -> Array:
         """float32 [T, H, W, 3]: what the model makes of the shot. One retry on the next lower tier of memory."""
@@ -248,7 +281,7 @@ class VoidEngine:
         confidence = np.where(told > 0, 1.0, GENERATED_CONFIDENCE).astype(np.float32)
         return Fill(
             frame=reduced.frames[index],
-            crop=reduced.crop,
+            crop=reduced.crops[index],
             rgb=np.clip(rgb, 0, 1).astype(np.float32),
             coverage=told,
             confidence=confidence,

@@ -1,7 +1,7 @@
-"""Between the shot's canvas and the model: which region it sees, at which size, and how its fill meets the plate.
+"""What the model made, brought to meet the plate.
 
-What comes in: holes on the canvas; then, frame by frame, what the model made beside what the plate shows. What goes
-out: one crop and one size for the whole shot; the corrected frame. It knows neither torch nor files.
+What comes in: frame by frame, what the model made beside what the plate shows. What goes out: the corrected frame. It
+knows neither torch nor files, nor where on the canvas the frame lies.
 
 The model draws the known surroundings again, a little off in colour. The difference to the plate, seen where nothing
 was to change, is removed in two steps, in code space, each frame by itself: a gain and offset per channel, then a
@@ -12,29 +12,15 @@ over time keeps the jitter it should remove.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.wire.shot import Window
-
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-MULTIPLE = 16
-"""Legal sides: 8 from the autoencoder times 2 from the transformer's patches."""
-TRAINED_PIXELS = 384 * 672
-"""Area the model was released at; trained at 512x512 buckets, so other aspects of this area are in its range."""
-CONTEXT = 0.3
-"""Share of the hole's box added on every side: at least 25-30 % let the model see what it continues."""
-ASPECTS = (0.5, 2.4)
-"""Widths per height that are run; a thinner box gets more of its surroundings."""
-FINER = 1.25
-"""The crop keeps the plate's aspect unless the box's own shows the hole this much finer."""
 RING_PX = 24
 SMOOTH_PX = 6.0
 """Width of the ring that is compared and sigma of the field, in model pixels: best of four measured pairs."""
@@ -44,82 +30,6 @@ FIT_SAMPLES = 20_000
 """Known pixels that the two numbers of a channel are fitted to, evenly picked."""
 GAIN_LIMIT = 0.15
 """A fitted gain further from 1 than this is content, not drift."""
-
-
-def region(
-    holes: Iterable[Window],
-    canvas: tuple[int, int],
-    context: float = CONTEXT,
-    size: tuple[int, int] | None = None,
-) -> tuple[Window, tuple[int, int]]:
-    """One crop for the whole shot and the legal (height, width) the model runs it at.
-
-    holes: boxes on the canvas, at least one. canvas: (height, width) in plate pixels. The crop holds all of them with
-    `context`, is no smaller than the model's size (plates are never blown up), lies inside the canvas where it can, and
-    has exactly the aspect of the size, so a thin strip of it may lie outside the canvas. size: asked for; None fits it.
-
-    >>> region([Window(900, 500, 1000, 560)], (1080, 1920))
-    (Window(x0=614, y0=338, x1=1286, y1=722), (384, 672))
-    >>> region([Window(0, 0, 1920, 1080)], (1080, 1920))
-    (Window(x0=0, y0=-9, x1=1920, y1=1088), (384, 672))
-    """
-    box = Window(0, 0, 0, 0)
-    for hole in holes:
-        box = box.union(hole)
-    height, width = canvas
-    margin = math.ceil(context * max(box.width, box.height))
-    wanted = box.grow(margin).intersect(Window(0, 0, width, height))
-    if size is None:
-        pixels = min(TRAINED_PIXELS, height * width)
-        own, boxed = (_legal(float(np.clip(a, *ASPECTS)), pixels) for a in (width / height, _aspect(wanted)))
-        size = boxed if _scale(wanted, boxed) > FINER * _scale(wanted, own) else own
-    scale = _scale(wanted, size)
-    rows, columns = size
-    crop_height = round(rows / scale)
-    crop_width = round(columns / scale)
-    x0 = _centred(wanted.x0, wanted.x1, crop_width, width)
-    y0 = _centred(wanted.y0, wanted.y1, crop_height, height)
-    return Window(x0, y0, x0 + crop_width, y0 + crop_height), (rows, columns)
-
-
-def _aspect(window: Window) -> float:
-    return window.width / max(1, window.height)
-
-
-def _scale(wanted: Window, size: tuple[int, int]) -> float:
-    return min(1.0, size[0] / max(1, wanted.height), size[1] / max(1, wanted.width))
-
-
-def _legal(aspect: float, pixels: int) -> tuple[int, int]:
-    """(height, width), multiples of 16, of about `aspect` and at most about `pixels`."""
-    columns = max(MULTIPLE, round(math.sqrt(pixels * aspect) / MULTIPLE) * MULTIPLE)
-    rows = max(MULTIPLE, round(columns / aspect / MULTIPLE) * MULTIPLE)
-    while rows * columns > pixels * 1.02 and rows > MULTIPLE:
-        rows -= MULTIPLE
-    return rows, columns
-
-
-def _centred(first: int, last: int, length: int, side: int) -> int:
-    start = (first + last - length) // 2
-    if length >= side:
-        return (side - length) // 2
-    return min(max(start, 0), side - length)
-
-
-def extend_edges(picture: Array, crop: Window, canvas: tuple[int, int]) -> Array:
-    """Replace what lies outside the canvas (0 there) by the nearest pixel inside, so the model sees no black border.
-
-    picture: [h, w] or [h, w, C] on `crop`, at any scale.
-    """
-    height, width = canvas
-    rows, columns = picture.shape[:2]
-    fy, fx = rows / crop.height, columns / crop.width
-    top, left = math.ceil(max(0, -crop.y0) * fy), math.ceil(max(0, -crop.x0) * fx)
-    bottom = rows - math.ceil(max(0, crop.y1 - height) * fy)
-    right = columns - math.ceil(max(0, crop.x1 - width) * fx)
-    inside_rows = np.clip(np.arange(rows), top, max(top, bottom - 1))
-    inside_columns = np.clip(np.arange(columns), left, max(left, right - 1))
-    return np.asarray(picture[inside_rows][:, inside_columns])
 
 
 def correct_drift(made: Array, plate: Array, hole: Mask, known: Mask) -> Array:

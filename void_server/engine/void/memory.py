@@ -67,6 +67,8 @@ STEP_BYTES = 3 * GIB // 2
 FRAMES_BYTES = GIB // 2
 """85 frames of 384x672 as they go in and come out, and the seams of tiles."""
 HALF = GIB // 2
+SMALLER = 0.96
+"""Step by which a picture is made smaller until it fits."""
 TIERS = (
     Tier("full", 23 * HALF, 23 * HALF, 7 * GIB, False, "all weights stay on the card"),
     Tier("model_offload", 23 * HALF, HALF, 7 * GIB, False, "each model visits the card while it works"),
@@ -96,6 +98,19 @@ def choose(asked: str, device: torch.device, pixels: int = RELEASED_PIXELS, floa
     free = usable_bytes(device)
     fitting = next((tier for tier in TIERS if tier.needs(pixels, float8) <= free), TIERS[-1])
     return fitting, f"{free / GIB:.1f} GiB free on {torch.cuda.get_device_name(device)}"
+
+
+def most_pixels(asked: str, device: torch.device, at_most: int, float8: bool = False) -> int:
+    """Pixels of the largest picture, from the release's to `at_most`, that the device has room for in the tier that is
+    asked for, or in any."""
+    if device.type != "cuda":
+        return at_most
+    free = usable_bytes(device)
+    tiers = TIERS if asked == "auto" else (named(asked),)
+    pixels = at_most
+    while pixels > RELEASED_PIXELS and not any(tier.needs(pixels, float8) <= free for tier in tiers):
+        pixels = round(pixels * SMALLER)
+    return max(pixels, min(at_most, RELEASED_PIXELS))
 
 
 def usable_bytes(device: torch.device) -> int:
@@ -225,7 +240,11 @@ def translated(tier: Tier, device: torch.device) -> Iterator[None]:
         # cuBLAS and cuDNN report a full card in their own words, not as torch.OutOfMemoryError.
         if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error):
             below = lower(tier)
-            advice = f"memory={below.name}" if below else "a smaller size, as size=256x448, or a larger card"
+            advice = (
+                f"memory={below.name}"
+                if below
+                else "--quality release, a smaller size, as size=256x448, or a larger card"
+            )
             raise GpuMemoryError(
                 f"{device} ran out of memory with memory={tier.name} ({tier.why}).", f"Use {advice}."
             ) from error

@@ -29,8 +29,9 @@ class VoidOptions:
     memory: str = "auto"
     precision: str = "bf16"
     """What the transformer multiplies in: "fp8" is faster and smaller, and less exact."""
-    draft: bool = False
-    """A first look: fewer steps, and blocks skipped in steps that change little."""
+    quality: str = "release"
+    """The shot's own setting. "draft": fewer steps, and blocks skipped in steps that change little. "fine": a larger
+    picture, where the plate shows more and the card has room."""
     compile: bool = True
     """Compile the transformer's blocks for this card, once; preset=released never does."""
     steps: int | None = None
@@ -43,24 +44,36 @@ class VoidOptions:
     grid: bool = False
     """Blocky affected areas, as VOID's own tools draw them."""
     context: float = 0.3
+    follow: bool = True
+    """Let the region that the model sees follow a hole that travels, where it is then seen finer; preset=released never
+    does."""
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> VoidOptions:
-        """Raises SettingsError for a name VOID does not know and for a value it can't take."""
-        known = {field.name for field in dataclasses.fields(cls)}
+    def parse(cls, given: Mapping[str, Any], quality: str = "release") -> VoidOptions:
+        """quality: of the shot; `draft` among the settings is its older spelling. Raises SettingsError for a name VOID
+        does not know, for a value it can't take, and for two that contradict each other."""
+        known = {field.name for field in dataclasses.fields(cls)} - {"quality"} | {"draft"}
         strange = sorted(set(given) - known)
         if strange:
             raise SettingsError(f"VOID has no setting '{strange[0]}'.", f"It knows: {', '.join(sorted(known))}.")
         values: dict[str, Any] = {
             name: _READERS[name](name, value) for name, value in given.items() if value is not None
         }
-        options = cls(**values)
-        if options.preset == "released" and (options.draft or options.precision != "bf16"):
+        if values.pop("draft", False):
+            if quality == "fine":
+                raise SettingsError("draft and --quality fine contradict each other.", "Give one of them.")
+            quality = "draft"
+        options = cls(**values, quality=quality)
+        if options.preset == "released" and (options.quality != "release" or options.precision != "bf16"):
             raise SettingsError(
-                "preset=released is the release's own numbers; draft and precision=fp8 change them.",
+                "preset=released is the release's own numbers; --quality draft or fine and precision=fp8 change them.",
                 "Use preset=fixed, the default, with these.",
             )
         return options
+
+    @property
+    def draft(self) -> bool:
+        return self.quality == "draft"
 
 
 def _path(name: str, value: Any) -> Path:
@@ -131,5 +144,6 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "size": _size,
     "window": lambda name, value: _whole(name, value, 21, 1000),
     "grid": _flag,
+    "follow": _flag,
     "context": lambda name, value: _number(name, value, 0.25, 4),
 }

@@ -102,7 +102,9 @@ class Sampler:
                 guided=(options.guidance or GUIDANCE[name]) > 1,
                 streamed=self._tier.name == "sequential",
             )
-        self._report.note(f"The model takes {duration.spoken(needed)} on this card, longer the first time.")
+        self._report.note(
+            f"The model takes {duration.spoken(needed)} on this card at {shape[2]}x{shape[1]}, longer the first time."
+        )
 
     def _embed(self, texts: list[str], refine: bool) -> list[torch.Tensor]:
         # Before any pipeline is loaded: the text encoder and the transformer never share the card.

@@ -57,6 +57,11 @@ def __main__(*args):  # noqa: N807 - the Monitor calls it
     tip = "bold removes also what is only suspected to be the object's doing"
     scriptDialog.AddControlToGrid("EffectsLabel", "LabelControl", "Shadows and reflections", row, 0, tip, False)
     scriptDialog.AddComboControlToGrid("EffectsBox", "ComboControl", "sure", ("sure", "bold"), row, 1)
+    row += 1
+    tip = "For engine void: draft is a first look, fine a larger picture that takes longer"
+    scriptDialog.AddControlToGrid("QualityLabel", "LabelControl", "Quality", row, 0, tip, False)
+    choices = ("draft", "release", "fine")
+    scriptDialog.AddComboControlToGrid("QualityBox", "ComboControl", "release", choices, row, 1)
     scriptDialog.AddControlToGrid("PriorityLabel", "LabelControl", "Priority", row + 1, 0, "0 to 100", False)
     scriptDialog.AddRangeControlToGrid("PriorityBox", "RangeControl", 50, 0, 100, 0, 1, row + 1, 1)
     submit = scriptDialog.AddControlToGrid("SubmitButton", "ButtonControl", "Submit", row + 2, 0, expand=False)
@@ -69,7 +74,7 @@ def __main__(*args):  # noqa: N807 - the Monitor calls it
 
 def SubmitButtonPressed(*args):  # noqa: N802 - as the Monitor's scripts spell it
     values = {name: str(scriptDialog.GetValue(name + "Box")).strip() for name, *_ in FIELDS}
-    combos = ("Pool", "Group", "Engine", "Effects", "Priority")
+    combos = ("Pool", "Group", "Engine", "Effects", "Quality", "Priority")
     values.update({name: str(scriptDialog.GetValue(name + "Box")) for name in combos})
     try:
         said = submit(values)
@@ -154,8 +159,12 @@ def described(values):
         Prompt=values["Prompt"],
         Handles=values["Handles"],
     )
-    if values["Effects"] != "sure":
-        plugin["Extra0"] = "--effects=" + values["Effects"]
+    unusual = [
+        "--" + name.lower() + "=" + values[name]
+        for name, usual in (("Effects", "sure"), ("Quality", "release"))
+        if values[name] != usual
+    ]
+    plugin.update({f"Extra{index}": word for index, word in enumerate(unusual)})
     return {key: value for key, value in job.items() if value}, plugin, size
 
 
