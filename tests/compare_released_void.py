@@ -217,7 +217,7 @@ def released_reader(checkout: Path) -> Callable[..., Any]:
 
 def compare_inputs(checkout: Path) -> float:
     """The published samples through the release's reading and ours: area scaling, labels, padding. Worst difference."""
-    from void_server.engine.void import conditioning, windows
+    from void_server.engine.void.passes import conditioning, windows
 
     read = released_reader(checkout)
     read_video = sys.modules["mediapy"].read_video

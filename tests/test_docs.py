@@ -199,7 +199,7 @@ def test_examples_stand_under_the_help_of_their_command():
 
 
 def test_the_model_card_and_licences_name_every_repository_weights_come_from():
-    from void_server.engine.void import weights
+    from void_server.engine.void.model import weights
 
     page = text_of("docs/models.md")
     for repository in (weights.VOID_REPO, weights.BASE_REPO):

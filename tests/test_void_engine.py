@@ -12,8 +12,9 @@ from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.fakes.shots import MemoryShot  # noqa: E402
 from void_server import engine as engines  # noqa: E402
 from void_server.engine import Colour  # noqa: E402
-from void_server.engine.void import VoidEngine, memory, sampling  # noqa: E402
-from void_server.engine.void.prompts import PromptBook  # noqa: E402
+from void_server.engine.void import VoidEngine, memory  # noqa: E402
+from void_server.engine.void.passes import sampling  # noqa: E402
+from void_server.engine.void.passes.prompts import PromptBook  # noqa: E402
 from void_server.wire.errors import (  # noqa: E402
     EngineError,
     GpuMemoryError,

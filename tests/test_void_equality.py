@@ -14,7 +14,7 @@ pytest.importorskip("diffusers", reason="needs the extra [void]")
 
 from tests import compare_released_void as compare  # noqa: E402
 from tests.fakes import tiny_void as tiny  # noqa: E402
-from void_server.engine.void import conditioning, windows  # noqa: E402
+from void_server.engine.void.passes import conditioning, windows  # noqa: E402
 
 
 @pytest.fixture(scope="module")

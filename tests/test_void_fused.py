@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch", reason="needs the extra [void]")
 pytest.importorskip("diffusers", reason="needs the extra [void]")
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
-from void_server.engine.void import VoidVae, fused  # noqa: E402
+from void_server.engine.void import VoidVae  # noqa: E402
+from void_server.engine.void.model import fused  # noqa: E402
 
 
 def pair(channels_last):
@@ -61,7 +62,6 @@ def test_weights_keep_their_names():
 
 KERNELS = """
 import json, sys, torch
-from void_server.engine.void import normalisation, norm_kernels
 torch.manual_seed(0)
 last = torch.channels_last_3d
 worst = 0.0
@@ -94,7 +94,6 @@ FOR_A_CARD = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from void_server.engine.void import norm_kernels
 def build(kernel, pointers, numbers, fixed):
     signature = {**pointers, **dict.fromkeys(numbers, "i32"), **dict.fromkeys(fixed, "constexpr")}
     if "eps" in kernel.arg_names:

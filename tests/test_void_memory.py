@@ -15,7 +15,8 @@ from diffusers.models.autoencoders.autoencoder_kl_cogvideox import CogVideoXSafe
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.test_void_engine import a_shot  # noqa: E402
-from void_server.engine.void import VoidEngine, VoidPipeline, VoidVae, loading, memory  # noqa: E402
+from void_server.engine.void import VoidEngine, VoidPipeline, VoidVae, memory  # noqa: E402
+from void_server.engine.void.model import loading  # noqa: E402
 from void_server.wire.errors import GpuMemoryError, JobCancelledError  # noqa: E402
 from void_server.wire.report import Report  # noqa: E402
 

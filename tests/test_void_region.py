@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import textured
-from void_server.engine.void.noise import warped_noise
+from void_server.engine.void.passes.noise import warped_noise
 from void_server.engine.void.region import FINE_PIXELS, PAN, TRAINED_PIXELS, crops, region
 from void_server.wire.shot import Window
 

@@ -12,7 +12,9 @@ from diffusers import CogVideoXTransformer3DModel, DDIMScheduler  # noqa: E402
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.test_void_engine import Heard, a_shot, fill  # noqa: E402
-from void_server.engine.void import VoidPipeline, VoidVae, compiling, float8, fused, sampling  # noqa: E402
+from void_server.engine.void import VoidPipeline, VoidVae  # noqa: E402
+from void_server.engine.void.model import compiling, float8, fused  # noqa: E402
+from void_server.engine.void.passes import sampling  # noqa: E402
 from void_server.wire.errors import SettingsError  # noqa: E402
 
 

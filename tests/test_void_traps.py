@@ -13,8 +13,9 @@ pytest.importorskip("diffusers", reason="needs the extra [void]")
 from diffusers import CogVideoXTransformer3DModel, DDIMScheduler  # noqa: E402
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
-from void_server.engine.void import VoidPipeline, VoidVae, conditioning, memory, noise  # noqa: E402
-from void_server.engine.void.pipeline import GUIDANCE, STEPS  # noqa: E402
+from void_server.engine.void import VoidPipeline, VoidVae, memory  # noqa: E402
+from void_server.engine.void.passes import conditioning, noise  # noqa: E402
+from void_server.engine.void.passes.pipeline import GUIDANCE, STEPS  # noqa: E402
 
 
 class Spy(torch.nn.Module):
@@ -160,7 +161,7 @@ def test_trap_10_our_noise_has_unit_variance_at_any_aspect_and_length():
 
 
 def test_the_released_configuration_loads_with_48_channels(tmp_path):
-    from void_server.engine.void.loading import load_transformer
+    from void_server.engine.void.model.loading import load_transformer
 
     tiny.write_weights(tmp_path, encoder=False)
     config = json.loads((tmp_path / tiny.BASE / "transformer" / "config.json").read_text())

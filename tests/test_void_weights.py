@@ -12,7 +12,7 @@ pytest.importorskip("huggingface_hub", reason="needs the extra [void]")
 
 from tests.fakes import tiny_void as tiny  # noqa: E402
 from tests.fakes.hub import FakeHub  # noqa: E402
-from void_server.engine.void import loading, weights  # noqa: E402
+from void_server.engine.void.model import loading, weights  # noqa: E402
 from void_server.wire.errors import WeightsError  # noqa: E402
 from void_server.wire.report import Report  # noqa: E402
 

@@ -55,7 +55,8 @@ def claim_the_daemon_is_started_and_stopped_and_tells_its_log(desk):
         assert bpy.ops.void_inpaint.start_daemon() == {"FINISHED"}
         made = local.started(folder)
         assert made.address == _asked().server
-        assert os.getpriority(os.PRIO_PROCESS, made.pid) > os.getpriority(os.PRIO_PROCESS, 0), "the window comes first"
+        own, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, made.pid))
+        assert its > own or its == 19, "the window comes first"
         assert local.start(made.program, made.address, folder) == made, "one is enough"
         _until(_answers)
         assert local.log_tail(folder)

@@ -28,7 +28,7 @@ Cancelled = Callable[[], bool]
 
 def weights(args: argparse.Namespace, console: Console, cancelled: Cancelled) -> int:
     """`weights fetch` brings VOID's weights into a folder; `weights check` says what is missing there."""
-    from void_server.engine.void import weights as files
+    from void_server.engine.void.model import weights as files
 
     folder: Path = args.folder or files.default_folder()
     if args.action == "fetch":

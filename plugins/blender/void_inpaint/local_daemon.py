@@ -81,7 +81,8 @@ def start(program: str, address: str, folder: Path) -> Started:
             raise SettingsError(f"{program} can't be started: {error.strerror}.", "Choose another program.") from error
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+            # Behind this Blender, whatever place that has itself.
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
     _own[process.pid] = process
     made = Started(process.pid, address, program, time.time())
     (folder / STATE).write_text(json.dumps(dataclasses.asdict(made)), encoding="utf-8")

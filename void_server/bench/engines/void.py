@@ -24,7 +24,9 @@ import torch
 from void_server.bench.engines import void_models
 from void_server.bench.engines.void_models import Size
 from void_server.engine.contract import Array, Colour
-from void_server.engine.void import VoidPipeline, compiling, float8, fused, memory, sampling
+from void_server.engine.void import VoidPipeline, memory
+from void_server.engine.void.model import compiling, float8, fused
+from void_server.engine.void.passes import sampling
 from void_server.wire.errors import SettingsError, VoidError
 from void_server.wire.report import Report
 from void_server.wire.shot import Window

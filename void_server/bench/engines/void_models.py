@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from void_server.engine.void import weights
+from void_server.engine.void.model import weights
 from void_server.wire.errors import SettingsError
 
 TRANSFORMER: dict[str, Any] = {
@@ -164,7 +164,7 @@ def write_weights(folder: Path, size: Size, device: torch.device) -> None:
     """A folder of random weights, and embeddings of its two prompts in the user's cache: no text encoder is needed."""
     from safetensors.torch import save_file
 
-    from void_server.engine.void.prompts import PromptBook
+    from void_server.engine.void.passes.prompts import PromptBook
 
     base = folder / weights.BASE_FOLDER
     random_vae(size, device).save_pretrained(base / "vae")

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 from void_server.engine.void.engine import VoidEngine
 
 if TYPE_CHECKING:
-    from void_server.engine.void.pipeline import VoidPipeline
-    from void_server.engine.void.vae import VoidVae
+    from void_server.engine.void.model.vae import VoidVae
+    from void_server.engine.void.passes.pipeline import VoidPipeline
 
 __all__ = ["VoidEngine", "VoidPipeline", "VoidVae"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "VoidPipeline":
-        from void_server.engine.void.pipeline import VoidPipeline
+        from void_server.engine.void.passes.pipeline import VoidPipeline
 
         return VoidPipeline
     if name == "VoidVae":
-        from void_server.engine.void.vae import VoidVae
+        from void_server.engine.void.model.vae import VoidVae
 
         return VoidVae
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
-from void_server.engine.void import fitting, region, weights
+from void_server.engine.void import fitting, region
+from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from void_server.engine.void.memory import Tier
-    from void_server.engine.void.pipeline import VoidPipeline
+    from void_server.engine.void.passes.pipeline import VoidPipeline
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "sentencepiece", "google.protobuf")
 WHOLLY = 0.999
@@ -195,7 +196,7 @@ class VoidEngine:
         self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report, tier: Tier, device: torch.device
     ) -> Array:
         from void_server.engine.void import memory
-        from void_server.engine.void.sampling import Sampler
+        from void_server.engine.void.passes.sampling import Sampler
 
         try:
             with memory.translated(tier, device):
@@ -216,8 +217,9 @@ class VoidEngine:
         self, folder: Path, refine: bool, options: VoidOptions, tier: Tier, device: torch.device
     ) -> VoidPipeline:
         """The pipeline of one pass, kept from shot to shot while nothing about it changes."""
-        from void_server.engine.void import compiling, float8, loading, memory
-        from void_server.engine.void.sampling import number_format
+        from void_server.engine.void import memory
+        from void_server.engine.void.model import compiling, float8, loading
+        from void_server.engine.void.passes.sampling import number_format
 
         exact = options.preset == "released"
         key = (folder, refine, tier.name, str(device), exact, options.precision, options.compile)

@@ -31,7 +31,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError
 
 if TYPE_CHECKING:
-    from void_server.engine.void.pipeline import VoidPipeline
+    from void_server.engine.void.passes.pipeline import VoidPipeline
 
 GIB = 1 << 30
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 
-from void_server.engine.void.normalisation import add, norm_silu
-from void_server.engine.void.vae import FirstAwareUpsample, VoidVae
+from void_server.engine.void.model.normalisation import add, norm_silu
+from void_server.engine.void.model.vae import FirstAwareUpsample, VoidVae
 
 MOST_BYTES = 2 << 30
 """Of 16-bit samples, what a convolution is given at a time: cuDNN counts samples in 32 bits."""

@@ -37,7 +37,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.cogvideo.pipeline_output import CogVideoXPipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from void_server.engine.void import conditioning, windows
+from void_server.engine.void.passes import conditioning, windows
 
 Preset = Literal["released", "fixed"]
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from void_server.engine.void import weights
+from void_server.engine.void.model import weights
 from void_server.wire.errors import WeightsError
 from void_server.wire.report import Report
 

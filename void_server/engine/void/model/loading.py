@@ -16,9 +16,9 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DDIMS
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from void_server.engine.void import float8, fused, weights
-from void_server.engine.void.pipeline import VoidPipeline
-from void_server.engine.void.vae import VoidVae
+from void_server.engine.void.model import float8, fused, weights
+from void_server.engine.void.model.vae import VoidVae
+from void_server.engine.void.passes.pipeline import VoidPipeline
 from void_server.wire.errors import WeightsError
 
 

@@ -16,12 +16,14 @@ import numpy.typing as npt
 import torch
 from diffusers.hooks import FirstBlockCacheConfig
 
-from void_server.engine.void import duration, weights, windows
+from void_server.engine.void import duration
 from void_server.engine.void.memory import Tier
-from void_server.engine.void.noise import released_noise, released_resize, warped_noise
+from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
-from void_server.engine.void.pipeline import GUIDANCE, STEPS, VoidPipeline
-from void_server.engine.void.prompts import PromptBook
+from void_server.engine.void.passes import windows
+from void_server.engine.void.passes.noise import released_noise, released_resize, warped_noise
+from void_server.engine.void.passes.pipeline import GUIDANCE, STEPS, VoidPipeline
+from void_server.engine.void.passes.prompts import PromptBook
 from void_server.wire.errors import LimitError
 from void_server.wire.report import Report
 
@@ -194,6 +196,6 @@ class Sampler:
 
 
 def _transformer_config(folder: Path) -> dict[str, Any]:
-    from void_server.engine.void.loading import transformer_config
+    from void_server.engine.void.model.loading import transformer_config
 
     return transformer_config(weights.base_folder(folder))

@@ -62,7 +62,7 @@ def on_card(
     condition: tuple[torch.Tensor, torch.Tensor] | None,
 ) -> None:
     """The same by the kernels."""
-    from void_server.engine.void import norm_kernels
+    from void_server.engine.void.model import norm_kernels
 
     found = None
     if condition is not None:
@@ -73,7 +73,7 @@ def on_card(
 def add(x: torch.Tensor, other: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
     """x + other + added, in x's place. added: [C]."""
     if by_kernels(x) and by_kernels(other):
-        from void_server.engine.void import norm_kernels
+        from void_server.engine.void.model import norm_kernels
 
         norm_kernels.add(x, other, added)
         return x
