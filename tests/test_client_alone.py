@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -124,9 +125,9 @@ NONSENSE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("nonsense", NONSENSE)
-def test_a_daemon_that_answers_nonsense_is_told_apart_from_a_bug_here(tmp_path, nonsense):
-    what, answers = NONSENSE[nonsense]
+@contextlib.contextmanager
+def daemon_that_answers(answers):
+    """The address of somebody who gives to each type of request always the same answer."""
     answers = {"hello": ("hello_reply", HELLO), **answers}
     context = zmq.Context()
     router = context.socket(zmq.ROUTER)
@@ -145,22 +146,39 @@ def test_a_daemon_that_answers_nonsense_is_told_apart_from_a_bug_here(tmp_path, 
 
     thread = threading.Thread(target=serve)
     thread.start()
-    for name in ("plate", "matte"):
-        (tmp_path / f"{name}.exr").write_bytes(b"light")
-    files = ShotFiles(plate={1: tmp_path / "plate.exr"}, matte={1: tmp_path / "matte.exr"})
     try:
-        with Client(f"tcp://127.0.0.1:{port}", timeout_s=5.0, patience_s=1.0) as client, pytest.raises(ProtocolError):
-            {
-                "hello": client.hello,
-                "status": lambda: client.status("j"),
-                "fetch": lambda: client.fetch("j", tmp_path / "out"),
-                "submit": lambda: client.submit(files, ShotSettings()),
-            }[what]()
+        yield f"tcp://127.0.0.1:{port}"
     finally:
         stop.set()
         thread.join()
         context.destroy(linger=0)
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_a_daemon_that_answers_nonsense_is_told_apart_from_a_bug_here(tmp_path, nonsense):
+    what, answers = NONSENSE[nonsense]
+    for name in ("plate", "matte"):
+        (tmp_path / f"{name}.exr").write_bytes(b"light")
+    files = ShotFiles(plate={1: tmp_path / "plate.exr"}, matte={1: tmp_path / "matte.exr"})
+    with (
+        daemon_that_answers(answers) as address,
+        Client(address, timeout_s=5.0, patience_s=1.0) as client,
+        pytest.raises(ProtocolError),
+    ):
+        {
+            "hello": client.hello,
+            "status": lambda: client.status("j"),
+            "fetch": lambda: client.fetch("j", tmp_path / "out"),
+            "submit": lambda: client.submit(files, ShotSettings()),
+        }[what]()
     assert not list(tmp_path.glob("out/*")) and not (tmp_path / "x").exists()
+
+
+def test_a_job_that_is_over_is_not_waited_for_though_its_last_event_never_comes():
+    # So a daemon stands that lost its database: it counts events anew, below what this client has heard.
+    answers = {"watch": ("watch_reply", {"job": OK}), "status": ("status_reply", {"job": OK})}
+    with daemon_that_answers(answers) as address, Client(address, timeout_s=5.0, patience_s=1.0) as client:
+        assert client.watch("j").state == "done"
 
 
 def test_an_error_from_elsewhere_can_t_steer_a_terminal():

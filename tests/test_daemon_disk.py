@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -238,6 +239,24 @@ def test_jobs_and_results_outlive_their_database(start, tmp_path, how):
     live.stop()
     if how in ("garbage", "truncated"):
         assert list((live.data / "quarantine").glob("store-*/store.sqlite"))
+
+
+def test_a_watcher_outlives_the_database_too(start, tmp_path):
+    live = start(tmp_path / "data")
+    gate, heard = tmp_path / "gate", []
+    with live.client() as client:
+        job = client.submit(make_shot(tmp_path / "in", frames=5), ShotSettings(options={"gate": str(gate)})).job
+        with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as opened:
+            opened.callback(gate.touch)
+            watched = pool.submit(client.watch, job, heard.append)
+            until(lambda: any(event["event"] == "frame" for event in heard))
+            until(lambda: '"running"' in (live.data / "jobs" / job / "job.json").read_text())
+            live.stop()
+            lose_database(live.data)
+            gate.touch()
+            live.start()
+            assert watched.result(60).state == "done"
+    assert heard[-1]["state"] == "done"
 
 
 def test_an_older_copy_of_the_database_costs_no_newer_result(start, tmp_path):

@@ -189,7 +189,7 @@ class Client:
             nonlocal seen
             watching = new_request()
             connection.call("watch", {"job": job, "after": seen}, self.timeout_s, request=watching)
-            heard, asked, told_to_stop = time.monotonic(), False, False
+            heard, asked, told_to_stop = time.monotonic(), "", False
             while True:
                 if not told_to_stop and stop():
                     told_to_stop = True
@@ -198,12 +198,16 @@ class Client:
                 silence_s = time.monotonic() - heard
                 if message is None:
                     if not asked and silence_s > _PING_S:
-                        asked = True
-                        connection.send("status", {"job": job})
+                        asked = connection.send("status", {"job": job})
                     elif silence_s > _PING_S + self.timeout_s:
                         raise UnreachableError(f"The daemon at {self.address} fell silent.", "The job is kept.")
                     continue
-                heard, asked = time.monotonic(), False
+                if message.type == "status_reply" and message.request == asked:
+                    # A daemon that lost its database counts events anew, and `seen` may be past them all.
+                    status = JobStatus.from_wire(message["job"])
+                    if status.state in FINAL:
+                        return status
+                heard, asked = time.monotonic(), ""
                 if message.type != "event" or message.request != watching:
                     continue
                 seen = max(seen, message["seq"])

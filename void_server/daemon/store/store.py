@@ -83,8 +83,11 @@ class Store(FrameTable):
             held = [(owner, f.held, f.size, f.fingerprint, self.age()) for f in files if f.held]
             db.executemany("insert or ignore into frames values (?, ?, ?, ?, -1, null, 0, ?)", held)
             db.execute(_COUNT_FRAMES, (job,))
-            event = {"event": "state", "state": state}
-            self._add_event(db, job, {**event, "error": row["error"]} if row["error"] else event)
+            event: dict[str, Any] = {"event": "state", "state": state}
+            # Whoever watched before has heard of numbers that nobody knows any more; none was as high as this.
+            self._add_event(
+                db, job, {**event, "error": row["error"]} if row["error"] else event, after=int(time.time())
+            )
 
     def find(self, owner: str, request: str) -> str | None:
         """The job that this owner submitted under `request`, if any."""
@@ -308,10 +311,10 @@ class Store(FrameTable):
             db.execute(f"delete from jobs where job = ? and state in ({', '.join('?' * len(FINAL))})", (job, *FINAL))
 
     @staticmethod
-    def _add_event(db: sqlite3.Connection, job: str, event: dict[str, Any]) -> None:
+    def _add_event(db: sqlite3.Connection, job: str, event: dict[str, Any], after: int = 0) -> None:
         db.execute(
-            "insert into events select ?, coalesce(max(seq), 0) + 1, ? from events where job = ?",
-            (job, json.dumps(event), job),
+            "insert into events select ?, coalesce(max(seq), ?) + 1, ? from events where job = ?",
+            (job, after, json.dumps(event), job),
         )
 
 
