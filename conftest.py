@@ -15,8 +15,8 @@ collect_ignore: list[str] = []
 if missing:
     wanting = re.compile(rf"^(import|from) ({'|'.join(missing)})\b", re.M)
     package = Path(__file__).parent / "void_server"
-    engine = [*package.glob("engine/void/*.py"), *package.glob("bench/void*.py")]
-    collect_ignore += [str(p) for p in engine if wanting.search(p.read_text(encoding="utf-8"))]
+    modules = package.rglob("*.py")
+    collect_ignore += [str(p) for p in modules if wanting.search(p.read_text(encoding="utf-8"))]
     # Its modules import one another.
     if missing != ["triton"]:
         collect_ignore += [str(p) for p in (package.parent / "training").glob("[a-z]*.py")]
