@@ -184,7 +184,7 @@ def test_a_cancelled_preview_leaves_no_half_movie_and_no_encoder(shot, tmp_path,
 def test_a_long_movie_is_never_held_whole(tmp_path, encoder):
     picture = np.zeros((540, 960, 3), np.uint8)
     code = (
-        "import resource, sys, numpy as np; from pathlib import Path; from void_server.image import movie\n"
+        "import resource, sys, numpy as np; from pathlib import Path; from void_server.image.review import movie\n"
         "with movie.writing(Path(sys.argv[1])) as film:\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "    for n in range(200): film.add(np.full((540, 960, 3), n, np.uint8))\n"
