@@ -19,10 +19,10 @@ import pytest
 from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
 from void_server.daemon.files.disk import translated
 from void_server.daemon.files.frames import FrameFolder, Part
+from void_server.daemon.scheduling import process_group
+from void_server.daemon.scheduling.workers import LOOK_S, WorkerProcess
 from void_server.daemon.store.frame_table import JobFile
 from void_server.daemon.store.store import Store
-from void_server.daemon.work import process_group
-from void_server.daemon.work.workers import LOOK_S, WorkerProcess
 from void_server.wire import transfer
 from void_server.wire.errors import InternalError, JobNotFoundError, LimitError, SettingsError, StoreError
 from void_server.wire.messages import LIMITS

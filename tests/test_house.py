@@ -58,7 +58,7 @@ TRAINING = {
 """Libraries of the extra [training], which nobody needs to remove an object."""
 
 EXCEPTIONS = {
-    ("daemon/work/worker.py", "pipeline"): "the worker runs the main path in its own process",
+    ("daemon/scheduling/worker.py", "pipeline"): "the worker runs the main path in its own process",
     ("engine/void", "effects.quadmask"): "the quadmask is built in one place only",
 }
 

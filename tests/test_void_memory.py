@@ -177,7 +177,7 @@ def test_frames_that_an_exception_passed_through_are_emptied_along_its_whole_cha
 def test_a_worker_without_a_job_has_engines_give_back_what_they_keep(monkeypatch):
     import io
 
-    from void_server.daemon.work.worker import Worker
+    from void_server.daemon.scheduling.worker import Worker
     from void_server.engine import registry
 
     class Kept:
@@ -195,7 +195,7 @@ def test_a_worker_told_to_keep_its_models_or_one_with_work_releases_nothing(monk
     import io
 
     from void_server import engine as engines
-    from void_server.daemon.work.worker import Worker
+    from void_server.daemon.scheduling.worker import Worker
 
     monkeypatch.setattr(engines, "release", lambda: pytest.fail("released"))
     for idle_s in (float("inf"), 3600.0):

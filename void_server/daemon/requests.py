@@ -22,10 +22,10 @@ from void_server.daemon.files.disk import Disk
 from void_server.daemon.files.jobfolder import JobFolders
 from void_server.daemon.files.retention import Retention
 from void_server.daemon.network.audit import Audit
+from void_server.daemon.scheduling.scheduler import Scheduler
 from void_server.daemon.store.database import Database
 from void_server.daemon.uploads import Uploads
 from void_server.daemon.watchers import Peer, Watchers
-from void_server.daemon.work.scheduler import Scheduler
 from void_server.wire.errors import JobNotFoundError, ProtocolError, RefusedError, SettingsError, StoreError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import FINAL, KINDS, LIMITS, PROTOCOL, Buffer, Message

@@ -30,11 +30,11 @@ from void_server.daemon.network.router import Router
 from void_server.daemon.network.selftest import check_stranger_is_refused
 from void_server.daemon.remarks import last_words, remark_on
 from void_server.daemon.requests import Requests, answer_kind
+from void_server.daemon.scheduling.scheduler import Scheduler
 from void_server.daemon.store.database import Database
 from void_server.daemon.store.rebuild import open_database, take_in_strays
 from void_server.daemon.uploads import Uploads
 from void_server.daemon.watchers import Peer, Watchers
-from void_server.daemon.work.scheduler import Scheduler
 from void_server.wire import messages
 from void_server.wire.errors import (
     InternalError,

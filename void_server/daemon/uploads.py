@@ -19,10 +19,10 @@ from void_server.daemon.config import DaemonConfig
 from void_server.daemon.files.disk import Disk
 from void_server.daemon.files.frames import FrameFolder, Part, check_hash, trusted_path
 from void_server.daemon.files.retention import Retention
+from void_server.daemon.scheduling.scheduler import Scheduler
 from void_server.daemon.store.database import Database
 from void_server.daemon.store.frame_table import JobFile
 from void_server.daemon.watchers import Peer
-from void_server.daemon.work.scheduler import Scheduler
 from void_server.wire.errors import JobCancelledError, LimitError, ProtocolError, SettingsError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import LIMITS, Message, checked_row

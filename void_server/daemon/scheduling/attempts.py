@@ -14,9 +14,9 @@ from void_server.daemon.config import DaemonConfig
 from void_server.daemon.files.disk import Disk
 from void_server.daemon.files.frames import FrameFolder
 from void_server.daemon.files.jobfolder import JobFolders, link_name
+from void_server.daemon.scheduling.workers import LOOK_S, WorkerProcess
 from void_server.daemon.store.database import Database
 from void_server.daemon.watchers import Watchers
-from void_server.daemon.work.workers import LOOK_S, WorkerProcess
 from void_server.wire.errors import InternalError, LimitError
 from void_server.wire.messages import LIMITS
 from void_server.wire.report import Event

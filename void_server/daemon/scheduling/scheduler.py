@@ -20,12 +20,12 @@ from void_server.daemon.files.disk import Disk, translated
 from void_server.daemon.files.frames import FrameFolder
 from void_server.daemon.files.jobfolder import JobFolders
 from void_server.daemon.remarks import remark, remark_on
+from void_server.daemon.scheduling.attempts import Attempt, Place, hear
+from void_server.daemon.scheduling.workers import WorkerProcess
 from void_server.daemon.store.database import Database
 from void_server.daemon.store.frame_table import JobFile
 from void_server.daemon.store.store import Store
 from void_server.daemon.watchers import Watchers
-from void_server.daemon.work.attempts import Attempt, Place, hear
-from void_server.daemon.work.workers import WorkerProcess
 from void_server.wire.errors import (
     EngineError,
     InternalError,

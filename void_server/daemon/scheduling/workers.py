@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from void_server.daemon.work import process_group
+from void_server.daemon.scheduling import process_group
 from void_server.wire.report import Event
 
 POLITE_S = 1.5
@@ -37,7 +37,7 @@ if sys.platform == "linux":
 if os.getppid() != int(sys.argv[3]):
     os._exit(0)
 os.setpgid(0, 0)
-from void_server.daemon.work.worker import main
+from void_server.daemon.scheduling.worker import main
 main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
 """
 """The first words of a worker's life: the kernel is asked to end it with its daemon before anything slow is loaded.
