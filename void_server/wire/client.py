@@ -190,6 +190,7 @@ class Client:
             watching = new_request()
             connection.call("watch", {"job": job, "after": seen}, self.timeout_s, request=watching)
             heard, asked, told_to_stop = time.monotonic(), "", False
+            over: JobStatus | None = None
             while True:
                 if not told_to_stop and stop():
                     told_to_stop = True
@@ -197,16 +198,18 @@ class Client:
                 message = connection.receive(0.1)
                 silence_s = time.monotonic() - heard
                 if message is None:
+                    if over is not None and silence_s > _PING_S:
+                        # A daemon that lost its database counts events anew, and `seen` may be past them all.
+                        return over
                     if not asked and silence_s > _PING_S:
                         asked = connection.send("status", {"job": job})
                     elif silence_s > _PING_S + self.timeout_s:
                         raise UnreachableError(f"The daemon at {self.address} fell silent.", "The job is kept.")
                     continue
                 if message.type == "status_reply" and message.request == asked:
-                    # A daemon that lost its database counts events anew, and `seen` may be past them all.
+                    # Its last events may still be on their way.
                     status = JobStatus.from_wire(message["job"])
-                    if status.state in FINAL:
-                        return status
+                    over = status if status.state in FINAL else None
                 heard, asked = time.monotonic(), ""
                 if message.type != "event" or message.request != watching:
                     continue
