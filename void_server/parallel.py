@@ -18,6 +18,7 @@ import collections
 import concurrent.futures
 import contextlib
 import ctypes
+import itertools
 import os
 import queue
 import signal
@@ -26,7 +27,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -95,6 +96,25 @@ def in_order(
             yield waited_for(pending.popleft(), check)
 
 
+def in_batches(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    hands: int,
+    check: Callable[[], None] = _go_on,
+) -> Generator[Result, None, None]:
+    """`in_order` for items that are made one after another, or are large: a few are drawn, then worked on together.
+
+    Items are seen by the workers as they lie in memory; only results are sent. AHEAD times as many as there are hands
+    are held at a time.
+
+    >>> list(in_batches(lambda n: n * n, iter([1, 2, 3]), hands=2))
+    [1, 4, 9]
+    """
+    drawn = iter(items)
+    while batch := list(itertools.islice(drawn, AHEAD * max(1, hands))):
+        yield from in_order(lambda at, batch=batch: work(batch[at]), range(len(batch)), hands, check)  # type: ignore[misc]
+
+
 def _pays(each_s: float, left: int, hands: int) -> bool:
     """Whether workers save more time than it takes to fork and end them."""
     return each_s * left * (1 - 1 / hands) > FORK_S * hands
@@ -135,9 +155,12 @@ class Crew(Generic[Item, Result]):
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            # Before the threads are waited for: each waits for its worker.
+            # Before the threads are waited for: each waits for its worker. All are killed before the first is waited
+            # for: the system takes as long to take a large process down as to copy it, and does many at a time.
             for worker in self._workers:
-                worker.stop()
+                worker.kill()
+            for worker in self._workers:
+                worker.ended()
             self._pool.shutdown(wait=True)
 
     def submit(self, item: Item) -> Future[Result]:
@@ -196,19 +219,19 @@ class _Worker:
             result, error = self._pipe.recv()
         except (OSError, EOFError) as gone:
             raise EngineError(
-                f"A working process was ended by the system (status {self._ended()}), most likely for lack of memory.",
+                f"A working process was ended by the system (status {self.ended()}), most likely for lack of memory.",
                 "Run with fewer cores (--threads), or free some memory.",
             ) from gone
         if error is not None:
             raise error
         return result
 
-    def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
-        self._ended()
+    def kill(self) -> None:
+        with self._ending, contextlib.suppress(ProcessLookupError):
+            if self._status is None:
+                os.kill(self._pid, signal.SIGKILL)
 
-    def _ended(self) -> int:
+    def ended(self) -> int:
         """Wait for the process to end; its exit status, negative for a signal."""
         with self._ending:
             if self._status is None:

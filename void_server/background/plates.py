@@ -5,12 +5,17 @@ What comes in: which part of which frame will be needed. What goes out: donors o
 
 from __future__ import annotations
 
+import contextlib
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from void_server.background.log_curve import LogCurve
 from void_server.background.registration.register import BARE, Bytes, Donor
-from void_server.background.spool import Spool
+from void_server.background.spool import Spool, packed
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.contract import Array, Shot
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
@@ -40,11 +45,19 @@ class Plates:
 
     def collect(self, report: Report) -> None:
         """Read what was said to be needed, each plate once. Raises StoreError when the temporary disk is full."""
-        for done, index in enumerate(sorted(self._windows)):
+        needed = sorted(self._windows)
+
+        def read(index: int) -> tuple[Array | npt.NDArray[np.float16], Bytes]:
             window, frame = self._windows[index], self.frames[index]
-            self._spool.put(("plate", index), window, self.shot.plate(frame, window))
-            self._spool.put(("free", index), window, self._free(frame, window))
-            report.progress("read", done + 1, len(self._windows), frame)
+            return packed(self.shot.plate(frame, window)), self._free(frame, window)
+
+        every = in_order(read, needed, threads(), report.check_cancelled)
+        with contextlib.closing(every):
+            for done, (index, (plate, free)) in enumerate(zip(needed, every)):
+                window = self._windows[index]
+                self._spool.put(("plate", index), window, plate)
+                self._spool.put(("free", index), window, free)
+                report.progress("read", done + 1, len(needed), self.frames[index])
 
     def _free(self, frame: int, window: Window) -> Bytes:
         """255 background, BARE in the grown band around what is marked, 0 marked, kept in front or unknown."""

@@ -9,6 +9,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,19 @@ import numpy.typing as npt
 from void_server.shot.contract import Array
 from void_server.wire.errors import StoreError
 from void_server.wire.shot import Window
+
+
+def packed(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`array` as half floats where it is of floats and those hold it exactly, else as it is.
+
+    >>> packed(np.float32([0.5, 2])).dtype, packed(np.float32([0.1])).dtype
+    (dtype('float16'), dtype('float32'))
+    """
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    return half if np.array_equal(half.astype(np.float32), array) else array
 
 
 class Spool:
@@ -42,12 +56,7 @@ class Spool:
 
     def put(self, key: Hashable, window: Window, array: npt.NDArray[np.generic]) -> None:
         """Store `array` [h, w, ...] that covers `window`. Raises StoreError when the disk is full."""
-        if array.dtype == np.float32:
-            with np.errstate(over="ignore"):
-                half = array.astype(np.float16)
-            if np.array_equal(half.astype(np.float32), array):
-                array = half
-        data = np.ascontiguousarray(array)
+        data = np.ascontiguousarray(packed(array))
         try:
             os.pwrite(self._file.fileno(), data.tobytes(), self._end) if data.nbytes else None
         except OSError as error:

@@ -71,9 +71,10 @@ def _found(surveyed: SurveyedShot, report: Report, kept: Finding | None) -> Look
         # The camera is followed under the same masks as then, so that the same pixels come out.
         _prepared(shot, report)
         return known
-    first = _look(shot, report, first=True)
-    again = surveyed.marked(first.marks(surveyed, physics=True, bold=True, corrected=False))
-    second = _look(again, report, first=False)
+    with predictor.loading():
+        first = _look(shot, report, first=True)
+        again = surveyed.marked(first.marks(surveyed, physics=True, bold=True, corrected=False))
+        second = _look(again, report, first=False)
     if kept:
         kept.put(second)
     return second

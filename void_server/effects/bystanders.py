@@ -11,6 +11,7 @@ deviates from its background.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.effects.cues import Look, object_size
+from void_server.parallel import in_order
+from void_server.process import threads
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -55,12 +58,20 @@ def followed(
     views = {frame: _view(looks[frame]) for frame in order}
     found = {frame: np.zeros(views[frame].deviates.shape, bool) for frame in order}
     pairs = [(a, b) for a, b in zip(order, order[1:]) if b - a <= GAP]
-    for before, after in pairs:
-        check()
-        if views[before].apart.any() or views[after].apart.any() or found[before].any():
-            ahead, back = _flow(greys[before], greys[after]), _flow(greys[after], greys[before])
-            found[before] |= _strangers(views[before], ahead)
-            found[after] |= _strangers(views[after], back) | _reached(found[before], back, views[after])
+
+    def measured(pair: tuple[int, int]) -> tuple[Array, Array]:
+        before, after = pair
+        return _flow(greys[before], greys[after]), _flow(greys[after], greys[before])
+
+    apart = [pair for pair in pairs if any(views[frame].apart.any() for frame in pair)]
+    surely = set(apart)
+    with contextlib.closing(in_order(measured, apart, threads(), check)) as flows:
+        for before, after in pairs:
+            check()
+            if (before, after) in surely or found[before].any():
+                ahead, back = next(flows) if (before, after) in surely else measured((before, after))
+                found[before] |= _strangers(views[before], ahead)
+                found[after] |= _strangers(views[after], back) | _reached(found[before], back, views[after])
     for before, after in reversed(pairs):
         check()
         if found[after].any():

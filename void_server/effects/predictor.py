@@ -6,9 +6,11 @@ trained, and where it fails: MODEL_CARD.md beside this file. It decides nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Protocol
 
@@ -40,6 +42,9 @@ class Belief:
     """[h/4, w/4]: something here would move differently without the object."""
     cells: Array
     """[2, rows, columns]: both once more, for cells of an eighth of the short side."""
+
+
+_loading = threading.Lock()
 
 
 class Predictor(Protocol):
@@ -76,7 +81,30 @@ class OnnxPredictor:
         return [Belief(appearance[i, 0], attenuation[i, 0], physics[i, 0], cells[i]) for i in range(len(evidence))]
 
 
-@functools.cache
 def shipped() -> OnnxPredictor:
     """The predictor in this wheel, loaded once a process."""
+    with _loading:
+        return _loaded()
+
+
+@functools.cache
+def _loaded() -> OnnxPredictor:
     return OnnxPredictor(resources.files("void_server.effects").joinpath(FILE).read_bytes())
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Load the shipped predictor beside what is done meanwhile; an error is raised where it is asked for."""
+    # Imported here: a process that is forked while a thread imports could wait for that import for ever.
+    import onnxruntime  # noqa: F401
+
+    def load() -> None:
+        with contextlib.suppress(EngineError):
+            shipped()
+
+    thread = threading.Thread(target=load, name="predictor", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -5,8 +5,13 @@ What comes in: fills, frame after frame. What goes out: any frame as `Drawn`. It
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from void_server.background.spool import Spool
 from void_server.engine import Array, Colour, Fill
@@ -24,8 +29,21 @@ CLIPPED = 1 - 1 / 1024
 """A plate of this code may have been clipped by the curve, and says nothing about a fill."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """One fill as it is kept: `own` is the size it was given at, `size` the one it is compared at, (height, width)."""
+
+    frame: int
+    crop: Window
+    own: tuple[int, int]
+    size: tuple[int, int]
+    whole: bool
+    """As large as its crop, and made of real pixels alone."""
+    parts: Mapping[str, npt.NDArray[Any]]
+
+
 class Drawings:
-    """Say `put` for every fill; then ask in any order. Close it to free the disk."""
+    """Say `put` for every fill, as `made`; then ask in any order. Close it to free the disk."""
 
     def __init__(self, asked: MarkedShot, colour: Colour) -> None:
         self.asked = asked
@@ -41,29 +59,40 @@ class Drawings:
     def close(self) -> None:
         self._spool.close()
 
-    def put(self, fill: Fill) -> None:
-        """Keep a fill, and the plate at its size. Raises StoreError when the temporary disk is full."""
+    def made(self, fill: Fill) -> Drawing:
+        """A fill beside the plate at its size; nothing is kept yet, so several processes may be asked."""
         frame, crop = fill.frame, fill.crop
         rgb = self._code(fill.rgb)
         own = (rgb.shape[0], rgb.shape[1])
         size = fitting_size(*own)
-        self.frames.append(frame)
-        self._crops[frame], self._own[frame], self._sizes[frame] = crop, own, size
         ask = reduced(np.asarray(self.asked.change(frame, crop) > 0, np.float32), size)
-        plate = reduced(self.plate(frame), size)
+        plate = reduced(self._plate(frame, crop), size)
         seen = reduced(self.asked.known(frame, crop), size) >= WHOLLY
         unasked = cv2.erode((ask < UNASKED).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         known = seen & unasked & (plate < CLIPPED).all(-1)
-        if own != size or self._colour is not Colour.ENGINE:
-            self._put("given", frame, np.asarray(fill.rgb, np.float32))
-        self.settled &= own == (crop.height, crop.width) and bool((fill.coverage >= 1).all())
-        self._put("fill", frame, reduced(rgb, size))
-        self._put("plate", frame, plate.astype(np.float16))
-        self._put("known", frame, known.astype(np.uint8))
-        self._put("asked", frame, np.round(ask * 255).astype(np.uint8))
         lacks = np.zeros(own, np.float32) if fill.grainless is None else fill.grainless
-        for name, array in (("coverage", fill.coverage), ("confidence", fill.confidence), ("grainless", lacks)):
-            self._put(name, frame, np.asarray(array, np.float32))
+        parts = {
+            "fill": reduced(rgb, size),
+            "plate": plate.astype(np.float16),
+            "known": known.astype(np.uint8),
+            "asked": np.round(ask * 255).astype(np.uint8),
+            "coverage": np.asarray(fill.coverage, np.float32),
+            "confidence": np.asarray(fill.confidence, np.float32),
+            "grainless": np.asarray(lacks, np.float32),
+        }
+        if own != size or self._colour is not Colour.ENGINE:
+            parts["given"] = np.asarray(fill.rgb, np.float32)
+        whole = own == (crop.height, crop.width) and bool((fill.coverage >= 1).all())
+        return Drawing(frame, crop, own, size, whole, parts)
+
+    def put(self, drawing: Drawing) -> None:
+        """Keep it. Raises StoreError when the temporary disk is full."""
+        frame = drawing.frame
+        self.frames.append(frame)
+        self._crops[frame], self._own[frame], self._sizes[frame] = drawing.crop, drawing.own, drawing.size
+        self.settled &= drawing.whole
+        for name, array in drawing.parts.items():
+            self._put(name, frame, array)
 
     def _put(self, name: str, frame: int, array: np.ndarray) -> None:
         self._spool.put((name, frame), Window(0, 0, array.shape[1], array.shape[0]), array)
@@ -76,7 +105,9 @@ class Drawings:
 
     def plate(self, frame: int) -> Array:
         """float32 [H, W, 3]: the frame's crop at plate resolution, in code; its edge goes on beyond the canvas."""
-        crop = self._crops[frame]
+        return self._plate(frame, self._crops[frame])
+
+    def _plate(self, frame: int, crop: Window) -> Array:
         return fit.extend_edges(self.asked.plate(frame, crop, colour=Colour.ENGINE), crop, self.asked.size)
 
     def known(self, frame: int) -> Mask:

@@ -16,6 +16,8 @@ from void_server.merge import agreement, drift, softness
 from void_server.merge.agreement import FillError
 from void_server.merge.reduced import Behind, Drawn, Mask
 from void_server.merge.smoothing import blur, step
+from void_server.parallel import in_order
+from void_server.process import threads
 
 VIEWS = 9
 """Frames, spread over the shot, that are measured."""
@@ -50,8 +52,12 @@ def measured(
     if not usable:
         return None
     width = softness.own_blur([(v.fill, v.plate, v.known) for v in usable[:: max(1, len(usable) // 4)]])
-    large = ((corrected(v, width), *plates(v)) for v in usable)
-    return Measures(width, softness.sharpening(large), _error(usable, width, all_found))
+
+    def sampled(index: int) -> tuple[Array, Array]:
+        return softness.samples(corrected(usable[index], width), *plates(usable[index]))
+
+    sharpening = softness.sharpening(in_order(sampled, range(len(usable)), threads()))
+    return Measures(width, sharpening, _error(usable, width, all_found))
 
 
 def measured_again(measures: Measures, views: Sequence[Drawn]) -> Measures:
@@ -62,7 +68,8 @@ def measured_again(measures: Measures, views: Sequence[Drawn]) -> Measures:
 
 def _error(views: Sequence[Drawn], width: float, all_found: bool) -> FillError:
     quantile = agreement.QUANTILE if all_found else agreement.DOUBTFUL_QUANTILE
-    return agreement.measured([(v, corrected(v, width)) for v in views], width, quantile)
+    fills = in_order(lambda index: corrected(views[index], width), range(len(views)), threads())
+    return agreement.measured(list(zip(views, fills)), width, quantile)
 
 
 def corrected(drawn: Drawn, width: float, behind: Behind | None = None) -> Array:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator, Mapping
+import itertools
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -31,6 +32,8 @@ from void_server.merge.recovered import recovered
 from void_server.merge.reduced import Behind, Drawn, Mask
 from void_server.merge.smoothing import blur, enlarged, reduced
 from void_server.merge.steady import REACH, steadied
+from void_server.parallel import AHEAD, in_batches, in_order
+from void_server.process import hands, threads
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Found, Marks, Soft
 from void_server.wire.report import Report
@@ -39,6 +42,8 @@ from void_server.wire.shot import Window
 MOST_SCATTER, DIVIDED_SCATTER = 0.2, 0.046
 """In code. Beyond the one nothing is left to tell apart; the other stands for light that was given back by rule, of
 which no donor tells anything."""
+PICTURE_BYTES = 200
+"""Memory for each pixel of the plate while a frame is put together."""
 SPREAD = (15, 15)
 """Known ground this close to what was asked for does not teach sharpening."""
 
@@ -66,8 +71,9 @@ def one_picture(
     are. Raises StoreError when the temporary disk is full.
     """
     with contextlib.closing(Drawings(asked, needs.colour)) as drawings:
-        for fill in fills:
-            drawings.put(fill)
+        at_a_time = _hands(asked)
+        for drawing in in_batches(drawings.made, fills, at_a_time, report.check_cancelled):
+            drawings.put(drawing)
         tells = needs.physics and shot.checked.settings.physics_prior and not shot.checked.files.affected
         measured = None if drawings.settled else _measured(shot, drawings, all_found=not tells)
         if measured is None:
@@ -114,21 +120,30 @@ def _with_what_changed(shot: MarkedShot, drawings: Drawings, measured: Measures,
         max(1, round(shot.whole.width * size[1] / crop.width)),
     )
 
+    def departure(frame: int) -> tuple[Array, Array, Array]:
+        """Of one frame, and beside it what else its row holds."""
+        drawn = drawings.drawn(frame, shot)
+        matte = np.asarray(shot.matte(frame, drawn.crop) > MATTE_FLOOR, np.float32)
+        drawn = dataclasses.replace(drawn, hole=reduced(matte, drawn.size))
+        fill = measures.corrected(drawn, measured.softness)
+        scale = whole[0] / shot.whole.height
+        physics, suspected = (reduced(role(frame, None, scale), whole) for role in (shot.physics, shot.suspected))
+        return changed.departure(drawn, fill, measured.error, measured.softness), physics, suspected
+
+    others: dict[int, tuple[Array, Array]] = {}
+
     def departures() -> Iterator[tuple[int, Array]]:
-        for done, frame in enumerate(frames):
-            report.progress("merge", done, 2 * len(frames), frame)
-            drawn = drawings.drawn(frame, shot)
-            matte = np.asarray(shot.matte(frame, drawn.crop) > MATTE_FLOOR, np.float32)
-            drawn = dataclasses.replace(drawn, hole=reduced(matte, drawn.size))
-            fill = measures.corrected(drawn, measured.softness)
-            yield frame, changed.departure(drawn, fill, measured.error, measured.softness)
+        every = in_order(departure, frames, threads(), report.check_cancelled)
+        with contextlib.closing(every):
+            for done, (frame, (apart, *beside)) in enumerate(zip(frames, every)):
+                report.progress("merge", done, 2 * len(frames), frame)
+                others[frame] = beside[0], beside[1]
+                yield frame, apart
 
     def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
         for frame, near in _with_neighbours(departures()):
             found = changed.affected(steadied(near, {f: drawings.crop(f) for f in near}, frame))
-            scale = whole[0] / shot.whole.height
-            physics, suspected = (reduced(role(frame, None, scale), whole) for role in (shot.physics, shot.suspected))
-            yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), physics, suspected
+            yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), *others.pop(frame)
 
     return shot.with_marks(Marks(shot.checked, Found.collected(rows())))
 
@@ -170,28 +185,55 @@ def _pictures(shot: MarkedShot, drawings: Drawings, measured: Measures, report: 
     frames = [frame for frame in drawings.frames if frame in near and shot.hole(frame) is not None]
     if not frames:
         return
+    at_a_time = _hands(shot)
     held: dict[int, _Ready] = {}
     waiting = collections.deque(sorted(wanted))
+
+    def together(frame: int) -> Fill:
+        return _together(shot, drawings, measured, held, frame)
+
     with contextlib.closing(recovered(shot, frames, report)) as behind:
-        for done, one in enumerate(behind):
-            at = one.fill.frame
-            report.progress("fill", done, len(frames), at)
-            held[at] = _ready(shot, drawings, measured, one)
-            last = done + 1 == len(frames)
-            while waiting and (last or waiting[0] + REACH <= at):
-                frame = waiting.popleft()
-                yield _together(shot, drawings, measured, held, frame)
-                for old in [f for f in held if waiting and f < waiting[0] - REACH]:
-                    del held[old]
+        while batch := list(itertools.islice(behind, AHEAD * at_a_time)):
+            report.progress("fill", frames.index(batch[0].fill.frame), len(frames), batch[0].fill.frame)
+            held |= _compared(shot, drawings, measured, batch, at_a_time, report)
+            reached = batch[-1].fill.frame
+            last = reached == frames[-1]
+            ready = [frame for frame in waiting if last or frame + REACH <= reached]
+            for _ in ready:
+                waiting.popleft()
+            with contextlib.closing(in_order(together, ready, at_a_time, report.check_cancelled)) as made:
+                yield from made
+            for old in [f for f in held if waiting and f < waiting[0] - REACH]:
+                del held[old]
 
 
-def _ready(shot: MarkedShot, drawings: Drawings, measured: Measures, one: Recovered) -> _Ready:
-    frame = one.fill.frame
-    drawn = drawings.drawn(frame, shot)
-    behind = _behind(shot, drawings, drawn, one)
-    fill = measures.corrected(drawn, measured.softness, behind)
-    compared = agreement.compare(fill, behind, measured.error, measured.softness)
-    return _Ready(frame, drawn, fill, behind, compared, one.fill)
+def _hands(shot: MarkedShot) -> int:
+    return hands(PICTURE_BYTES * shot.size[0] * shot.size[1])
+
+
+def _compared(
+    shot: MarkedShot,
+    drawings: Drawings,
+    measured: Measures,
+    batch: Sequence[Recovered],
+    at_a_time: int,
+    report: Report,
+) -> dict[int, _Ready]:
+    """Every frame of a batch of recovered ones, by frame, beside its fill."""
+
+    def compare(index: int) -> tuple[Drawn, Array, Behind, Compared]:
+        one = batch[index]
+        drawn = drawings.drawn(one.fill.frame, shot)
+        behind = _behind(shot, drawings, drawn, one)
+        fill = measures.corrected(drawn, measured.softness, behind)
+        return drawn, fill, behind, agreement.compare(fill, behind, measured.error, measured.softness)
+
+    # What was recovered is large and lies here already: only what is made of it is sent.
+    made = in_order(compare, range(len(batch)), at_a_time, report.check_cancelled)
+    with contextlib.closing(made):
+        return {
+            one.fill.frame: _Ready(one.fill.frame, *parts, one.fill) for one, parts in zip(batch, made, strict=True)
+        }
 
 
 def _behind(shot: MarkedShot, drawings: Drawings, drawn: Drawn, found: Recovered) -> Behind:

@@ -118,6 +118,7 @@ class Recovery:
             return
         most = max(AT_ONCE if crop.width * crop.height <= LARGE_PIXELS else 1, 2 * at_a_time)
         for first in range(0, len(work), most):
+            report.progress("fill", first, len(work), work[first])
             yield from self._together(work[first : first + most], at_a_time, report)
 
     def _together(self, work: Sequence[int], at_a_time: int, report: Report) -> Iterator[Recovered]:

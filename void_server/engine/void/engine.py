@@ -12,6 +12,7 @@ Imports nothing heavy until a shot comes, so that `available` can answer on any 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ from void_server.engine.void import fitting, region
 from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import QUALITY, Window
@@ -112,10 +115,13 @@ class VoidEngine:
         reduced = self._reduce(shot, options, list(holes.values()), report)
         made = self._generate(shot, options, reduced, report)
         references = set(shot.reference_frames)
-        for frame in wanted:
-            report.check_cancelled()
+
+        def met(frame: int) -> Fill:
             index = reduced.frames.index(frame)
-            yield self._as_fill(reduced, made[index], index, given=frame in references)
+            return self._as_fill(reduced, made[index], index, given=frame in references)
+
+        with contextlib.closing(in_order(met, wanted, threads(), report.check_cancelled)) as fills:
+            yield from fills
 
     def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window | None], report: Report) -> _Reduced:
         most = self._most_pixels(options)
@@ -133,21 +139,31 @@ class VoidEngine:
         labels = np.empty(shape, np.uint8)
         hole, known = (np.empty(shape, bool) for _ in range(2))
         references = set(shot.reference_frames)
-        for index, (frame, crop) in enumerate(zip(frames, crops)):
-            report.progress("read", index, len(frames), frame)
+
+        def seen(index: int) -> tuple[Array, npt.NDArray[np.uint8], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+            frame, crop = frames[index], crops[index]
             read = shot.reference if frame in references else shot.plate
             picture = _exactly(read(frame, crop, scale, Colour.ENGINE), size)
-            video[index] = np.clip(fit.extend_edges(picture, crop, shot.size), 0, 1)
-            labels[index] = quadmask(
+            marked = quadmask(
                 _exactly(shot.matte(frame, crop, scale), size)[None],
                 _exactly(shot.affected(frame, crop, scale), size)[None],
                 grid_rows=GRID_ROWS if options.grid else None,
                 grey_on_first_frame=index > 0,
             )[0]
             if frame in references:
-                labels[index] = KEEP
-            hole[index] = _exactly(shot.change(frame, crop, scale), size) > 0
-            known[index] = (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (labels[index] == KEEP)
+                marked[:] = KEEP
+            return (
+                np.clip(fit.extend_edges(picture, crop, shot.size), 0, 1),
+                marked,
+                _exactly(shot.change(frame, crop, scale), size) > 0,
+                (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (marked == KEEP),
+            )
+
+        every = in_order(seen, range(len(frames)), threads(), report.check_cancelled)
+        with contextlib.closing(every):
+            for index, one in enumerate(every):
+                report.progress("read", index, len(frames), frames[index])
+                video[index], labels[index], hole[index], known[index] = one
         report.progress("read", len(frames), len(frames))
         return _Reduced(frames, crops, video, labels, hole, known)
 
