@@ -191,7 +191,7 @@ def test_cancel_stops_between_steps_and_frees_the_model(options):
     with pytest.raises(JobCancelledError):
         list(engine.fill(a_shot(options), report))
     assert sum(e.get("stage") == "void" for e in seen) == 1
-    assert engine._loaded is None
+    assert engine._model._loaded is None
 
 
 def test_the_chosen_tier_and_region_are_in_the_log(options):
@@ -328,7 +328,7 @@ def test_availability_says_what_is_lacking(weights, tmp_path, monkeypatch):
     assert "weights fetch" in answer.reason
     monkeypatch.setenv("VOID_WEIGHTS", str(weights))
     assert engines.available("void", "cpu").ok
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert "no CUDA device" in engines.available("void", None).reason
     assert engines.choose("auto", None)[0] == "propagate"
 

@@ -213,12 +213,15 @@ class _Passes:
 def _memory(folder: Path, size: Size, device: torch.device, report: Report) -> list[dict[str, Any]]:
     """A shot through the engine under each cap of memory, as the engine itself chooses, and in every tier by name."""
     from void_server.engine.void import VoidEngine
+    from void_server.engine.void.model_here import ModelHere
 
     void_models.write_weights(folder, size, device)
     rows = []
     caps = [(cap, "auto") for cap in CAPS_GB] if device.type == "cuda" else []
     for cap, tier in [*caps, *((None, name) for name in memory.NAMES)]:
-        engine, events = VoidEngine(str(device)), []  # type: tuple[VoidEngine, list[dict[str, Any]]]
+        # In this process, whose memory is looked at.
+        engine = VoidEngine(str(device), ModelHere(str(device)))
+        events: list[dict[str, Any]] = []
         options = {"weights": str(folder), "window": size.frames, "steps": 3, "memory": tier}
         shot = _NoiseShot(size, options)
         _clear(device)

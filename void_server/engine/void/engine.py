@@ -1,7 +1,7 @@
 """The VOID engine: a shot's hole, at the model's size, through the model, and back with its drift corrected.
 
 What comes in: a shot. What goes out: one fill per wanted frame, smaller than its crop, in the engine's display-like
-colour. It does not know the sampling (`pipeline`), the weights' files (`weights`, `loading`) or the card (`memory`).
+colour. It does not know where the model runs (`asked`), its sampling (`pipeline`) or the weights' files (`weights`).
 
 Road of a shot: one region, at rest or following the hole -> pictures and quadmask at the model's size -> prompt to
 embedding -> pass 1 in temporal windows -> optionally pass 2 from noise that follows pass 1's motion -> drift corrected
@@ -15,9 +15,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+import sys
+from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +25,15 @@ import numpy.typing as npt
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
 from void_server.engine.void import fitting, region
+from void_server.engine.void.asked import Asked, Model
 from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
 from void_server.parallel import in_order
 from void_server.process import threads
-from void_server.wire.errors import EngineError, GpuMemoryError, SettingsError, WeightsError
+from void_server.wire.errors import EngineError, WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import QUALITY, Window
-
-if TYPE_CHECKING:
-    import torch
-
-    from void_server.engine.void.memory import Tier
-    from void_server.engine.void.passes.pipeline import VoidPipeline
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "sentencepiece", "google.protobuf")
 WHOLLY = 0.999
@@ -75,10 +70,13 @@ class VoidEngine:
         physics=True,
     )
 
-    def __init__(self, device: str | None = None) -> None:
-        self._device_name = device
-        self._loaded: tuple[Any, VoidPipeline] | None = None
-        self._note: Callable[[str], object] = lambda message: None
+    def __init__(self, device: str | None = None, model: Model | None = None) -> None:
+        """model: where it runs; else on a card in a process of its own, and without one in this process."""
+        self._model = model or _model_on(device)
+
+    def release(self) -> None:
+        """Give back what is kept from shot to shot."""
+        self._model.release()
 
     @classmethod
     def available(cls, device: str | None) -> Availability:
@@ -98,9 +96,10 @@ class VoidEngine:
 
         if device == "cpu":
             return Availability(True, f"weights in {folder}; on the CPU, which takes hours")
-        if not torch.cuda.is_available():
+        # Counted, not named: whoever asks a card for its name holds it from then on (see `model_process`).
+        if not torch.cuda.device_count():
             return Availability(False, "no CUDA device; VOID needs one to be of use")
-        return Availability(True, f"weights in {folder}, {torch.cuda.get_device_name(device)}")
+        return Availability(True, f"weights in {folder}, on {device or 'cuda'}")
 
     def fill(self, shot: Shot, report: Report) -> Iterator[Fill]:
         options = VoidOptions.parse(shot.options, shot.quality)
@@ -113,7 +112,7 @@ class VoidEngine:
         if lacking:
             raise WeightsError(f"{folder} lacks {', '.join(lacking)}.", weights.FETCH_HINT)
         reduced = self._reduce(shot, options, list(holes.values()), report)
-        made = self._generate(shot, options, reduced, report)
+        made = self._model.generate(Asked(reduced.video, reduced.labels, shot.prompt, shot.seed), options, report)
         references = set(shot.reference_frames)
 
         def met(frame: int) -> Fill:
@@ -124,7 +123,8 @@ class VoidEngine:
             yield from fills
 
     def _reduce(self, shot: Shot, options: VoidOptions, holes: list[Window | None], report: Report) -> _Reduced:
-        most = self._most_pixels(options)
+        # More than the trained area only where that is asked for and there is room.
+        most = self._model.most_pixels(options) if options.quality == "fine" else region.TRAINED_PIXELS
         follow = options.follow and options.preset != "released"
         crops, size = region.crops(holes, shot.size, options.context, options.size, most_pixels=most, follow=follow)
         scale = size[0] / crops[0].height
@@ -167,15 +167,6 @@ class VoidEngine:
         report.progress("read", len(frames), len(frames))
         return _Reduced(frames, crops, video, labels, hole, known)
 
-    def _most_pixels(self, options: VoidOptions) -> int:
-        """Of one picture of the model's: more than the trained area only where that is asked for and there is room."""
-        if options.quality != "fine":
-            return region.TRAINED_PIXELS
-        from void_server.engine.void import memory
-
-        float8 = options.precision == "fp8"
-        return memory.most_pixels(options.memory, self._device(), region.FINE_PIXELS, float8)
-
     @staticmethod
     def _tell_fine(options: VoidOptions, size: tuple[int, int], scale: float, most: int, report: Report) -> None:
         """What became of --quality fine, where it is less than somebody may expect of it."""
@@ -189,105 +180,6 @@ class VoidEngine:
             report.note(
                 f"--quality fine: the card has room for {most / region.TRAINED_PIXELS:.1f} times the release's area."
             )
-
-    def _generate(self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report) -> Array:
-        """float32 [T, H, W, 3]: what the model makes of the shot. One retry on the next lower tier of memory."""
-        from void_server.engine.void import memory
-
-        device = self._device()
-        self._note = report.note
-        float8 = options.precision == "fp8"
-        tier, why = memory.choose(options.memory, device, reduced.video[0, ..., 0].size, float8)
-        report.note(f"memory={tier.name}: {tier.why} ({why})")
-        try:
-            return self._run(shot, options, reduced, report, tier, device)
-        except GpuMemoryError as error:
-            below = memory.lower(tier)
-            if below is None:
-                raise
-            report.warn("gpu_memory", f"{error.message} Trying once more with memory={below.name}.")
-        return self._run(shot, options, reduced, report, below, device)
-
-    def _run(
-        self, shot: Shot, options: VoidOptions, reduced: _Reduced, report: Report, tier: Tier, device: torch.device
-    ) -> Array:
-        from void_server.engine.void import memory
-        from void_server.engine.void.passes.sampling import Sampler
-
-        try:
-            with memory.translated(tier, device):
-                sampler = Sampler(options, tier, device, self._pipeline, report)
-                made = sampler.run(reduced.video, reduced.labels, shot.prompt, shot.seed)
-        except BaseException as error:
-            # A failed or cancelled shot leaves nothing on the card.
-            memory.let_go(error)
-            self.release()
-            raise
-        # What is kept for the next shot are weights, not the room that this one worked in.
-        if self._loaded is not None:
-            memory.rest(self._loaded[1])
-        memory.free(device)
-        return made
-
-    def _pipeline(
-        self, folder: Path, refine: bool, options: VoidOptions, tier: Tier, device: torch.device
-    ) -> VoidPipeline:
-        """The pipeline of one pass, kept from shot to shot while nothing about it changes."""
-        from void_server.engine.void import memory
-        from void_server.engine.void.model import compiling, float8, loading
-        from void_server.engine.void.passes.sampling import number_format
-
-        exact = options.preset == "released"
-        key = (folder, refine, tier.name, str(device), exact, options.precision, options.compile)
-        if self._loaded is not None and self._loaded[0] == key:
-            return self._loaded[1]
-        self.release()
-        eight_bit = options.precision == "fp8"
-        if eight_bit and not float8.supported(device):
-            raise SettingsError(f"{device} does not multiply in 8 bits.", "Leave precision=bf16, the default.")
-        dtype, vae_dtype = number_format(device, exact)
-        pipe = loading.load_pipeline(
-            folder,
-            refine=refine,
-            dtype=dtype,
-            vae_dtype=vae_dtype,
-            fused_for=None if exact else device,
-            float8_on=device if eight_bit else None,
-        )
-        if options.compile and not exact and device.type == "cuda" and (tier.name != "float8" or eight_bit):
-            compiling.compile_blocks(
-                pipe.transformer,
-                lambda why: self._note(f"The transformer can't be compiled here and runs slower: {why}"),
-            )
-        memory.apply(pipe, tier, device, stored_in_8_bits=eight_bit)
-        self._loaded = (key, pipe)
-        return pipe
-
-    def release(self) -> None:
-        """Give back what is kept from shot to shot, and all of the card that this process can give back."""
-        from void_server.engine.void import memory
-
-        if self._loaded is not None:
-            self._loaded[1].remove_all_hooks()
-            self._loaded = None
-        memory.free(self._device())
-
-    def _device(self) -> torch.device:
-        try:
-            import torch
-
-            from void_server.engine.void import memory
-        except ImportError as error:
-            raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
-        memory.prepare_allocator()
-        name = self._device_name or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise SettingsError(f"'{name}' is not a device.", "Use cpu, cuda or cuda:0.") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise EngineError(f"There is no CUDA device for '{name}'.", "Use another device, or --engine propagate.")
-        return device
 
     def _as_fill(self, reduced: _Reduced, made: Array, index: int, given: bool) -> Fill:
         labels, hole = reduced.labels[index], reduced.hole[index]
@@ -305,6 +197,18 @@ class VoidEngine:
             confidence=confidence,
             grainless=1 - told,
         )
+
+
+def _model_on(device: str | None) -> Model:
+    if device != "cpu" and sys.platform == "linux":
+        from void_server.engine.void.model_process import ModelProcess
+
+        return ModelProcess(device)
+    try:
+        from void_server.engine.void.model_here import ModelHere
+    except ImportError as error:
+        raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
+    return ModelHere(device)
 
 
 def _installed(package: str) -> bool:
