@@ -24,6 +24,7 @@ from void_server.bench import score
 from void_server.bench.clips import files as bench_files
 from void_server.bench.clips.cases import Case, chosen, grown, load, shown
 from void_server.bench.engines import stand_in
+from void_server.image.colour import REC709_LUMINANCE
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotFiles, ShotSettings
 
@@ -47,6 +48,10 @@ FINEST = 1.0
 """The finest band is what a Gaussian of so many plate pixels takes away."""
 COARSE = 3.0
 """Flicker is looked for in what such a Gaussian leaves of the error."""
+SEAM, SEAM_PX = 1.5, 2
+"""A seam is what such a Gaussian leaves of the error in a ring of so many pixels."""
+BINS = 4
+"""Of brightness, each a quarter of the object's pixels."""
 BESIDE_PX = 4
 """The matte is replaced with so many pixels around it in any case."""
 TOUCHED = 2 / 255
@@ -65,9 +70,19 @@ class Figures:
     """Of that band with the truth's."""
     flicker: float
     """Change of the error from frame to frame, in 1/255, after COARSE."""
+    seam: float
+    """Error just inside the edge of what was changed, in 1/255, after SEAM."""
+    grain: tuple[float, float]
+    """The finest band's deviation against the truth's, least and most of BINS of the truth's brightness."""
+    highlights: float
+    """Stops by which the brightest thousandth of what was changed lies above the truth's."""
 
-    def to_wire(self) -> dict[str, float | None]:
-        return {k: None if v is None else round(v, 3) for k, v in dataclasses.asdict(self).items()}
+    def to_wire(self) -> dict[str, Any]:
+        rounded: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            many = [round(v, 3) for v in value] if isinstance(value, tuple) else None
+            rounded[name] = many or (None if value is None else round(value, 3))
+        return rounded
 
 
 def figures(result: Array, case: Case) -> Figures:
@@ -88,7 +103,38 @@ def figures(result: Array, case: Case) -> Figures:
         float(fine[thing].std() / max(float(true_fine[thing].std()), 1e-9)),
         float(np.corrcoef(fine[thing].ravel(), true_fine[thing].ravel())[0, 1]),
         float(np.mean(moves) * 255) if moves else 0.0,
+        _seam(result, got - truth, case),
+        _grain(fine, true_fine, truth, thing),
+        _highlights(result, case, thing | effect),
     )
+
+
+def _seam(result: Array, error: Array, case: Case) -> float:
+    """error: of the shown result, [T, H, W, 3]."""
+    seen = []
+    for t, change in enumerate((result != case.plate.astype(np.float16)).any(-1)):
+        inner = cv2.erode(change.astype(np.uint8), np.ones((2 * SEAM_PX + 1,) * 2, np.uint8)) > 0
+        ring = change & ~inner & case.valid[t]
+        if ring.any():
+            seen.append(float(np.abs(cv2.GaussianBlur(error[t], (0, 0), SEAM))[ring].mean()))
+    return float(np.mean(seen) * 255) if seen else 0.0
+
+
+def _grain(fine: Array, true_fine: Array, truth: Array, where: Mask) -> tuple[float, float]:
+    light = truth[where].mean(-1)
+    edges = np.quantile(light, np.linspace(0, 1, BINS + 1))
+    bins = np.clip(np.searchsorted(edges, light, side="right") - 1, 0, BINS - 1)
+    got, wanted = fine[where], true_fine[where]
+    ratios = [float(got[bins == b].std() / max(float(wanted[bins == b].std()), 1e-9)) for b in np.unique(bins)]
+    return min(ratios, default=0.0), max(ratios, default=0.0)
+
+
+def _highlights(result: Array, case: Case, where: Mask) -> float:
+    assert case.truth is not None
+    if not where.any():
+        return 0.0
+    brightest = [float(np.quantile((light[where] @ REC709_LUMINANCE), 0.999)) for light in (result, case.truth)]
+    return float(np.log2(max(brightest[0], 1e-6) / max(brightest[1], 1e-6)))
 
 
 def region_figures(change: Array, case: Case) -> dict[str, float]:
@@ -151,12 +197,14 @@ def remove(files: ShotFiles, settings: ShotSettings, out: Path, report: Report) 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as text."""
     head = f"{'case':34s} {'by':24s} {'object / effect dB':>18s} {'contrast':>8s} {'correl.':>7s} {'flicker':>7s}"
+    head += f" {'seam':>5s} {'grain':>11s} {'stops':>6s}"
     lines = [f"{head} {'overlap (needless)':>18s} s/frame"]
     for row in rows:
         sure = " / ".join("-" if row[k] is None else f"{row[k]:.1f}" for k in ("object_db", "effect_db"))
         region = f"{row['overlap']:.2f} ({row['needless'] * 100:.1f} %)" if "overlap" in row else "-"
         lines.append(
             f"{row['case']:34s} {row['by']:24s} {sure:>18s} {row['contrast']:8.2f} {row['correlation']:7.3f} "
-            f"{row['flicker']:7.2f} {region:>18s} {row['s']:7.2f}"
+            f"{row['flicker']:7.2f} {row['seam']:5.2f} {'{:.2f} to {:.2f}'.format(*row['grain']):>12s} "
+            f"{row['highlights']:+6.2f} {region:>18s} {row['s']:7.2f}"
         )
     return "\n".join(lines)
