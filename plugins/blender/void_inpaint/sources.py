@@ -92,6 +92,8 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
     """Look at a strip and its settings. Raises SettingsError with every problem and its remedy."""
     found = _Inputs(scene, strip)
     found.problems += _unfit(scene, strip)
+    if found.partial and not found.problems and (effects := timeline.effects_on(scene, strip)):
+        found.problems.append(f"'{effects[0].name}' shows it whole. Switch Preview Range Only off.")
     if not found.problems:
         found.look_at_plate()
         found.look_at_matte()
@@ -122,6 +124,10 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
         output = "FULL"
         if strip.void.output == "PATCH":
             notes.append("Whole frames and no patch: under a patch, Blender 5 may show a neighbour of a retimed frame.")
+    if output == "PATCH" and (effects := timeline.effects_on(scene, strip)):
+        output = "FULL"
+        if strip.void.output == "PATCH":
+            notes.append(f"Whole frames and no patch: '{effects[0].name}' takes one strip in place of this one.")
     return Plan(
         scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
         found.files, tuple(found.renderings), settings, found.frames, found.partial, tuple(notes),
@@ -301,8 +307,9 @@ def _lost_files(role: str, strip: Any, first: int, end: int) -> Iterator[str]:
 def _unfit(scene: Any, strip: Any) -> Iterator[str]:
     """Why nothing at all can be removed from this strip."""
     if strip.type not in timeline.KINDS:
-        kind = strip.type.lower().replace("_", " ")
-        yield f"A {kind} strip has no pictures of its own. Select an image, movie or scene strip."
+        kind, made_from = strip.type.lower().replace("_", " "), timeline.inputs_of(strip)
+        instead = " or ".join(f"'{own.name}'" for own in made_from) or "an image, movie or scene strip"
+        yield f"A {kind} strip has no pictures of its own. Select {instead}."
     elif timeline.strips_of(scene).get(strip.name) != strip:
         yield "It lies inside a meta strip. Move it out (Ctrl Alt G), remove, and group it again."
     elif timeline.right(strip) <= timeline.left(strip):
