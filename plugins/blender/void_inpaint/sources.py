@@ -112,26 +112,31 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
         found.problems.append(str(error))
     if found.problems:
         raise SettingsError(f"Strip '{strip.name}': {' '.join(found.problems)}")
-    output = strip.void.output
-    if output == "AUTO":
+    output, notes = _output(scene, strip, found)
+    return Plan(
+        scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
+        found.files, tuple(found.renderings), settings, found.frames, found.partial, notes,
+    )  # fmt: skip
+
+
+def _output(scene: Any, strip: Any, found: _Inputs) -> tuple[str, tuple[str, ...]]:
+    """Whether whole frames or a patch are laid, and what the artist should know of it."""
+    asked = strip.void.output
+    if asked == "AUTO":
         # Blender 5.2 rounds whatever lies under another strip (4e-5, measured), unless the sequencer works in a linear
         # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
         # patch is nearer: outside the hole it leaves the movie to Blender.
-        output = "FULL" if "plate" in found.files else "PATCH"
-    notes: list[str] = []
-    if found.neighbours and output == "PATCH":
-        # Under a patch Blender may show another frame than the one that the patch was made for.
-        output = "FULL"
-        if strip.void.output == "PATCH":
-            notes.append("Whole frames and no patch: under a patch, Blender 5 may show a neighbour of a retimed frame.")
-    if output == "PATCH" and (effects := timeline.effects_on(scene, strip)):
-        output = "FULL"
-        if strip.void.output == "PATCH":
-            notes.append(f"Whole frames and no patch: '{effects[0].name}' takes one strip in place of this one.")
-    return Plan(
-        scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
-        found.files, tuple(found.renderings), settings, found.frames, found.partial, tuple(notes),
-    )  # fmt: skip
+        asked = "FULL" if "plate" in found.files else "PATCH"
+    if asked == "FULL":
+        return "FULL", ()
+    effects, why = timeline.effects_on(scene, strip), ""
+    if found.neighbours:
+        why = "under a patch, Blender 5 may show a neighbour of a retimed frame"
+    elif effects:
+        why = f"'{effects[0].name}' takes one strip in place of this one"
+    if not why:
+        return "PATCH", ()
+    return "FULL", (f"Whole frames and no patch: {why}.",) if strip.void.output == "PATCH" else ()
 
 
 class _Inputs:
