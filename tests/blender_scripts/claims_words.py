@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import bpy
-from desk import Daemon, addon
+from desk import addon
 
 
 class Layout:
@@ -230,9 +230,27 @@ def claim_another_machine_is_asked_only_when_blender_may_go_online(desk):
     assert "is not the address of a daemon" in desk.refused()
 
 
-def claim_test_connection_answers(desk):
+def claim_test_connection_names_the_engines_that_can_run_and_no_other(desk):
     assert bpy.ops.void_inpaint.ping() == {"FINISHED"}
-    assert isinstance(desk.daemon, Daemon)
+    work = addon("work")
+    young = SimpleNamespace(server_version="1.0", engines=(), devices=("cpu",))
+    assert "still loading its engines" in work.hello_line(young)
+    desk.image_strip().void.mask = desk.box_mask(34, 20, 62, 40)
+    desk.remove()  # then the worker is up
+    assert work.ask_hello(desk.daemon.address, "").endswith("answers; it can run propagate on cpu")
+
+
+def claim_a_preview_speaks_of_effects_and_each_warning_comes_once(desk):
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(34, 20, 62, 40)
+    strip.void.physics_prior = True
+    look = desk.press("preview").to_end()
+    assert look.reports[-1][1].startswith("What it did to the scene is in"), look.reports
+    clean = desk.press().to_end()
+    assert clean.reports[-1][1].startswith("Clean frames are in"), clean.reports
+    for pressed in (look, clean):
+        warnings = pressed.removal.record.warnings
+        assert len(warnings) == len(set(warnings)) and not any(".part" in text for text in warnings), warnings
 
 
 def claim_without_a_strip_nothing_can_be_pressed(desk):
