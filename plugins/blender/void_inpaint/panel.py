@@ -89,7 +89,7 @@ def draw_results(layout: Any, context: Any, strip: Any) -> None:
         layout.label(text="Nothing is removed yet", icon="INFO")
     table = layout.column(align=True)
     for result in results[:SHOWN_RESULTS]:
-        row = table.row(align=True)
+        row = table.row()
         manifest = _manifest(result.void.folder)
         coverage = words.coverage_of(manifest)
         told = row.operator(
