@@ -101,6 +101,19 @@ def claim_the_panel_shows_what_can_be_done_in_every_state(desk):
         cls.draw(SimpleNamespace(layout=Layout()), bpy.context)
 
 
+def claim_every_stage_of_a_job_is_told_in_an_editors_words(desk):
+    from void_server.wire.report import SHARES
+
+    assert set(SHARES) - set(addon("states").STAGES) == {"shots"}, "only a batch on the farm tells of shots"
+    desk.gated()
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(34, 20, 62, 40)
+    desk.press().to("RUNNING")
+    drawn = _panel()  # the gate's stage is one that nobody here has a word for
+    assert "Working" in drawn and "gate" not in drawn, drawn
+    assert "You can keep working in the meantime" in drawn, "while the time left can't be told"
+
+
 def claim_the_preferences_show_the_daemon_of_this_machine(desk):
     preferences = addon("preferences")
     drawn = []
