@@ -159,6 +159,11 @@ def claim_effects_are_sure_unless_the_artist_is_bold_and_say_what_that_means(des
         manifest = addon("words").read_manifest(Path(strip.void.folder))
         told[effects] = manifest["settings"]["effects"], manifest["settings"]["quality"]
     assert told == {"sure": ("sure", "release"), "bold": ("bold", "draft")}, "as the daemon was asked"
+    strip.void.physics_prior = True
+    assert bpy.ops.void_inpaint.preview() == {"FINISHED"}
+    assert "Blue and orange go with it" in _panel()
+    strip.void.effects = "sure"
+    assert "Blue goes with it; orange only with Bold" in _panel()
 
 
 def claim_a_failed_try_hides_no_good_result(desk):
