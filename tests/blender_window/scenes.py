@@ -22,7 +22,8 @@ from hand import Gaps, Hand
 GIVEN = json.loads(os.environ["VOID_WINDOW"])
 MODULE = "bl_ext.user_default.void_inpaint"
 GATE = Path(GIVEN["gate"])
-PATIENCE_S = 240
+PATIENCE_S = 600
+"""How long a job may take on a machine that does much else; the daemon gives way to whatever runs there."""
 
 
 def say(check, ok, detail="", **more):
