@@ -121,22 +121,20 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
 
 def _output(scene: Any, strip: Any, found: _Inputs) -> tuple[str, tuple[str, ...]]:
     """Whether whole frames or a patch are laid, and what the artist should know of it."""
-    asked = strip.void.output
-    if asked == "AUTO":
+    if (asked := strip.void.output) == "AUTO":
         # Blender 5.2 rounds whatever lies under another strip (4e-5, measured), unless the sequencer works in a linear
         # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
         # patch is nearer: outside the hole it leaves the movie to Blender.
         asked = "FULL" if "plate" in found.files else "PATCH"
     if asked == "FULL":
         return "FULL", ()
-    effects, why = timeline.effects_on(scene, strip), ""
+    why = ""
     if found.neighbours:
         why = "under a patch, Blender 5 may show a neighbour of a retimed frame"
-    elif effects:
+    elif effects := timeline.effects_on(scene, strip):
         why = f"'{effects[0].name}' takes one strip in place of this one"
-    if not why:
-        return "PATCH", ()
-    return "FULL", (f"Whole frames and no patch: {why}.",) if strip.void.output == "PATCH" else ()
+    note = (f"Whole frames and no patch: {why}.",) if strip.void.output == "PATCH" else ()
+    return ("FULL", note) if why else ("PATCH", ())
 
 
 class _Inputs:
