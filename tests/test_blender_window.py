@@ -98,7 +98,7 @@ class Desk:
         os.setpriority(os.PRIO_PROCESS, daemon.pid, 10)  # as the add-on does with the one that it starts
         self.address = json.loads(daemon.stdout.readline())["ready"]
 
-    def play(self, scene, size="1280x720", timeout_s=800, **more):
+    def play(self, scene, size="1280x720", timeout_s=1700, **more):
         """Play a scene; its checks as (check, ok, detail), failed ones first to be seen."""
         width, height, scale = SIZES[size]
         screen = self.inside(
@@ -201,33 +201,33 @@ def _hold(desk, checks, scenes):
             assert held[check["contains"]], (check, ball, before, tint)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_newcomer_removes_the_demos_ball_in_five_clicks(desk):
     _demo(desk)
     _hold(desk, desk.play("newcomer"), ["newcomer"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("size", SIZES)
 def test_button_progress_and_result_are_in_sight_and_in_place(desk, size):
     _tiny(desk)
     _hold(desk, desk.play("fits", size), ["fits"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_preview_cancel_before_after_undo_and_redo_by_mouse_and_keyboard(desk):
     _demo(desk, 4)
     _hold(desk, desk.play("work"), ["work"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_job_is_taken_up_after_blender_was_quit(desk):
     _tiny(desk)
     desk.play("leave")
     _hold(desk, desk.play("come_back"), ["leave", "come_back"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_rendering_a_movie_strip_leaves_the_window_usable(desk):
     path = desk.shared / "plate.avi"
     film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 24, (640, 360))
@@ -240,7 +240,7 @@ def test_rendering_a_movie_strip_leaves_the_window_usable(desk):
     _hold(desk, desk.play("movie", movie=str(path)), ["movie"])
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_mask_is_drawn_over_the_strip_and_removes_what_it_covers(desk):
     _tiny(desk)
     _hold(desk, desk.play("mask"), ["mask"])

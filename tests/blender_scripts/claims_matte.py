@@ -84,6 +84,31 @@ def claim_an_animated_mask_is_in_time_with_the_timeline(desk):
     assert (steps >= 0).all() and steps.max() < 15
 
 
+def claim_a_mask_that_follows_a_track_is_sent_where_the_track_goes(desk):
+    """By Blender's own Make Parent; what its tracker would find is set by hand."""
+    strip = desk.image_strip(at=50)
+    assert bpy.ops.void_inpaint.draw_mask() == {"FINISHED"}
+    (clip,) = bpy.data.movieclips
+    track = clip.tracking.objects[0].tracks.new(name="corner", frame=1)
+    for index in range(8):  # in frames of the clip, which begin at 1
+        track.markers.insert_frame(1 + index, co=(0.2 + 6 * index / WIDTH, 0.5))
+    bpy.data.masks.remove(strip.void.mask)
+    strip.void.mask = desk.box_mask(10, 12, 30, 40)
+    area = bpy.context.window.screen.areas[0]
+    area.type = "CLIP_EDITOR"
+    space = area.spaces.active
+    space.clip, space.mode, space.mask = clip, "MASK", strip.void.mask
+    clip.tracking.objects[0].tracks.active, track.select = track, True
+    for point in strip.void.mask.layers[0].splines[0].points:
+        point.select = True
+    desk.scene.frame_set(50)
+    with bpy.context.temp_override(area=area, region=area.regions[-1]):
+        assert bpy.ops.mask.parent_set() == {"FINISHED"}
+    for frame, matte in _mattes(desk, strip, (50, 54, 57)).items():
+        dx = 6 * (frame - 50)
+        assert _covers(matte, 10 + dx, 12, 30 + dx, 40), (frame, np.flatnonzero(matte[25] > 0.5)[[0, -1]])
+
+
 def _png(desk, value, alpha=255):
     """A matte as 8-bit PNGs: a box of `value`."""
     files = []

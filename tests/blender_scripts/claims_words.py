@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import bpy
-from desk import Daemon, addon
+from desk import addon
 
 
 class Layout:
@@ -101,6 +101,19 @@ def claim_the_panel_shows_what_can_be_done_in_every_state(desk):
         cls.draw(SimpleNamespace(layout=Layout()), bpy.context)
 
 
+def claim_every_stage_of_a_job_is_told_in_an_editors_words(desk):
+    from void_server.wire.report import SHARES
+
+    assert set(SHARES) - set(addon("states").STAGES) == {"shots"}, "only a batch on the farm tells of shots"
+    desk.gated()
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(34, 20, 62, 40)
+    desk.press().to("RUNNING")
+    drawn = _panel()  # the gate's stage is one that nobody here has a word for
+    assert "Working" in drawn and "gate" not in drawn, drawn
+    assert "You can keep working in the meantime" in drawn, "while the time left can't be told"
+
+
 def claim_the_preferences_show_the_daemon_of_this_machine(desk):
     preferences = addon("preferences")
     drawn = []
@@ -146,6 +159,11 @@ def claim_effects_are_sure_unless_the_artist_is_bold_and_say_what_that_means(des
         manifest = addon("words").read_manifest(Path(strip.void.folder))
         told[effects] = manifest["settings"]["effects"], manifest["settings"]["quality"]
     assert told == {"sure": ("sure", "release"), "bold": ("bold", "draft")}, "as the daemon was asked"
+    strip.void.physics_prior = True
+    assert bpy.ops.void_inpaint.preview() == {"FINISHED"}
+    assert "Blue and orange go with it" in _panel()
+    strip.void.effects = "sure"
+    assert "Blue goes with it; orange only with Bold" in _panel()
 
 
 def claim_a_failed_try_hides_no_good_result(desk):
@@ -230,9 +248,27 @@ def claim_another_machine_is_asked_only_when_blender_may_go_online(desk):
     assert "is not the address of a daemon" in desk.refused()
 
 
-def claim_test_connection_answers(desk):
+def claim_test_connection_names_the_engines_that_can_run_and_no_other(desk):
     assert bpy.ops.void_inpaint.ping() == {"FINISHED"}
-    assert isinstance(desk.daemon, Daemon)
+    work = addon("work")
+    young = SimpleNamespace(server_version="1.0", engines=(), devices=("cpu",))
+    assert "still loading its engines" in work.hello_line(young)
+    desk.image_strip().void.mask = desk.box_mask(34, 20, 62, 40)
+    desk.remove()  # then the worker is up
+    assert work.ask_hello(desk.daemon.address, "").endswith("answers; it can run propagate on cpu")
+
+
+def claim_a_preview_speaks_of_effects_and_each_warning_comes_once(desk):
+    strip = desk.image_strip()
+    strip.void.mask = desk.box_mask(34, 20, 62, 40)
+    strip.void.physics_prior = True
+    look = desk.press("preview").to_end()
+    assert look.reports[-1][1].startswith("What it did to the scene is in"), look.reports
+    clean = desk.press().to_end()
+    assert clean.reports[-1][1].startswith("Clean frames are in"), clean.reports
+    for pressed in (look, clean):
+        warnings = pressed.removal.record.warnings
+        assert len(warnings) == len(set(warnings)) and not any(".part" in text for text in warnings), warnings
 
 
 def claim_without_a_strip_nothing_can_be_pressed(desk):

@@ -23,6 +23,7 @@ CLAIMS = (
     "claims_install",
     "claims_strip",
     "claims_timeline",
+    "claims_company",
     "claims_matte",
     "claims_run",
     "claims_words",
@@ -59,7 +60,7 @@ def main():
         try:
             for module in CLAIMS:
                 for name, claim in list(vars(importlib.import_module(module)).items()):
-                    if not name.startswith("claim_") or (only and only not in name):
+                    if not name.startswith("claim_") or (only and only not in f"{module}.{name}"):
                         continue
                     started, own = time.monotonic(), None
                     try:

@@ -89,7 +89,7 @@ def draw_results(layout: Any, context: Any, strip: Any) -> None:
         layout.label(text="Nothing is removed yet", icon="INFO")
     table = layout.column(align=True)
     for result in results[:SHOWN_RESULTS]:
-        row = table.row(align=True)
+        row = table.row()
         manifest = _manifest(result.void.folder)
         coverage = words.coverage_of(manifest)
         told = row.operator(
@@ -137,7 +137,8 @@ def draw_advanced(layout: Any, context: Any, strip: Any) -> None:
 def _draw_news(row: Any, strip: Any, removal: Any) -> None:
     """One line: time left, what failed, what is ready, what is still to be chosen."""
     if removal is not None:
-        row.label(text=removal.progress.left(iface) or " ", icon="SORTTIME", translate=False)
+        left = removal.progress.left(iface) or iface("You can keep working in the meantime")
+        row.label(text=left, icon="SORTTIME", translate=False)
         return
     record = _record(strip.void.attempt or strip.void.folder)
     if record is not None and record.left_behind:
@@ -154,7 +155,9 @@ def _draw_news(row: Any, strip: Any, removal: Any) -> None:
         if record.warnings:
             row.popover("VOID_INPAINT_PT_news", text=iface("Notes"), icon="INFO")
     elif record is not None and record.state == "done":
-        row.label(text="Blue is what it did to the scene", icon="OVERLAY")
+        bold = strip.void.effects == "bold"
+        told = "Blue and orange go with it" if bold else "Blue goes with it; orange only with Bold"
+        row.label(text=told, icon="OVERLAY")
     else:
         row.label(text=_lacking(strip) or "Ready", icon="INFO")
 

@@ -201,7 +201,11 @@ class Removal:
         while bpy.app.is_job_running("RENDER"):
             yield True
             self._check()
-        result_strip.insert(record, part)
+        strip = result_strip.insert(record, part)
+        hidden = timeline.covered(*timeline.find(record.scene, record.run, record.strip), strip)
+        if hidden and not strip.mute:
+            names = ", ".join(f"'{name}'" for name in hidden)
+            self.warnings.append(f"The clean strip lies over {names}. Move what it hides to a channel above it.")
         self.record = record.with_(warnings=tuple(dict.fromkeys(self.warnings)))
         self._end(State.READY)
 

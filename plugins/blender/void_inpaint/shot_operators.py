@@ -72,7 +72,8 @@ class VOID_INPAINT_OT_open_shot(bpy.types.Operator):
         editor = scene.sequence_editor_create()
         plate = sequence_of(picked)
         matte = matte_beside(picked, len(plate))
-        if not len(editor.strips):
+        empty = not len(editor.strips)
+        if empty:
             self._fit_scene(scene, picked, len(plate))
         first = scene.frame_current
         below = timeline.free_channel(scene, first, first + len(plate), 0)
@@ -89,6 +90,9 @@ class VOID_INPAINT_OT_open_shot(bpy.types.Operator):
         for other in editor.strips:
             other.select = other == source
         editor.active_strip = source
+        if empty and not bpy.app.background:
+            # Once it is drawn: until then the preview has the size of the scene as it was.
+            bpy.app.timers.register(_show_all, first_interval=FILL_S)
         return {"FINISHED"}
 
     def _fit_scene(self, scene: Any, picked: Path, count: int) -> None:
@@ -113,6 +117,21 @@ def _add(scene: Any, files: list[Path], channel: int, first: int) -> Any:
     for path in files[1:]:
         strip.elements.append(path.name)
     return strip
+
+
+def _show_all() -> None:
+    """Show a shot that is alone on the timeline from end to end, and its picture as large as each preview is."""
+    for window in bpy.context.window_manager.windows:
+        for area in (a for a in window.screen.areas if a.type == "SEQUENCE_EDITOR"):
+            for region in area.regions:
+                fit = {"WINDOW": bpy.ops.sequencer.view_all, "PREVIEW": bpy.ops.sequencer.view_all_preview}
+                if region.type not in fit or min(region.width, region.height) <= 1:
+                    continue
+                with (
+                    contextlib.suppress(RuntimeError),
+                    bpy.context.temp_override(window=window, area=area, region=region),
+                ):
+                    fit[region.type]()
 
 
 class VOID_INPAINT_OT_draw_mask(bpy.types.Operator):

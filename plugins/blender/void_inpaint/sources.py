@@ -92,6 +92,8 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
     """Look at a strip and its settings. Raises SettingsError with every problem and its remedy."""
     found = _Inputs(scene, strip)
     found.problems += _unfit(scene, strip)
+    if found.partial and not found.problems and (effects := timeline.effects_on(scene, strip)):
+        found.problems.append(f"'{effects[0].name}' shows it whole. Switch Preview Range Only off.")
     if not found.problems:
         found.look_at_plate()
         found.look_at_matte()
@@ -110,22 +112,29 @@ def plan(scene: Any, strip: Any, deliver: str = "clean") -> Plan:
         found.problems.append(str(error))
     if found.problems:
         raise SettingsError(f"Strip '{strip.name}': {' '.join(found.problems)}")
-    output = strip.void.output
-    if output == "AUTO":
+    output, notes = _output(scene, strip, found)
+    return Plan(
+        scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
+        found.files, tuple(found.renderings), settings, found.frames, found.partial, notes,
+    )  # fmt: skip
+
+
+def _output(scene: Any, strip: Any, found: _Inputs) -> tuple[str, tuple[str, ...]]:
+    """Whether whole frames or a patch are laid, and what the artist should know of it."""
+    if (asked := strip.void.output) == "AUTO":
         # Blender 5.2 rounds whatever lies under another strip (4e-5, measured), unless the sequencer works in a linear
         # space; whole EXR frames it shows to the bit. A rendered movie is scaled unlike the movie itself, so there a
         # patch is nearer: outside the hole it leaves the movie to Blender.
-        output = "FULL" if "plate" in found.files else "PATCH"
-    notes: list[str] = []
-    if found.neighbours and output == "PATCH":
-        # Under a patch Blender may show another frame than the one that the patch was made for.
-        output = "FULL"
-        if strip.void.output == "PATCH":
-            notes.append("Whole frames and no patch: under a patch, Blender 5 may show a neighbour of a retimed frame.")
-    return Plan(
-        scene.name, strip.name, found.first, found.end, timeline.content_start(strip), found.space, output,
-        found.files, tuple(found.renderings), settings, found.frames, found.partial, tuple(notes),
-    )  # fmt: skip
+        asked = "FULL" if "plate" in found.files else "PATCH"
+    if asked == "FULL":
+        return "FULL", ()
+    why = ""
+    if found.neighbours:
+        why = "under a patch, Blender 5 may show a neighbour of a retimed frame"
+    elif effects := timeline.effects_on(scene, strip):
+        why = f"'{effects[0].name}' takes one strip in place of this one"
+    note = (f"Whole frames and no patch: {why}.",) if strip.void.output == "PATCH" else ()
+    return ("FULL", note) if why else ("PATCH", ())
 
 
 class _Inputs:
@@ -301,8 +310,9 @@ def _lost_files(role: str, strip: Any, first: int, end: int) -> Iterator[str]:
 def _unfit(scene: Any, strip: Any) -> Iterator[str]:
     """Why nothing at all can be removed from this strip."""
     if strip.type not in timeline.KINDS:
-        kind = strip.type.lower().replace("_", " ")
-        yield f"A {kind} strip has no pictures of its own. Select an image, movie or scene strip."
+        kind, made_from = strip.type.lower().replace("_", " "), timeline.inputs_of(strip)
+        instead = " or ".join(f"'{own.name}'" for own in made_from) or "an image, movie or scene strip"
+        yield f"A {kind} strip has no pictures of its own. Select {instead}."
     elif timeline.strips_of(scene).get(strip.name) != strip:
         yield "It lies inside a meta strip. Move it out (Ctrl Alt G), remove, and group it again."
     elif timeline.right(strip) <= timeline.left(strip):

@@ -79,6 +79,9 @@ class Progress:
     >>> progress.hear(State.RUNNING, "read", 1, 10)
     >>> round(progress.share, 2)
     0.65
+    >>> progress.hear(State.RUNNING, "a-stage-of-tomorrow", 3, 4)
+    >>> progress.line
+    'Working'
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,7 +106,11 @@ class Progress:
             self._began_s, self._share_then = self._clock(), self.share
         unit = 1 << 20 if state in (State.SENDING, State.FETCHING) else 1
         amount = f" {done // unit} of {-(-total // unit)}{' MiB' if unit > 1 else ''}" if total > 1 else ""
-        self.line = f"{STAGES.get(stage, stage) or state.value}{amount}"
+        if state is State.RUNNING and stage not in STAGES:
+            # A newer daemon, or another's engine, may tell of stages that have no word here; then nobody knows what it
+            # counts.
+            amount = ""
+        self.line = f"{STAGES.get(stage, state.value)}{amount}"
 
     def left(self, translated: Callable[[str], str] = str) -> str:
         """The time left in words; "" while it can't be told."""

@@ -18,6 +18,9 @@ LAST_CHANNEL = 128
 KINDS = ("IMAGE", "MOVIE", "SCENE")
 """Types of strip that hold a picture of their own."""
 
+INPUTS = ("input_1", "input_2")
+"""Properties of an effect strip that name what it is made from."""
+
 
 def scene_of(context: Any) -> Any:
     """The scene that the sequencer shows: 5.x lets a workspace name another than the window's."""
@@ -114,14 +117,61 @@ def show_result(scene: Any, mark: str, version: int) -> None:
     for strip in results:
         own = strip.void.version
         strip.mute = own != below and not (strip.void.partial and below < own <= version)
-    whole = any(not s.mute and s.void.shows == "clean" and not s.void.partial for s in results)
-    for strip in strips_of(scene):
-        if strip.void.mark == mark:
-            strip.mute = whole
+    whole = next((s for s in results if not s.mute and s.void.shows == "clean" and not s.void.partial), None)
+    sources = [s for s in strips_of(scene) if s.void.mark == mark]
+    for strip in sources:
+        strip.mute = whole is not None
+    if len(sources) == 1:  # of a copied strip nobody knows whose effects are meant
+        _feed_effects(scene, [*sources, *results], sources[0] if whole is None else whole)
+
+
+def inputs_of(strip: Any) -> list[Any]:
+    """The strips that an effect or a transition is made from; none of any other strip."""
+    return [found for name in INPUTS if (found := getattr(strip, name, None)) is not None]
+
+
+def effects_on(scene: Any, strip: Any) -> list[Any]:
+    """Effects and transitions that show a strip, or a result of it, as their input."""
+    family = [strip, *results_of(scene, strip.void.mark)]
+    return [effect for effect in strips_of(scene) if any(own in family for own in inputs_of(effect))]
+
+
+def _feed_effects(scene: Any, family: list[Any], shown: Any) -> None:
+    """Make effects and transitions over one of a family of strips show the one on view, from above it: a strip over its
+    effect would hide it (sequencer/intern/render.cc, must_render_strip)."""
+    for effect in list(strips_of(scene)):
+        for name in INPUTS:
+            if getattr(effect, name, None) in family:
+                setattr(effect, name, shown)
+    _lift_effects(scene, shown)
+
+
+def _lift_effects(scene: Any, strip: Any) -> None:
+    for effect in [e for e in strips_of(scene) if strip in inputs_of(e)]:
+        if effect.channel <= strip.channel:
+            channel = free_channel(scene, left(effect), right(effect), strip.channel)
+            effect.channel = channel or effect.channel
+        _lift_effects(scene, effect)
+
+
+def covered(scene: Any, source: Any, result: Any) -> list[str]:
+    """Names of the strips between a source and its result, or an effect over it, that it now hides: titles, grades."""
+    mine = [source, *results_of(scene, source.void.mark)]
+    top = result
+    while above := [e for e in strips_of(scene) if top in inputs_of(e)]:
+        top = max(above, key=lambda e: e.channel)
+        mine += above
+    between = [s for s in strips_of(scene) if source.channel < s.channel < top.channel and s not in mine]
+    beside = [s for s in between if left(s) < right(top) and right(s) > left(top)]
+    inputs = [own for effect in strips_of(scene) for own in inputs_of(effect)]
+    return [s.name for s in beside if not s.mute and s.type != "SOUND" and not s.void.source and s not in inputs]
 
 
 def source_of(scene: Any, strip: Any) -> Any:
-    """The strip that a result or a preview was made from; any other strip itself."""
+    """The strip that a result, a preview or an effect was made from; any other strip itself. A transition is made from
+    two, and remains itself."""
+    while len(inputs := inputs_of(strip)) == 1:
+        (strip,) = inputs
     if strip is None or not strip.void.source:
         return strip
     return next((s for s in strips_of(scene) if s.void.mark == strip.void.source), strip)

@@ -19,6 +19,7 @@ from void_server.farm.client import FarmClient, is_farm, parse
 from void_server.farm.deadline10 import find_command
 from void_server.wire.client import Client
 from void_server.wire.errors import JobCancelledError, JobNotFoundError, UnreachableError, VoidError, WireError
+from void_server.wire.jobs import Hello
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 from .results import Record
@@ -182,9 +183,15 @@ def ask_hello(server: str, keys: str) -> str:
     if is_farm(server):
         return f"Deadline's client is {find_command(parse(server).placement.deadlinecommand)}"
     with Client(server, keys=Path(keys) if keys else None, timeout_s=1.0) as client:
-        hello = client.hello()
+        return hello_line(client.hello())
+
+
+def hello_line(hello: Hello) -> str:
+    """What a daemon says of itself. Propagate runs everywhere, so one without engines has only just started."""
+    if not hello.engines:
+        return f"VOID {hello.server_version} answers; it is still loading its engines, ask again in a moment"
     engines, devices = ", ".join(hello.engines), ", ".join(hello.devices)
-    return f"VOID {hello.server_version} answers; it can run {engines or 'no engine'} on {devices}"
+    return f"VOID {hello.server_version} answers; it can run {engines} on {devices}"
 
 
 def bug(error: BaseException) -> str:
