@@ -8,7 +8,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from tests.shots import layers, photography
+from tests.shots import layers, photography, ship
 from tests.shots.description import PUBLISHED, WHY, describe
 from void_server import cli
 from void_server.bench.known import known_removal, known_shots, perceptual, region_scores, removers
@@ -206,6 +206,19 @@ def test_a_shot_comes_along_that_is_no_published_one():
         assert ((plate.view(np.uint16) == clean.view(np.uint16)).all(-1) == keep).all()
         assert not (keep & shot.region("appearance", frame)).any() and keep.mean() > 0.5
         assert (shot.region("object", frame) == (shot.matte(frame) > 0)).all()
+
+
+def test_a_shot_made_small_keeps_what_has_the_same_bits_in_both(shots, tmp_path):
+    """The codec changes whole blocks, so what is kept is taken from what comes out of it."""
+    ship.ship(shots / "square-9001", tmp_path / "small", 2, 200)
+    (small,), (large,) = known_shots.find(tmp_path / "small", None), known_shots.find(shots, None)
+    assert len(small.frames) == 2 and small.name == large.name
+    for frame in small.frames:
+        plate, clean, keep = small.rgb("plate", frame), small.rgb("clean", frame), small.region("keep", frame)
+        assert (plate != large.rgb("plate", frame)).any()
+        assert ((plate.view(np.uint16) == clean.view(np.uint16)).all(-1) == keep).all()
+        assert 0 < keep.mean() < large.region("keep", frame).mean()
+        assert (small.region("object", frame) == large.region("object", frame)).all()
 
 
 @pytest.mark.timeout(600)

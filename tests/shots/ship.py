@@ -48,7 +48,8 @@ def ship(shot: Path, out: Path, frames: int, level: float) -> Path:
         _write(folder / "regions" / f"regions.{frame:04d}.exr", regions, OpenEXR.ZIP_COMPRESSION)
         matte = f"matte.{frame:04d}.exr"
         _write(folder / "matte" / matte, _read(shot / "matte" / matte), OpenEXR.ZIP_COMPRESSION)
-    facts = {key: about[key] for key in ("name", "why", "description", "first", "size", "blender", "photography")}
+    told = ("name", "why", "description", "first", "size", "blender", "photography")
+    facts = {key: about[key] for key in told if key in about}
     facts |= {"frames": frames, "codec": f"DWAB {level:g}"}
     (folder / "shot.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return folder
