@@ -8,7 +8,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from tests.shots import layers, photography
+from tests.shots import layers, photography, ship
 from tests.shots.description import PUBLISHED, WHY, describe
 from void_server import cli
 from void_server.bench.known import known_removal, known_shots, perceptual, region_scores, removers
@@ -190,10 +190,50 @@ def test_what_is_not_there_is_said_in_one_line(shots, tmp_path, capsys):
         (["--shots", str(tmp_path / "none")], "There is no shot in"),
         (["--shots", str(shots), "--case", "teapot"], "No shot in"),
         (["--shots", str(shots), "--method", "magic"], "No method is 'magic'"),
-        (["--method", "telea"], "belong together"),
+        (["--data", str(tmp_path), "--method", "telea"], "without --data"),
+        (["--half", "tuning"], "folder of test clips is not there"),
     ):
         assert cli.main(["bench", "removal", *words]) == 2
         assert says in capsys.readouterr().err
+
+
+def test_a_shot_comes_along_that_is_no_published_one():
+    (shot,) = known_shots.find(known_shots.SHIPPED, None)
+    assert int(shot.name.rpartition("-")[2]) not in PUBLISHED
+    assert sum(path.stat().st_size for path in known_shots.SHIPPED.rglob("*") if path.is_file()) < 4_000_000
+    for frame in shot.frames:
+        plate, clean, keep = shot.rgb("plate", frame), shot.rgb("clean", frame), shot.region("keep", frame)
+        assert ((plate.view(np.uint16) == clean.view(np.uint16)).all(-1) == keep).all()
+        assert not (keep & shot.region("appearance", frame)).any() and keep.mean() > 0.5
+        assert (shot.region("object", frame) == (shot.matte(frame) > 0)).all()
+
+
+def test_a_shot_made_small_keeps_what_has_the_same_bits_in_both(shots, tmp_path):
+    """The codec changes whole blocks, so what is kept is taken from what comes out of it."""
+    ship.ship(shots / "square-9001", tmp_path / "small", 2, 200)
+    (small,), (large,) = known_shots.find(tmp_path / "small", None), known_shots.find(shots, None)
+    assert len(small.frames) == 2 and small.name == large.name
+    for frame in small.frames:
+        plate, clean, keep = small.rgb("plate", frame), small.rgb("clean", frame), small.region("keep", frame)
+        assert (plate != large.rgb("plate", frame)).any()
+        assert ((plate.view(np.uint16) == clean.view(np.uint16)).all(-1) == keep).all()
+        assert 0 < keep.mean() < large.region("keep", frame).mean()
+        assert (small.region("object", frame) == large.region("object", frame)).all()
+
+
+@pytest.mark.timeout(600)
+def test_without_a_folder_the_shot_that_comes_along_is_scored(tmp_path, capsys):
+    """The shadow goes, the ground comes back, and what was to be kept has the plate's own bits."""
+    words = ["--method", "plate", "--method", "masked-median", "--method", "propagate", "--keep-work", str(tmp_path)]
+    assert cli.main(["bench", "removal", *words, "--json"]) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
+    found = rows["propagate"]
+    assert found["keep_broken"] == 0 and found["harm_db"] < 0
+    of = {name: {region: row["regions"][region]["pu21_psnr"] for region in ("object", "appearance")}
+          for name, row in rows.items()}  # fmt: skip
+    assert of["propagate"]["object"] > of["masked-median"]["object"] > of["plate"]["object"]
+    assert of["propagate"]["appearance"] > of["plate"]["appearance"] + 3
+    assert list(tmp_path.glob("*/sheet.png"))
 
 
 def test_pu21_is_the_published_curve():

@@ -16,8 +16,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_BYTES = 16_000_000
-MOST_BYTES_WITHOUT_PREDICTOR = 1_500_000
+MOST_BYTES_WITHOUT_DATA = 1_500_000
 PREDICTOR = "void_server/effects/predictor.onnx"
+SHOT = "void_server/bench/known/shipped/"
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +29,13 @@ def wheel(tmp_path_factory):
     return next(out.glob("*.whl"))
 
 
-def test_it_is_small_but_for_the_predictor(wheel):
+def test_it_is_small_but_for_the_predictor_and_one_shot(wheel):
     with zipfile.ZipFile(wheel) as archive:
-        predictor = archive.getinfo(PREDICTOR).compress_size
+        data = [one for one in archive.infolist() if one.filename == PREDICTOR or one.filename.startswith(SHOT)]
+    shots = {one.filename.split("/")[4] for one in data if one.filename.startswith(SHOT)}
+    assert shots == {"soft_shadow-1"} and len(data) > 2
     assert wheel.stat().st_size <= MOST_BYTES
-    assert wheel.stat().st_size - predictor <= MOST_BYTES_WITHOUT_PREDICTOR
+    assert wheel.stat().st_size - sum(one.compress_size for one in data) <= MOST_BYTES_WITHOUT_DATA
 
 
 def test_no_training_no_tests_no_compiled_files_are_in_it(wheel):

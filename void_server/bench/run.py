@@ -50,8 +50,8 @@ def run(
         return figures, "\n".join(f"{name:32s} {value}" for name, value in figures.items())
     if what == "void":
         return _void(released, cases, report)
-    if shots is not None or methods:
-        return _shots(what, shots, cases, methods, report, keep_work)
+    if shots is not None or methods or (what == "removal" and data is None and half is None):
+        return _shots(what, data, shots, cases, methods, report, keep_work)
     if data is None or not data.is_dir():
         raise SettingsError("The folder of test clips is not there.", "Give it with --data DIR.")
     if what == "effects":
@@ -75,17 +75,21 @@ def run(
 
 def _shots(
     what: str,
+    data: Path | None,
     shots: Path | None,
     cases: Sequence[str] | None,
     methods: Sequence[str] | None,
     report: Report,
     keep_work: Path | None,
 ) -> tuple[dict[str, Any], str]:
-    if what != "removal" or shots is None:
-        raise SettingsError("--shots and --method belong together.", "Write: void-server bench removal --shots FOLDER.")
-    from void_server.bench.known import known_removal
+    if what != "removal" or data is not None:
+        raise SettingsError(
+            "--shots and --method are for removal from shots with known answers.",
+            "Write: void-server bench removal --shots FOLDER, without --data.",
+        )
+    from void_server.bench.known import known_removal, known_shots
 
-    return known_removal.run(shots, cases, methods, report, keep_work)
+    return known_removal.run(shots or known_shots.SHIPPED, cases, methods, report, keep_work)
 
 
 def _void(released: Path | None, cases: Sequence[str] | None, report: Report) -> tuple[dict[str, Any], str]:

@@ -34,9 +34,9 @@ def add_to(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--released", type=Path, default=None, metavar="DIR",
                        help="void: a checkout of Netflix/void-model to measure against")  # fmt: skip
     bench.add_argument("--shots", type=Path, default=None, metavar="DIR",
-                       help="removal: shots with known answers; --case takes the beginning of a name")  # fmt: skip
+                       help="removal: shots with known answers; else, without --data: a small one")  # fmt: skip
     bench.add_argument("--method", action="append", default=None, metavar="NAME|NAME=COMMAND",
-                       help="removal --shots: what removes (see bench/known/removers.py); may be repeated")  # fmt: skip
+                       help="removal from these: what removes (bench/known/removers.py); may be repeated")  # fmt: skip
     bench.add_argument("--keep-work", type=Path, default=None, metavar="DIR", help="keep every case's EXR files here")
 
 

@@ -27,6 +27,9 @@ from void_server.wire.errors import SettingsError
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+SHIPPED = Path(__file__).with_name("shipped")
+"""One small shot that comes along: nothing has to be rendered for a first look. `tests/shots/ship.py` made it."""
+
 REGIONS = ("object", "appearance", "physics", "bystander", "keep")
 
 
