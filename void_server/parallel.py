@@ -156,7 +156,7 @@ class Crew(Generic[Item, Result]):
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             # Before the threads are waited for: each waits for its worker. All are killed before the first is waited
-            # for: the system takes as long to take a large process down as to copy it, and does many at a time.
+            # for, so that they end side by side.
             for worker in self._workers:
                 worker.kill()
             for worker in self._workers:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
 from void_server.engine.void import fitting, region
-from void_server.engine.void.asked import Asked, Model
+from void_server.engine.void.asked import Asked, Model, in_this_process
 from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
@@ -204,11 +204,7 @@ def _model_on(device: str | None) -> Model:
         from void_server.engine.void.model_process import ModelProcess
 
         return ModelProcess(device)
-    try:
-        from void_server.engine.void.model_here import ModelHere
-    except ImportError as error:
-        raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
-    return ModelHere(device)
+    return in_this_process(device)
 
 
 def _installed(package: str) -> bool:

@@ -23,13 +23,12 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from void_server.engine.contract import Array
-from void_server.engine.void.asked import Asked
+from void_server.engine.void.asked import Asked, in_this_process
 from void_server.engine.void.options import VoidOptions
+from void_server.parallel import LOOK_S
 from void_server.wire.errors import EngineError, VoidError
 from void_server.wire.report import Event, Report
 
-LOOK_S = 0.1
-"""How often a caller that waits is asked whether it still wants the result."""
 END_S = 20
 """A killed process that still ends after this long hangs in a driver; nobody waits for it."""
 
@@ -135,7 +134,7 @@ def serve(pipe: Connection, device: str | None) -> None:
         method, given = requests.get()
         try:
             if model is None:
-                model = _here(device)
+                model = in_this_process(device)
             report = (Report(lambda event: _tell(pipe, event)),) if method == "generate" else ()
             answer = "result", getattr(model, method)(*given, *report)
         except VoidError as error:
@@ -146,14 +145,6 @@ def serve(pipe: Connection, device: str | None) -> None:
             text = f"VOID failed: {type(error).__name__}: {error}"
             answer = "error", EngineError(text.splitlines()[0], "The job's log holds the traceback.")
         pipe.send(answer)
-
-
-def _here(device: str | None) -> Any:
-    try:
-        from void_server.engine.void.model_here import ModelHere
-    except ImportError as error:
-        raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
-    return ModelHere(device)
 
 
 def _tell(pipe: Connection, event: Event) -> None:
