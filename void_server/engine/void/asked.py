@@ -1,7 +1,6 @@
 """What engine `void` asks of its model, wherever that runs.
 
-What comes in and goes out: the arrays of one shot at the model's size. This file imports nothing heavy until the model
-is asked for in this process.
+What comes in and goes out: the arrays of one shot at the model's size. This file imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import numpy.typing as npt
 
 from void_server.engine.contract import Array
 from void_server.engine.void.options import VoidOptions
-from void_server.wire.errors import EngineError
 from void_server.wire.report import Report
 
 
@@ -39,12 +37,3 @@ class Model(Protocol):
 
     def release(self) -> None:
         """Give back what is kept from shot to shot."""
-
-
-def in_this_process(device: str | None) -> Model:
-    """The model here; imports torch. Raises EngineError where that is missing."""
-    try:
-        from void_server.engine.void.model_here import ModelHere
-    except ImportError as error:
-        raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
-    return ModelHere(device)

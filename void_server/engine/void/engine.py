@@ -24,8 +24,8 @@ import numpy.typing as npt
 
 from void_server.effects.quadmask import GRID_ROWS, KEEP, quadmask
 from void_server.engine.contract import Array, Availability, Colour, Fill, Needs, Shot
-from void_server.engine.void import fitting, region
-from void_server.engine.void.asked import Asked, Model, in_this_process
+from void_server.engine.void import fitting, model_process, region
+from void_server.engine.void.asked import Asked, Model
 from void_server.engine.void.model import weights
 from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
@@ -200,11 +200,8 @@ class VoidEngine:
 
 
 def _model_on(device: str | None) -> Model:
-    if device != "cpu" and sys.platform == "linux":
-        from void_server.engine.void.model_process import ModelProcess
-
-        return ModelProcess(device)
-    return in_this_process(device)
+    apart = device != "cpu" and sys.platform == "linux"
+    return model_process.ModelProcess(device) if apart else model_process.in_this_process(device)
 
 
 def _installed(package: str) -> bool:

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from void_server.engine.contract import Array
-from void_server.engine.void.asked import Asked, in_this_process
+from void_server.engine.void.asked import Asked, Model
 from void_server.engine.void.options import VoidOptions
 from void_server.parallel import LOOK_S
 from void_server.wire.errors import EngineError, VoidError
@@ -107,6 +107,15 @@ class ModelProcess:
         threading.Thread(target=_pass_on, args=(process,), name="void-model", daemon=True).start()
         self._running = process, ours
         return self._running
+
+
+def in_this_process(device: str | None) -> Model:
+    """The model here; imports torch. Raises EngineError where that is missing."""
+    try:
+        from void_server.engine.void.model_here import ModelHere
+    except ImportError as error:
+        raise EngineError(f"VOID needs torch: {error}.", "pip install 'void-server[void]'.") from error
+    return ModelHere(device)
 
 
 def _pass_on(process: subprocess.Popen[bytes]) -> None:
