@@ -320,7 +320,7 @@ def test_a_generous_request_holds_the_plain_one_and_reaches_along_the_ground(sho
     checked = check.check_shot(shot.files, ShotSettings(engine="propagate"))
     with surveyed.survey(checked, Report()) as seen:
         marked = seen.marked()
-        plain, wide = (merge.widened(marked, generous=g) for g in (False, True))
+        plain, wide = (merge.widened(marked, Report(), generous=g) for g in (False, True))
         for frame in (FIRST, FIRST + 4):
             hole, ring, more = (m.change(frame) > 0 for m in (marked, plain, wide))
             assert (ring[hole]).all()
@@ -338,7 +338,7 @@ def test_what_was_suspected_is_still_shown_under_a_wider_request(shot):
     with surveyed.survey(checked, Report()) as seen:
         found = Found.collected((frame, nothing, nothing, doubted) for frame in seen.marked().frames)
         marked = seen.marked(Marks(checked, found))
-        asked = merge.widened(marked, generous=False)
+        asked = merge.widened(marked, Report(), generous=False)
         assert np.array_equal(asked.suspected(FIRST) > 0, doubted > 0)
         assert (asked.change(FIRST)[doubted > 0] == 0).all()
 
@@ -346,9 +346,9 @@ def test_what_was_suspected_is_still_shown_under_a_wider_request(shot):
 def test_bold_asks_the_engine_for_what_nobody_found(shot, tmp_path, monkeypatch):
     asked = []
 
-    def widened(marked, *, generous):
+    def widened(marked, report, *, generous):
         asked.append(generous)
-        return request.widened(marked, generous=generous)
+        return request.widened(marked, report, generous=generous)
 
     monkeypatch.setattr(merge, "widened", widened)
     for effects in ("sure", "bold"):

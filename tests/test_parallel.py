@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 from tests import tiny_shot
 from void_server import parallel, pipeline, process
@@ -79,6 +80,9 @@ def test_who_no_longer_wants_the_rest_leaves_no_process_behind():
     for _ in range(6):
         pids.add(next(made))
     made.close()
+    for thread in threading.enumerate():
+        if thread.name == "crew-end":
+            thread.join()
     for pid in pids - {os.getpid()}:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -116,6 +120,26 @@ def test_a_worker_asks_for_no_workers_of_its_own():
         return sum(parallel.in_order(lambda m: m * n, range(4), 4, heavy=True))
 
     assert list(parallel.in_order(work, range(4), 2, heavy=True)) == [0, 6, 12, 18]
+
+
+def test_each_process_multiplies_matrices_on_one_thread():
+    def blas(_: int) -> set[int]:
+        found = threadpoolctl.threadpool_info()
+        return {lib["num_threads"] for lib in found if lib["internal_api"] == "openblas"}
+
+    assert list(parallel.in_order(blas, range(2), 2, heavy=True)) == [{1}, {1}]
+    assert blas(0) == {1}
+
+
+def test_what_was_heavy_is_worked_on_by_others_from_the_start_the_next_time():
+    def work(_: int) -> int:
+        sum(range(3_000_000))
+        return os.getpid()
+
+    here = os.getpid()
+    first, second = (list(parallel.in_order(work, range(12), 2)) for _ in range(2))
+    assert first[0] == here
+    assert (sys.platform != "linux") or here not in second
 
 
 def test_cores_are_what_was_asked_for_at_most_what_there_are(cores, monkeypatch):

@@ -4,8 +4,9 @@ What comes in: a function of one item, and items. What goes out: its results, in
 processes. It knows no pictures.
 
 Workers are forked, so they see everything that was made before (plates, masks, motion) without a copy; what they make
-comes back through a pipe. Each is one thread, and OpenCV's own threads are off: a pool of threads does not survive a
-fork, and many small loops over a few cores are slower than one frame a core.
+comes back through a pipe. Each is one thread; the threads of OpenCV and of NumPy's BLAS are off, here too: a pool of
+threads does not survive a fork, many small loops over a few cores are slower than one frame a core, and a sum that is
+split over threads has other bits with another number of cores.
 
 Chosen over threads: a frame's work is some thousand calls of NumPy and OpenCV on small arrays, and under the
 interpreter's lock sixteen cores were 1.2 times as fast as two. Over processes that are started afresh: those would have
@@ -18,6 +19,7 @@ import collections
 import concurrent.futures
 import contextlib
 import ctypes
+import functools
 import itertools
 import os
 import queue
@@ -34,6 +36,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
 import cv2
+import threadpoolctl
 
 from void_server.wire.errors import EngineError, VoidError
 
@@ -52,6 +55,8 @@ _PR_SET_PDEATHSIG = 1
 
 _alone = False
 """Whether this process is itself a worker: it has one core."""
+_seconds: dict[object, float] = {}
+"""What an item took when it was last worked on here, by the function's code."""
 
 
 def _go_on() -> None:
@@ -69,20 +74,26 @@ def in_order(
     """`work(item)` for every item, in order; so many at a time as there are hands, while the caller is busy too.
 
     work: anything, closures too; what it changes is seen by nobody else. check: asked while waiting; may raise.
-    heavy: the caller knows that it pays to fork; else items are worked on here until what is left of them seems to.
+    heavy: the caller knows that it pays to fork; else items are worked on here until what is left of them seems to,
+    as it may from the start when the same function was asked before.
     What `work` raises is raised here. Raises EngineError when the system ends a worker, as it does for want of memory.
 
     >>> list(in_order(lambda n: n * n, [1, 2, 3], hands=2))
     [1, 4, 9]
     """
-    cv2.setNumThreads(1)
+    _one_thread_a_process()
     done, spent = 0, 0.0
     hands = 1 if _alone else max(1, min(hands, len(items)))
-    while done < len(items) and not (hands > 1 and (heavy or (done and _pays(spent / done, len(items) - done, hands)))):
+    whose = getattr(getattr(work, "__func__", work), "__code__", None)
+    each_s = _seconds.get(whose)
+    while done < len(items) and not (
+        hands > 1 and (heavy or (each_s is not None and _pays(each_s, len(items) - done, hands)))
+    ):
         check()
         begun = time.monotonic()
         result = work(items[done])
         done, spent = done + 1, spent + time.monotonic() - begun
+        each_s = _seconds[whose] = spent / done
         yield result
     if done == len(items):
         return
@@ -101,6 +112,8 @@ def in_batches(
     items: Iterable[Item],
     hands: int,
     check: Callable[[], None] = _go_on,
+    *,
+    heavy: bool = False,
 ) -> Generator[Result, None, None]:
     """`in_order` for items that are made one after another, or are large: a few are drawn, then worked on together.
 
@@ -112,7 +125,23 @@ def in_batches(
     """
     drawn = iter(items)
     while batch := list(itertools.islice(drawn, AHEAD * max(1, hands))):
-        yield from in_order(lambda at, batch=batch: work(batch[at]), range(len(batch)), hands, check)  # type: ignore[misc]
+
+        def picked(at: int, batch: Sequence[Item] = batch) -> Result:
+            return work(batch[at])
+
+        yield from in_order(picked, range(len(batch)), hands, check, heavy=heavy)
+
+
+def _one_thread_a_process() -> None:
+    cv2.setNumThreads(1)
+    _limit_blas()
+
+
+@functools.cache
+def _limit_blas() -> None:
+    """OpenBLAS starts a thread a core in every process that multiplies a matrix: eight processes on two cores took 2.8
+    times the processor time with sixteen such threads each. Workers inherit the limit."""
+    threadpoolctl.ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 def _pays(each_s: float, left: int, hands: int) -> bool:
@@ -142,7 +171,7 @@ class Crew(Generic[Item, Result]):
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
 
     def __enter__(self) -> Crew[Item, Result]:
-        cv2.setNumThreads(1)
+        _one_thread_a_process()
         if self.hands > 1:
             if sys.platform == "linux":
                 # All of them before the first thread: a fork leaves threads behind.
@@ -155,13 +184,12 @@ class Crew(Generic[Item, Result]):
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            # Before the threads are waited for: each waits for its worker. All are killed before the first is waited
-            # for, so that they end side by side.
+            # Before the threads are waited for: each waits for its worker.
             for worker in self._workers:
                 worker.kill()
-            for worker in self._workers:
-                worker.ended()
             self._pool.shutdown(wait=True)
+            # Giving back a large process's memory takes the system a tenth of a second, and nobody has to wait for it.
+            threading.Thread(target=_all_ended, args=(self._workers,), name="crew-end", daemon=True).start()
 
     def submit(self, item: Item) -> Future[Result]:
         """Have one item worked on; with a single hand at once, in this process."""
@@ -237,6 +265,11 @@ class _Worker:
             if self._status is None:
                 self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
             return self._status
+
+
+def _all_ended(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.ended()
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection, parent: int) -> None:

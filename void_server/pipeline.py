@@ -139,7 +139,7 @@ def _filled(
         with contextlib.closing(_in_order(shot, engine.name, engine.fill(shot, report), report)) as fills:
             yield shot, fills, engine.needs.colour
         return
-    asked = merge.widened(shot, generous=shot.checked.settings.effects == "bold")
+    asked = merge.widened(shot, report, generous=shot.checked.settings.effects == "bold")
     every = asked.ready(shot.frames, engine.needs.colour)
     made = (fill for _, fill in _in_order(every, engine.name, engine.fill(every, report), report) if fill is not None)
     with (

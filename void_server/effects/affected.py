@@ -6,7 +6,6 @@ not know how effects are told from everything else, or what becomes of what is f
 
 from __future__ import annotations
 
-import collections
 import contextlib
 from collections.abc import Iterator
 
@@ -52,7 +51,7 @@ def find_affected(
     second = _found(surveyed, report, kept)
     bold = surveyed.checked.settings.effects == "bold"
     shot = surveyed.marked(second.marks(surveyed, physics=physics, bold=bold, corrected=True))
-    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
+    shot.prepared(report.check_cancelled)
     moved = [frame for frame in second.moved() if frame in shot.wanted]
     told = [] if physics or not moved else [_left_as_it_moves(moved)]
     doubted = [] if bold else [frame for frame in second.doubted() if frame in shot.wanted]
@@ -81,8 +80,7 @@ def _found(surveyed: SurveyedShot, report: Report, kept: Finding | None) -> Look
 
 
 def _prepared(shot: MarkedShot, report: Report) -> background.Background:
-    collections.deque(shot.marks.prepare(shot.frames, report.check_cancelled), maxlen=0)
-    return background.of(shot, report)
+    return background.of(shot.prepared(report.check_cancelled), report)
 
 
 def _look(shot: MarkedShot, report: Report, *, first: bool) -> Look:

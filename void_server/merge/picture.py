@@ -72,7 +72,7 @@ def one_picture(
     """
     with contextlib.closing(Drawings(asked, needs.colour)) as drawings:
         at_a_time = _hands(asked)
-        for drawing in in_batches(drawings.made, fills, at_a_time, report.check_cancelled):
+        for drawing in in_batches(drawings.made, fills, at_a_time, report.check_cancelled, heavy=True):
             drawings.put(drawing)
         tells = needs.physics and shot.checked.settings.physics_prior and not shot.checked.files.affected
         measured = None if drawings.settled else _measured(shot, drawings, all_found=not tells)
@@ -145,7 +145,7 @@ def _with_what_changed(shot: MarkedShot, drawings: Drawings, measured: Measures,
             found = changed.affected(steadied(near, {f: drawings.crop(f) for f in near}, frame))
             yield frame, _on_canvas(found, drawings.crop(frame), shot.whole, whole), *others.pop(frame)
 
-    return shot.with_marks(Marks(shot.checked, Found.collected(rows())))
+    return shot.with_marks(Marks(shot.checked, Found.collected(rows()))).prepared(report.check_cancelled)
 
 
 def _with_neighbours(maps: Iterator[tuple[int, Array]]) -> Iterator[tuple[int, Mapping[int, Array]]]:

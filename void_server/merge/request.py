@@ -9,7 +9,7 @@ where shadows fall, and below it. What really changed is decided afterwards, by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 
 import cv2
 import numpy as np
@@ -17,8 +17,11 @@ import numpy.typing as npt
 
 from void_server.engine import Array
 from void_server.image.matte import MATTE_FLOOR
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Found, Marks, Soft
+from void_server.wire.report import Report
 
 RING_PX, RING_SHARE = 40, 1 / 24
 """Width of the ring in plate pixels, and at least this share of the hole's longer side: a dozen of an engine's own
@@ -32,17 +35,23 @@ AROUND, ALONG, BELOW = 0.4, 1.6, 0.5
 below the object."""
 
 
-def widened(shot: MarkedShot, *, generous: bool) -> MarkedShot:
+def widened(shot: MarkedShot, report: Report, *, generous: bool) -> MarkedShot:
     """The shot as the engine sees it. generous: ask for what nobody has found, too."""
     scale = min(1.0, SIDE / min(shot.size))
+    frames = [frame for frame in shot.frames if shot.hole(frame) is not None]
 
-    def rows() -> Iterator[tuple[int, Soft, Soft, Soft]]:
-        for frame in shot.frames:
-            if shot.hole(frame) is not None:
-                physics, suspected = shot.physics(frame, None, scale), shot.suspected(frame, None, scale)
-                yield frame, _asked(shot, frame, scale, generous), physics, suspected
+    def row(frame: int) -> tuple[Soft, Soft, Soft]:
+        physics, suspected = shot.physics(frame, None, scale), shot.suspected(frame, None, scale)
+        # As half floats, as they are kept: processes send half as much.
+        return (
+            _asked(shot, frame, scale, generous).astype(np.float16),
+            physics.astype(np.float16),
+            suspected.astype(np.float16),
+        )
 
-    return shot.with_marks(Marks(shot.checked, Found.collected(rows())))
+    with contextlib.closing(in_order(row, frames, threads(), report.check_cancelled)) as rows:
+        found = Found.collected((frame, *mattes) for frame, mattes in zip(frames, rows))
+    return shot.with_marks(Marks(shot.checked, found)).prepared(report.check_cancelled)
 
 
 def _asked(shot: MarkedShot, frame: int, scale: float, generous: bool) -> Array:

@@ -6,8 +6,9 @@ frozen: other marks make another `MarkedShot`. It knows no engine and decides no
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ class MarkedShot:
     def with_marks(self, marks: Marks) -> MarkedShot:
         """The same shot under other marks."""
         return dataclasses.replace(self, marks=marks)
+
+    def prepared(self, check: Callable[[], None]) -> MarkedShot:
+        """The same shot; its marks are read and made already, on all cores. check: asked meanwhile; may raise."""
+        collections.deque(self.marks.prepare(self.frames, check), maxlen=0)
+        return self
 
     def ready(self, wanted: Sequence[int], default_colour: Colour) -> MarkedShot:
         """The same shot for an engine: with the frames that it is to fill, in the colour that it asks for."""
