@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -69,9 +70,27 @@ def test_an_error_of_a_worker_is_raised_here_with_its_frame():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
-def test_a_worker_that_the_system_ends_is_an_error_and_no_hang():
+@pytest.mark.parametrize("which", range(6))
+def test_a_worker_that_the_system_ends_is_an_error_and_no_hang(which):
     with pytest.raises(EngineError, match="status -9"):
-        list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == 2 else n, range(6), 2, heavy=True))
+        list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == which else n, range(6), 6, heavy=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_workers_end_with_this_process_however_they_were_forked():
+    code = (
+        "import os; from void_server import parallel\n"
+        "for pid in parallel.in_order(lambda _: os.getpid(), range(100_000), 6, heavy=True):\n"
+        "    print(pid, flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
+        pids = {int(run.stdout.readline()) for _ in range(12)}
+        ends = [os.pidfd_open(pid) for pid in pids]
+        run.kill()
+        run.stdout.read()
+    for end in ends:
+        assert select.select([end], [], [], 30)[0], "a worker is still there"
+        os.close(end)
 
 
 def test_who_no_longer_wants_the_rest_leaves_no_process_behind():

@@ -82,7 +82,9 @@ def test_what_it_raises_is_raised_here_and_what_it_prints_goes_where_errors_go(o
     for thread in threading.enumerate():
         if thread.name == "void-model":
             thread.join()
-    assert "LimitError" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "LimitError" in said
+    assert "Warning" not in said
 
 
 def test_it_does_not_outlive_whoever_started_it():

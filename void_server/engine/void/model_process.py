@@ -93,7 +93,9 @@ class ModelProcess:
             return self._running
         self.release()
         ours, theirs = Pipe()
-        words = [sys.executable, "-m", __name__, str(theirs.fileno()), self._device]
+        # Not with -m: the package imports this module first, and Python warns of that.
+        code = f"from {__name__} import main; main()"
+        words = [sys.executable, "-c", code, str(theirs.fileno()), self._device]
         try:
             process = subprocess.Popen(
                 words,
@@ -160,5 +162,6 @@ def _tell(pipe: Connection, event: Event) -> None:
     pipe.send(("event", event))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Of the process itself: the pipe's descriptor and the device are its arguments."""
     serve(Connection(int(sys.argv[1])), sys.argv[2] or None)
