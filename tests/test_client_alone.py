@@ -14,7 +14,7 @@ import zmq
 
 from void_server.wire import transfer
 from void_server.wire.client import Client
-from void_server.wire.errors import ProtocolError, SettingsError, UnreachableError, WireError, from_wire
+from void_server.wire.errors import ProtocolError, SettingsError, UnreachableError, WireError, from_wire, to_wire
 from void_server.wire.shot import ShotFiles, ShotSettings
 
 
@@ -184,3 +184,17 @@ def test_a_job_that_is_over_is_not_waited_for_though_its_last_event_never_comes(
 def test_an_error_from_elsewhere_can_t_steer_a_terminal():
     error = from_wire({"code": "x", "message": "m\x1b[31m\x07\nn", "hint": "h\x00"})
     assert (error.message, error.hint) == ("m?[31m?\nn", "h?")
+
+
+def test_an_older_daemon_is_not_asked_for_what_it_would_ignore(tmp_path):
+    for name in ("plate.1001.exr", "matte.1001.exr"):
+        (tmp_path / name).write_bytes(b"x")
+    files = ShotFiles(plate={1001: tmp_path / "plate.1001.exr"}, matte={1001: tmp_path / "matte.1001.exr"})
+    older = "hello_reply", {**HELLO, "settings": [name for name in ShotSettings().to_wire() if name != "quality"]}
+    refusal = "error", to_wire(SettingsError("Asked.", "For real."))
+    with daemon_that_answers({"hello": older, "submit": refusal}) as address, Client(address) as client:
+        with pytest.raises(SettingsError, match=r"does not know quality\.") as told:
+            client.submit(files, ShotSettings(quality="draft"))
+        assert "Update the daemon" in told.value.hint
+        with pytest.raises(SettingsError, match="Asked"):
+            client.submit(files, ShotSettings(seed=3))

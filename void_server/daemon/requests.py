@@ -29,6 +29,7 @@ from void_server.daemon.watchers import Peer, Watchers
 from void_server.wire.errors import JobNotFoundError, ProtocolError, RefusedError, SettingsError, StoreError
 from void_server.wire.jobs import JobStatus
 from void_server.wire.messages import FINAL, KINDS, LIMITS, PROTOCOL, Buffer, Message
+from void_server.wire.shot import ShotSettings
 from void_server.wire.transfer import RESULT_NAME
 
 _LISTED_BYTES = LIMITS["header_bytes"].value // 2
@@ -119,6 +120,7 @@ class Requests:
                 "engines": self._scheduler.engines,
                 "devices": list(self._config.devices),
                 "time": time.time(),
+                "settings": list(ShotSettings().to_wire()),
             }
         )
 

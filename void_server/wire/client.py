@@ -34,6 +34,7 @@ from void_server.wire.errors import (
     OutputError,
     ProtocolError,
     SequenceError,
+    SettingsError,
     UnreachableError,
     VoidError,
     WireError,
@@ -78,6 +79,8 @@ class Client:
         self._idle: list[Connection] = []
         self._met = False
         """Whether this daemon ever answered: before that, there is nothing to be patient about."""
+        self._hello: Hello | None = None
+        """What it said of itself when it was last greeted."""
 
     def __enter__(self) -> Client:
         return self
@@ -126,6 +129,7 @@ class Client:
 
         def once(connection: Connection) -> JobStatus:
             nonlocal job
+            self._check_known(settings)
             reply = connection.call("submit", fields, self._slow_s, request=request, cancelled=stop)
             status = JobStatus.from_wire(reply["job"])
             job, offsets = status.job, reply["offsets"]
@@ -315,7 +319,20 @@ class Client:
                 f"The daemon at {self.address} speaks protocol {hello.protocol}, this client {PROTOCOL}.",
                 "Update the older of the two.",
             )
+        self._hello = hello
         return hello
+
+    def _check_known(self, settings: ShotSettings) -> None:
+        """A daemon ignores what it does not know, and the artist would wait for another picture than was asked for."""
+        hello = self._hello
+        if hello is None or hello.settings is None:
+            return
+        unknown = [name for name in settings.changed() if name not in hello.settings]
+        if unknown:
+            raise SettingsError(
+                f"The daemon at {self.address} (version {hello.server_version}) does not know {', '.join(unknown)}.",
+                "Update the daemon, or leave that setting at its default.",
+            )
 
     def _patiently(self, work: Callable[[Connection], T], cancelled: Callable[[], bool]) -> T:
         """Run `work`, again on a fresh connection whenever the daemon goes away, while patience lasts."""

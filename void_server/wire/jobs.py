@@ -26,6 +26,8 @@ class Hello:
     devices: tuple[str, ...]
     time: float
     """The daemon's clock, seconds since 1970."""
+    settings: frozenset[str] | None = None
+    """Names of a shot's settings that it knows; None where the daemon is too old to say."""
 
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> Hello:
@@ -40,6 +42,7 @@ class Hello:
             tuple(map(str, fields["engines"])),
             tuple(map(str, fields["devices"])),
             fields["time"],
+            frozenset(map(str, fields["settings"])) if "settings" in fields else None,
         )
 
 

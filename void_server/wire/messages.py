@@ -127,9 +127,11 @@ KINDS: dict[str, Kind] = {
             "engines": Field(list, 0, 256),
             "devices": Field(list, 0, 64),
             "time": Field(float, 0, 2**53),
+            "settings": Field(list, 0, LIMITS["map_keys"].value, required=False),
         },
         "",
-        "which protocol is spoken; `boot_id` changes whenever the daemon starts",
+        "which protocol is spoken; `boot_id` changes whenever the daemon starts; `settings` names those of a shot that "
+        "it knows",
     ),
     "submit": Kind(
         "client",

@@ -248,6 +248,11 @@ class ShotSettings:
         fields["options"] = dict(self.options)
         return fields
 
+    def changed(self) -> list[str]:
+        """Names of the settings that are not at their defaults, in order."""
+        plain = ShotSettings()
+        return [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(plain, f.name)]
+
     @classmethod
     def from_wire(cls, fields: Mapping[str, Any]) -> ShotSettings:
         """Rebuild from `to_wire`'s map; unknown keys are ignored, a wrong type raises SettingsError."""
