@@ -14,6 +14,7 @@ import threadpoolctl
 
 from tests import tiny_shot
 from void_server import parallel, pipeline, process
+from void_server.bench import speed
 from void_server.shot import check
 from void_server.wire.errors import EngineError, JobCancelledError, PlateError
 from void_server.wire.report import Report
@@ -189,6 +190,14 @@ def test_a_shot_comes_out_the_same_to_the_bit_with_one_core_and_with_three(tmp_p
         pipeline.make_clean_plate(files, settings, tmp_path / str(cores), Report())
     for path in sorted((tmp_path / "1").glob("*.exr")):
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_the_memory_of_all_workers_is_counted_whoever_forked_them():
+    with parallel.Crew(lambda _: os.getpid(), 5) as crew:
+        pids = {crew.submit(n).result(30) for n in range(50)}
+        assert len(pids) == 5
+        assert {str(pid) for pid in pids} < set(speed._family())
 
 
 def test_bench_speed_says_where_the_time_of_a_shot_goes(tmp_path):

@@ -9,6 +9,8 @@ working processes included, over seconds; they are known of a working process on
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import sys
 import tempfile
@@ -116,15 +118,19 @@ class _MemoryWatch:
 
 
 def _family() -> list[str]:
-    own = Path("/proc/self/task")
-    if not own.is_dir():
-        return []
-    found = ["self"]
-    for task in own.iterdir():
-        try:
-            found += (task / "children").read_text(encoding="ascii").split()
-        except OSError:
-            continue
+    """Ids of this process and all that came of it. Every process is looked at: not each kernel lists children."""
+    mothers: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for entry in os.scandir("/proc"):
+            with contextlib.suppress(OSError, IndexError):
+                if entry.name.isdigit():
+                    # A process's name comes before, in brackets, and may hold anything.
+                    mothers[entry.name] = (
+                        Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                    )
+    found = [str(os.getpid())] if mothers else []
+    for mother in found:
+        found += [pid for pid, hers in mothers.items() if hers == mother]
     return found
 
 
