@@ -15,6 +15,7 @@ pytest.importorskip("torch", reason="needs the extra [void]")
 pytest.importorskip("diffusers", reason="needs the extra [void]")
 
 from tests.test_void_engine import Heard, a_shot, fill, options, weights  # noqa: F401 - fixtures
+from void_server import engine as engines
 from void_server.engine.void import VoidEngine
 from void_server.engine.void.model_process import ModelProcess
 from void_server.wire.errors import EngineError, JobCancelledError, LimitError
@@ -51,6 +52,20 @@ def test_it_stays_for_the_next_shot_and_is_gone_once_released(options, model):  
     assert pid_of(model) == first
     engine.release()
     assert not Path(f"/proc/{first}").exists()
+
+
+def test_it_is_started_with_the_engine_and_waits_for_the_shot(options, monkeypatch):  # noqa: F811
+    apart = ModelProcess("cpu")
+    monkeypatch.setattr("void_server.engine.void.engine._model_on", lambda device: apart)
+    engine = engines.load("void", "cpu")
+    try:
+        started = pid_of(apart)
+        assert list(engine.fill(a_shot(options), Report()))
+        assert pid_of(apart) == started
+        assert engines.load("void", "cpu") is engine
+        assert pid_of(apart) == started
+    finally:
+        engines.release()
 
 
 def test_cancel_ends_it_and_the_next_shot_has_a_new_one(options, model):  # noqa: F811

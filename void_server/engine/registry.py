@@ -100,17 +100,21 @@ def load(name: str, device: str | None) -> Engine:
     """An engine by name, ready to fill shots. Raises SettingsError or EngineError.
 
     Each engine is kept from shot to shot, so that a daemon, or a batch in one process, loads weights once. One that is
-    asked for on another device takes the place of the one before.
+    asked for on another device takes the place of the one before. An engine that takes long to start has a method
+    `prepare()`, which begins with that and returns at once: a shot is read, and its effects are found, before it is
+    asked for a fill.
     """
     cls = find(name)
     kept = _kept.get(name)
-    if kept is not None and kept[0] is cls and kept[1] == device:
-        return kept[2]
-    # The one before goes first: two sets of weights would not fit on one card.
-    kept = None
-    _kept.pop(name, None)
-    engine = cls(device)
-    _kept[name] = (cls, device, engine)
+    if kept is None or kept[0] is not cls or kept[1] != device:
+        # The one before goes first: two sets of weights would not fit on one card.
+        kept = None
+        _kept.pop(name, None)
+        kept = _kept[name] = (cls, device, cls(device))
+    engine = kept[2]
+    prepare = getattr(engine, "prepare", None)
+    if prepare is not None:
+        prepare()
     return engine
 
 

@@ -29,6 +29,9 @@ class Asked:
 class Model(Protocol):
     """The model, here or in a process of its own."""
 
+    def prepare(self) -> None:
+        """Begin with what takes long before the first shot, and return at once."""
+
     def most_pixels(self, options: VoidOptions) -> int:
         """Of the largest picture that there is room for."""
 

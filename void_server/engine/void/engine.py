@@ -74,6 +74,10 @@ class VoidEngine:
         """model: where it runs; else on a card in a process of its own, and without one in this process."""
         self._model = model or _model_on(device)
 
+    def prepare(self) -> None:
+        """Begin with what takes long before the first shot, and return at once."""
+        self._model.prepare()
+
     def release(self) -> None:
         """Give back what is kept from shot to shot."""
         self._model.release()

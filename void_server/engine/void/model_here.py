@@ -32,6 +32,9 @@ class ModelHere:
         self._loaded: tuple[Any, VoidPipeline] | None = None
         self._note: Callable[[str], object] = lambda message: None
 
+    def prepare(self) -> None:
+        """Nothing: torch is imported already, and weights wait until it is known how they fit."""
+
     def most_pixels(self, options: VoidOptions) -> int:
         """Of the largest picture of the model's that there is room for."""
         eight_bit = options.precision == "fp8"

@@ -40,6 +40,10 @@ class ModelProcess:
         self._device = device or ""
         self._running: tuple[subprocess.Popen[bytes], Connection] | None = None
 
+    def prepare(self) -> None:
+        """Start the process: it takes some ten seconds to import torch, while the shot is read here."""
+        self._started()
+
     def most_pixels(self, options: VoidOptions) -> int:
         return int(self._ask("most_pixels", (options,), Report()))
 
@@ -141,6 +145,8 @@ def serve(pipe: Connection, device: str | None) -> None:
 
     threading.Thread(target=read, name="requests", daemon=True).start()
     model: Any = None
+    with contextlib.suppress(EngineError):  # it is raised again where an answer is waited for
+        model = in_this_process(device)
     while True:
         method, given = requests.get()
         try:
