@@ -67,7 +67,11 @@ class Fill:
 
 
 class Engine(Protocol):
-    """One way to fill a hole. Built by `load`, used for one or more shots in a row, in one process."""
+    """One way to fill a hole. Built by `load`, used for one or more shots in a row, in one process.
+
+    It may have two more methods, without arguments: `prepare()` begins with what takes long, returns at once and is
+    called while a shot is still being read; `release()` gives back what is kept from shot to shot.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
