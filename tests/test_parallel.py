@@ -78,6 +78,23 @@ def test_a_worker_that_the_system_ends_is_an_error_and_no_hang(which):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_system_without_room_for_more_processes_is_an_error_in_one_line(monkeypatch):
+    fork, pids = os.fork, []
+
+    def third_fails():
+        if len(pids) == 2:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        pid = fork()
+        pids.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", third_fails)
+    with pytest.raises(EngineError, match="No more processes can be started: Resource"):
+        list(parallel.in_order(lambda n: n, range(9), 8, heavy=True))
+    assert [os.waitpid(pid, 0)[0] for pid in pids] == pids  # they have ended, and nobody waits for ever
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
 def test_workers_end_with_this_process_however_they_were_forked():
     code = (
         "import os; from void_server import parallel\n"

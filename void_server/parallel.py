@@ -87,7 +87,7 @@ def in_order(
     _one_thread_a_process()
     done, spent = 0, 0.0
     hands = 1 if _alone else max(1, min(hands, len(items)))
-    whose = getattr(getattr(work, "__func__", work), "__code__", None)
+    whose = getattr(getattr(work, "__func__", work), "__code__", type(work))
     each_s = _seconds.get(whose)
     while done < len(items) and not (
         hands > 1 and (heavy or (each_s is not None and _pays(each_s, len(items) - done, hands)))
@@ -280,7 +280,17 @@ def _started(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
 
     related(None, 0, hands)
     _adopt(1)
-    _fork(work, pipes, 0, hands)
+    try:
+        _fork(work, pipes, 0, hands)
+    except OSError as error:
+        _adopt(-1)
+        # Those that came to life find nobody at the other end, and go.
+        for both in pipes:
+            for end in both:
+                end.close()
+        raise EngineError(
+            f"No more processes can be started: {error.strerror}.", "Run with fewer cores (--threads), or end others."
+        ) from error
     return [workers[number] for number in range(hands)]
 
 
