@@ -41,6 +41,8 @@ WHY = {
 }
 SIZES = {"hd": (1920, 1080), "four_k": (4096, 2160)}
 DEFAULT_SIZE, DEFAULT_FRAMES = (640, 360), 24
+FRAMES = {"hd": 12, "four_k": 6}
+"""The large ones show what size costs, and a frame of theirs takes as long as six or thirty of the others."""
 SAMPLES = {"hd": 2, "four_k": 2, "glass": 8, "lamp": 8}
 DEFAULT_SAMPLES = 4
 FIRST = 1001
@@ -76,10 +78,10 @@ def describe(
     kind: str,
     seed: int = PUBLISHED[0],
     scale: float = 1.0,
-    frames: int = DEFAULT_FRAMES,
+    frames: int | None = None,
     samples: int | None = None,
 ) -> Description:
-    """Raises ValueError for a kind that isn't there.
+    """frames, samples: None takes the kind's own. Raises ValueError for a kind that isn't there.
 
     >>> describe("hd", scale=0.5).width
     960
@@ -87,4 +89,5 @@ def describe(
     if kind not in WHY:
         raise ValueError(f"No kind of shot is '{kind}'; there are {', '.join(WHY)}.")
     width, height = (max(16, 2 * round(side * scale / 2)) for side in SIZES.get(kind, DEFAULT_SIZE))
+    frames = frames or FRAMES.get(kind, DEFAULT_FRAMES)
     return Description(kind, seed, width, height, frames, samples or SAMPLES.get(kind, DEFAULT_SAMPLES))

@@ -31,7 +31,7 @@ import numpy as np
 import OpenEXR
 
 from tests.shots import layers, photography
-from tests.shots.description import DEFAULT_FRAMES, FIRST, PUBLISHED, WHY, Description, describe
+from tests.shots.description import FIRST, PUBLISHED, WHY, Description, describe
 
 ROOT = Path(__file__).resolve().parents[2]
 SEAM = 0.04
@@ -45,7 +45,7 @@ def main() -> None:
     words.add_argument("--kind", action="append", choices=tuple(WHY), help="may be repeated; default: every kind")
     words.add_argument("--seed", type=int, action="append", help=f"may be repeated; default: {PUBLISHED[0]}")
     words.add_argument("--scale", type=float, default=1.0, help="of the size; default: 1 (640x360)")
-    words.add_argument("--frames", type=int, default=DEFAULT_FRAMES)
+    words.add_argument("--frames", type=int, default=None, help="default: the kind's own (24; hd 12, four_k 6)")
     words.add_argument("--samples", type=int, default=None, help="paths a pixel; default: the kind's own")
     words.add_argument("--blender", default=None, help="a Python that has bpy 4.5")
     given = words.parse_args()
