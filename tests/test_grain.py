@@ -17,7 +17,9 @@ def _plate(rng: np.random.Generator, slope: float, offset: float) -> np.ndarray:
 def _model(slope: float = 4e-4, offset: float = 2e-5) -> grain.GrainModel:
     rng = np.random.default_rng(3)
     free = np.ones((256, 256), bool)
-    found = grain.estimate([(_plate(rng, slope, offset), _plate(rng, slope, offset), free) for _ in range(3)])
+    found = grain.estimate(
+        grain.sampled(_plate(rng, slope, offset), _plate(rng, slope, offset), free) for _ in range(3)
+    )
     assert found is not None
     return found
 
@@ -54,14 +56,14 @@ def test_a_frame_gets_the_same_grain_every_time_and_another_frame_another() -> N
 
 def test_a_plate_without_grain_gets_none() -> None:
     still = _plate(np.random.default_rng(1), 4e-4, 2e-5)
-    model = grain.estimate([(still, still, np.ones((256, 256), bool))])
+    model = grain.estimate([grain.sampled(still, still, np.ones((256, 256), bool))])
     assert model is not None
     assert np.abs(grain.synthesise(model, np.full((32, 32), 0.5, np.float32), 1, 0)).max() < 1e-6
 
 
 def test_nothing_to_measure_gives_no_model() -> None:
     plate = np.ones((64, 64, 3), np.float32)
-    assert grain.estimate([(plate, plate, np.zeros((64, 64), bool))]) is None
+    assert grain.estimate([grain.sampled(plate, plate, np.zeros((64, 64), bool))]) is None
 
 
 def test_averaged_pixels_get_back_exactly_the_variance_they_lost() -> None:
@@ -79,7 +81,7 @@ def test_foliage_in_the_middle_tones_gives_no_specks_to_the_shadows() -> None:
     first, second = (_plate(rng, 4e-4, 0.0) for _ in range(2))
     leaves = rng.standard_normal(first.shape).astype(np.float32) * 0.05
     second = second + np.where((first > 0.2) & (first < 0.5), leaves, 0)
-    model = grain.estimate([(first, second, np.ones((256, 256), bool))])
+    model = grain.estimate([grain.sampled(first, second, np.ones((256, 256), bool))])
     assert model is not None
     for light in (0.05, 0.35, 0.8):
         found = model.sigma(np.full((1, 1), light, np.float32))[0, 0]
@@ -89,7 +91,7 @@ def test_foliage_in_the_middle_tones_gives_no_specks_to_the_shadows() -> None:
 def test_clipped_highlights_do_not_say_that_there_is_no_grain() -> None:
     rng = np.random.default_rng(4)
     pair = [np.minimum(_plate(rng, 4e-4, 2e-5), np.float32(0.6)) for _ in range(2)]
-    model = grain.estimate([(*pair, np.ones((256, 256), bool))])
+    model = grain.estimate([grain.sampled(*pair, np.ones((256, 256), bool))])
     assert model is not None
     found = model.sigma(np.full((1, 1), 0.3, np.float32))[0, 0]
     assert found == pytest.approx(np.sqrt(4e-4 * 0.3 + 2e-5), rel=0.3)

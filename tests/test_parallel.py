@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import select
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import threadpoolctl
 
 from tests import tiny_shot
-from void_server import parallel, pipeline, process
+from void_server import parallel, pipeline, process, shared_arrays
 from void_server.bench import speed
 from void_server.shot import check
 from void_server.wire.errors import EngineError, JobCancelledError, PlateError
@@ -226,3 +229,84 @@ def test_bench_speed_says_where_the_time_of_a_shot_goes(tmp_path):
     assert abs(sum(one["seconds"] for one in fields["stages"].values()) - fields["seconds"]) < 0.1
     assert fields["frames"] == len(tiny_shot.FRAMES) and fields["peak_bytes"] > 50 << 20
     assert table.splitlines()[0].split() == ["stage", "seconds", "share", "cores"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_arrays_come_back_as_they_were_and_are_this_process_s_own():
+    rng = np.random.default_rng(2)
+    sent = {
+        "large": rng.random((300, 200, 3)).astype(np.float32),
+        "column by column": np.asfortranarray(rng.random((300, 200))),
+        "every other": rng.random((400, 400))[::2, 1::2],
+        "half": rng.random((500, 500)).astype(np.float16),
+        "mask": rng.random((500, 500)) > 0.5,
+        "small": np.arange(5),
+        "empty": np.zeros((0, 3)),
+        "text": ["nothing", None],
+    }
+    for made in parallel.in_order(lambda _: sent, range(3), 2, heavy=True):
+        assert made.keys() == sent.keys()
+        for name, one in sent.items():
+            assert np.array_equal(made[name], one) and getattr(made[name], "dtype", None) == getattr(one, "dtype", None)
+        made["large"][:] = 7
+        made["mask"][0] = True
+    assert sent["large"].max() < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_large_item_reaches_its_worker_and_what_the_worker_does_to_it_is_not_seen_here():
+    item = np.zeros((1000, 1000), np.float32)
+
+    def work(given: np.ndarray) -> float:
+        given += 1
+        return float(given.sum())
+
+    with parallel.Crew(work, 2) as crew:
+        assert [crew.submit(item).result(60) for _ in range(4)] == [1e6] * 4
+    assert item.max() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_results_that_are_held_keep_no_file_open_and_give_their_memory_back():
+    def files_in_memory() -> int:
+        return Path("/proc/self/maps").read_text(encoding="utf-8").count("memfd:void-arrays")
+
+    def files_open() -> int:
+        return len([*Path("/proc/self/fd").iterdir()])
+
+    before, open_before = files_in_memory(), files_open()
+    held = list(parallel.in_order(lambda n: np.full(100_000, n), range(300), 2, heavy=True))
+    assert files_open() < open_before + 50
+    assert files_in_memory() > before and [int(one[7]) for one in held] == list(range(300))
+    part = held[9][5:8]
+    held.clear()
+    gc.collect()
+    assert files_in_memory() <= before + 1 and part.tolist() == [9, 9, 9]
+    del part
+    gc.collect()
+    assert files_in_memory() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_where_no_mapping_is_to_be_had_arrays_are_copied(monkeypatch):
+    class NoRoom:
+        def mmap(self, *_: object) -> int | None:
+            return shared_arrays._FAILED
+
+    monkeypatch.setattr(shared_arrays, "_libc", NoRoom)
+    made = list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
+    assert [int(one.sum()) for one in made] == [0, 100_000, 200_000, 300_000]
+
+
+def test_what_one_function_took_is_not_told_of_another():
+    def one(_: int) -> None: ...
+
+    def other(_: int) -> None: ...
+
+    same = functools.partial(functools.partial(one))
+    assert parallel._code_of(same) is parallel._code_of(one) is not parallel._code_of(functools.partial(other))
+
+    class Holder:
+        def work(self, _: int) -> None: ...
+
+    assert parallel._code_of(Holder().work) is parallel._code_of(functools.partial(Holder().work))

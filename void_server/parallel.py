@@ -4,9 +4,9 @@ What comes in: a function of one item, and items. What goes out: its results, in
 processes. It knows no pictures.
 
 Workers are forked, so they see everything that was made before (plates, masks, motion) without a copy; what they make
-comes back through a pipe. Each is one thread; the threads of OpenCV and of NumPy's BLAS are off, here too: a pool of
-threads does not survive a fork, many small loops over a few cores are slower than one frame a core, and a sum that is
-split over threads has other bits with another number of cores.
+comes back through shared memory. Each is one thread; the threads of OpenCV and of NumPy's BLAS are off, here too: a
+pool of threads does not survive a fork, many small loops over a few cores are slower than one frame a core, and a sum
+that is split over threads has other bits with another number of cores.
 
 Chosen over threads: a frame's work is some thousand calls of NumPy and OpenCV on small arrays, and under the
 interpreter's lock sixteen cores were 1.2 times as fast as two. Over processes that are started afresh: those would have
@@ -20,6 +20,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import functools
+import inspect
 import itertools
 import os
 import queue
@@ -38,6 +39,7 @@ from typing import Any, Generic, TypeVar
 import cv2
 import threadpoolctl
 
+from void_server import shared_arrays
 from void_server.wire.errors import EngineError, VoidError
 
 Item = TypeVar("Item")
@@ -45,8 +47,11 @@ Result = TypeVar("Result")
 
 AHEAD = 2
 """Results that may wait for their turn, as many times over as there are workers: more would only take memory."""
-FORK_S = 0.05
-"""What a worker costs from its fork to its end; measured .02 to .1 in a process of 300 MB."""
+CREW_S = 0.05
+"""What it costs to start and end workers, before that was measured here: .03 s in a process of 300 MB, .25 in one of
+4 GB, for sixteen."""
+WORTH = 2.0
+"""Workers must save so many times what it costs to start and end them."""
 LOOK_S = 0.1
 """How often a caller that waits is asked whether it still wants the result."""
 _PR_SET_PDEATHSIG = 1
@@ -60,6 +65,8 @@ _crews = 0
 _counting = threading.Lock()
 _seconds: dict[object, float] = {}
 """What an item took when it was last worked on here, by the function's code."""
+_crew_s = CREW_S
+"""What it took to start and end the last workers."""
 
 
 def _go_on() -> None:
@@ -87,7 +94,7 @@ def in_order(
     _one_thread_a_process()
     done, spent = 0, 0.0
     hands = 1 if _alone else max(1, min(hands, len(items)))
-    whose = getattr(getattr(work, "__func__", work), "__code__", type(work))
+    whose = _code_of(work)
     each_s = _seconds.get(whose)
     while done < len(items) and not (
         hands > 1 and (heavy or (each_s is not None and _pays(each_s, len(items) - done, hands)))
@@ -129,6 +136,7 @@ def in_batches(
     drawn = iter(items)
     while batch := list(itertools.islice(drawn, AHEAD * max(1, hands))):
 
+        @functools.wraps(work)
         def picked(at: int, batch: Sequence[Item] = batch) -> Result:
             return work(batch[at])
 
@@ -147,9 +155,17 @@ def _limit_blas() -> None:
     threadpoolctl.ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
+def _code_of(work: Callable[..., Any]) -> object:
+    """What two closures of one function have in common, and so may take as long."""
+    while isinstance(work, functools.partial):
+        work = work.func
+    work = inspect.unwrap(work)
+    return getattr(getattr(work, "__func__", work), "__code__", type(work))
+
+
 def _pays(each_s: float, left: int, hands: int) -> bool:
-    """Whether workers save more time than it takes to fork and end them."""
-    return each_s * left * (1 - 1 / hands) > FORK_S * hands
+    """Whether workers save more time than it takes to start and end them, as it did the last time."""
+    return each_s * left * (1 - 1 / hands) > WORTH * _crew_s
 
 
 def waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
@@ -172,8 +188,10 @@ class Crew(Generic[Item, Result]):
         self._workers: list[_Worker] = []
         self._pool: ThreadPoolExecutor | None = None
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._start_s = 0.0
 
     def __enter__(self) -> Crew[Item, Result]:
+        begun = time.monotonic()
         _one_thread_a_process()
         if self.hands > 1:
             if sys.platform == "linux":
@@ -182,9 +200,12 @@ class Crew(Generic[Item, Result]):
                 for worker in self._workers:
                     self._idle.put(worker)
             self._pool = ThreadPoolExecutor(self.hands, thread_name_prefix="crew")
+        self._start_s = time.monotonic() - begun
         return self
 
     def __exit__(self, *_: object) -> None:
+        global _crew_s  # noqa: PLW0603 - one process, one answer
+        begun = time.monotonic()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             # Before the threads are waited for: each waits for its worker.
@@ -194,6 +215,7 @@ class Crew(Generic[Item, Result]):
             if self._workers:
                 # Giving back large processes' memory takes the system a tenth of a second; nobody has to wait for that.
                 threading.Thread(target=_all_ended, args=(self._workers,), name="crew-end", daemon=True).start()
+                _crew_s = self._start_s + time.monotonic() - begun
 
     def submit(self, item: Item) -> Future[Result]:
         """Have one item worked on; with a single hand at once, in this process."""
@@ -232,8 +254,8 @@ class _Worker:
         """The result of one item. Raises what the work raised."""
         try:
             self._known_pid()
-            self._pipe.send(item)
-            result, error = self._pipe.recv()
+            shared_arrays.send(self._pipe, item)
+            result, error = shared_arrays.receive(self._pipe)
         except (OSError, EOFError) as gone:
             raise EngineError(
                 f"A working process was ended by the system (status {self.ended()}), most likely for lack of memory.",
@@ -360,7 +382,7 @@ def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
     pipe.send(os.getpid())
     while True:
         try:
-            item = pipe.recv()
+            item = shared_arrays.receive(pipe)
         except (EOFError, OSError):
             os._exit(0)
         answer: tuple[Any, BaseException | None]
@@ -371,4 +393,4 @@ def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
         except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
             # As text: an exception of a library may hold what can't be sent.
             answer = (None, RuntimeError("".join(traceback.format_exception(error))))
-        pipe.send(answer)
+        shared_arrays.send(pipe, answer)

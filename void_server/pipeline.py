@@ -28,9 +28,9 @@ from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain
 from void_server.image.frames import sequence
-from void_server.parallel import Crew, waited_for
+from void_server.parallel import AHEAD, Crew, in_order, waited_for
 from void_server.plan import Plan, open_job
-from void_server.process import hands, limit_malloc_arenas
+from void_server.process import hands, limit_malloc_arenas, threads
 from void_server.result import aovs
 from void_server.result.folder import ResultFolder
 from void_server.result.manifest import close_result, warn
@@ -159,7 +159,7 @@ def _write(
 ) -> None:
     """Write every frame that is wanted, in order, as soon as it is filled."""
     total, done = len(shot.wanted), 0
-    grain_model = _grain(shot)
+    grain_model = _grain(shot, report)
     pending: collections.deque[tuple[int, Future[dict[str, Any]]]] = collections.deque()
 
     def write(job: tuple[int, Fill | None, float]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _write(
 
     def settle(most: int) -> None:
         nonlocal done
-        while len(pending) > most:
+        while pending and (len(pending) > most or pending[0][1].done()):
             frame, written = pending[0]
             with about(frame=frame):
                 facts = waited_for(written, report.check_cancelled)
@@ -184,7 +184,7 @@ def _write(
             for frame, fill in fills:
                 spent, begun = time.monotonic() - begun, time.monotonic()
                 pending.append((frame, writers.submit((frame, fill, spent))))
-                settle(writers.hands)
+                settle(AHEAD * writers.hands)
             settle(0)
     finally:
         # Writers of a run that is cancelled or fails are ended in the middle of a file.
@@ -208,22 +208,24 @@ def _in_order(
         yield frame, fill
 
 
-def _grain(shot: MarkedShot) -> grain.GrainModel | None:
+def _grain(shot: MarkedShot, report: Report) -> grain.GrainModel | None:
     """The plate's grain, from pairs of neighbours spread over the whole shot, whichever frames are delivered."""
     neighbours = [(a, b) for a, b in itertools.pairwise(shot.frames) if b == a + 1 and shot.hole(a) is not None]
     picks = neighbours[:: max(1, len(neighbours) // GRAIN_PAIRS)][:GRAIN_PAIRS]
 
-    def pairs() -> Iterator[tuple[Array, Array, npt.NDArray[np.bool_]]]:
-        for before, after in picks:
-            hole = shot.hole(before)
-            assert hole is not None
-            x, y = (hole.x0 + hole.x1) // 2, (hole.y0 + hole.y1) // 2
-            near = Window(x, y, x, y).grow(GRAIN_REACH_PX).intersect(shot.whole)
-            light = [shot.plate(frame, near, colour=Colour.SCENE_LINEAR) for frame in (before, after)]
-            clear = (shot.change(before, near) == 0) & (shot.change(after, near) == 0)
-            yield light[0], light[1], clear & (shot.known(before, near) == 1) & (shot.known(after, near) == 1)
+    def sampled(pair: tuple[int, int]) -> grain.Samples:
+        hole = shot.hole(pair[0])
+        assert hole is not None
+        x, y = (hole.x0 + hole.x1) // 2, (hole.y0 + hole.y1) // 2
+        near = Window(x, y, x, y).grow(GRAIN_REACH_PX).intersect(shot.whole)
+        before, after = (shot.plate(frame, near, colour=Colour.SCENE_LINEAR) for frame in pair)
+        clear = np.ones(before.shape[:2], bool)
+        for frame in pair:
+            clear &= (shot.change(frame, near) == 0) & (shot.known(frame, near) == 1)
+        return grain.sampled(before, after, clear)
 
-    return grain.estimate(pairs())
+    with contextlib.closing(in_order(sampled, picks, threads(), report.check_cancelled)) as samples:
+        return grain.estimate(samples)
 
 
 def _write_frame(

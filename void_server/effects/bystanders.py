@@ -59,23 +59,32 @@ def followed(
     found = {frame: np.zeros(views[frame].deviates.shape, bool) for frame in order}
     pairs = [(a, b) for a, b in zip(order, order[1:]) if b - a <= GAP]
 
-    def measured(pair: tuple[int, int]) -> tuple[Array, Array]:
+    def met(pair: tuple[int, int]) -> tuple[Mask, Mask, Array]:
+        """(strangers on the one, on the other, the motion back)."""
         before, after = pair
-        return _flow(greys[before], greys[after]), _flow(greys[after], greys[before])
+        ahead, back = _flow(greys[before], greys[after]), _flow(greys[after], greys[before])
+        return _strangers(views[before], ahead), _strangers(views[after], back), back
+
+    def ahead(pair: tuple[int, int]) -> Array:
+        return _flow(greys[pair[0]], greys[pair[1]])
 
     apart = [pair for pair in pairs if any(views[frame].apart.any() for frame in pair)]
     surely = set(apart)
-    with contextlib.closing(in_order(measured, apart, threads(), check)) as flows:
+    with contextlib.closing(in_order(met, apart, threads(), check)) as meetings:
         for before, after in pairs:
             check()
             if (before, after) in surely or found[before].any():
-                ahead, back = next(flows) if (before, after) in surely else measured((before, after))
-                found[before] |= _strangers(views[before], ahead)
-                found[after] |= _strangers(views[after], back) | _reached(found[before], back, views[after])
-    for before, after in reversed(pairs):
-        check()
-        if found[after].any():
-            found[before] |= _reached(found[after], _flow(greys[before], greys[after]), views[before])
+                first, second, back = next(meetings) if (before, after) in surely else met((before, after))
+                found[before] |= first
+                found[after] |= second | _reached(found[before], back, views[after])
+    returning = [pair for pair in reversed(pairs) if found[pair[1]].any()]
+    surely = set(returning)
+    with contextlib.closing(in_order(ahead, returning, threads(), check)) as motions:
+        for before, after in reversed(pairs):
+            check()
+            if found[after].any():
+                motion = next(motions) if (before, after) in surely else ahead((before, after))
+                found[before] |= _reached(found[after], motion, views[before])
     return found
 
 

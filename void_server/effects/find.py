@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -108,8 +107,8 @@ def find_affected(
     def decided(frame: int) -> Affected:
         return _decided(frame, held, looks, physics_from) if frame in held else _nothing(matte(frame))
 
-    with ThreadPoolExecutor(threads(), thread_name_prefix="effects") as pool:
-        yield from zip(frames, pool.map(decided, frames))
+    with contextlib.closing(in_order(decided, frames, threads(), report.check_cancelled)) as every:
+        yield from zip(frames, every)
 
 
 def _in_rows(frames: Sequence[int]) -> Iterator[list[int]]:

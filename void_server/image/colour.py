@@ -154,7 +154,9 @@ def engine_space(samples_lin: npt.NDArray[np.floating], chromaticities: tuple[fl
     above the 99.99th percentile, at least 2, at most 256; a shot with nothing above 1 gets plain sRGB.
     """
     x = np.asarray(samples_lin, np.float64).reshape(-1, 3)
-    x = x[np.isfinite(x).all(1)]
+    # Channel by channel: reductions over three values a row take numpy ten times as long.
+    finite = np.isfinite(x)
+    x = x[finite[:, 0] & finite[:, 1] & finite[:, 2]]
     if chromaticities != REC709:
         x = x @ to_rec709(chromaticities).T.astype(np.float64)
     if not len(x):
@@ -163,7 +165,7 @@ def engine_space(samples_lin: npt.NDArray[np.floating], chromaticities: tuple[fl
     lit = luminance[luminance > 1e-6]
     stops = float(np.log2(MID_GREY) - np.median(np.log2(lit))) if len(lit) else 0.0
     gain = 2.0 ** float(np.clip(stops, *ANCHOR_STOPS)) if abs(stops) > 1 else 1.0
-    top = float(np.percentile(x.max(1) * gain, 99.99))
+    top = float(np.percentile(np.maximum(np.maximum(x[:, 0], x[:, 1]), x[:, 2]) * gain, 99.99))
     peak = 1.0 if top <= 1 else float(min(max(2.0, 1.25 * top), PEAK_CAP))
     return EngineSpace(gain=gain, peak=peak, chromaticities=chromaticities)
 

@@ -53,20 +53,36 @@ class GrainModel:
         return np.asarray(np.sqrt(found), np.float32)
 
 
-def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
-    """Fit a model to pairs of neighbouring frames (float32 [h, w, 3] scene-linear, both) and where they show nothing
-    but background (bool [h, w]). None where too little of it is calm to tell."""
-    tones, variance, blocks = [], [], []
-    for before, after, free in pairs:
-        if not _exposed_alike(before, after, free):
-            continue
-        for at, deviation, block in _calm_blocks(before, after, free):
-            tones.append(at)
-            variance.append(deviation)
-            blocks.append(block)
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Calm blocks of one pair of frames, N of them."""
+
+    tones: npt.NDArray[np.float64]
+    """[N]: mean luminance."""
+    variance: Array
+    """float32 [N, 3], of the grain."""
+    blocks: Array
+    """float32 [N, BLOCK, BLOCK, 3]: how the two frames differ, without its mean."""
+
+
+def sampled(before: Array, after: Array, free: Mask) -> Samples:
+    """Of two neighbouring frames, both float32 [h, w, 3] scene-linear, where they show nothing but background (bool
+    [h, w])."""
+    found = list(_calm_blocks(before, after, free)) if _exposed_alike(before, after, free) else []
+    if not found:
+        return Samples(np.zeros(0), np.zeros((0, 3), np.float32), np.zeros((0, BLOCK, BLOCK, 3), np.float32))
+    tones, variance, blocks = zip(*found)
+    return Samples(np.array(tones), np.stack(variance), np.stack(blocks))
+
+
+def estimate(samples: Iterable[Samples]) -> GrainModel | None:
+    """Fit a model to what pairs of neighbouring frames showed. None where too little of it is calm to tell."""
+    every = list(samples)
+    tones = np.concatenate([one.tones for one in every]) if every else np.zeros(0)
     if len(tones) < 24:
         return None
-    light, spread = np.array(tones), np.array(variance)
+    light, spread = tones, np.concatenate([one.variance for one in every])
+    blocks = np.concatenate([one.blocks for one in every])
     edges = np.quantile(light, np.linspace(0, 1, BINS + 1))
     points, picked = [], []
     for low, high in zip(edges[:-1], edges[1:]):
@@ -78,7 +94,7 @@ def estimate(pairs: Iterable[tuple[Array, Array, Mask]]) -> GrainModel | None:
         picked.extend(calm.tolist())
     tone = np.maximum(np.maximum.accumulate([p[0] for p in points]), 1e-6)
     least = np.minimum.accumulate(np.array([p[1] for p in points])[::-1])[::-1]
-    chosen = np.stack([blocks[i] for i in picked])
+    chosen = blocks[picked]
     strength = np.sqrt(chosen.var(axis=(1, 2), keepdims=True)) + 1e-12
     unit = chosen / strength
     power = (np.abs(np.fft.fft2(unit.mean(3) - unit.mean((1, 2, 3), keepdims=True)[..., 0])) ** 2).mean(0)

@@ -19,6 +19,8 @@ import numpy as np
 from void_server.engine import Array
 from void_server.merge.reduced import Behind, Drawn
 from void_server.merge.smoothing import blur, step
+from void_server.parallel import in_order
+from void_server.process import threads
 
 LEAST_NOISE = (0.6 / 255) ** 2
 TOLERANCE = (1 / 255) ** 2
@@ -77,26 +79,35 @@ def likeness(one: Array, other: Array, noise: float) -> Array:
 
 def measured(views: Sequence[tuple[Drawn, Array]], softness: float, quantile: float = QUANTILE) -> FillError:
     """A shot's error of fill, from some of its frames: (frame, its corrected fill)."""
-    errors, likes, noises = [], [], []
-    for drawn, fill in views:
-        soft = blur(drawn.plate, softness)
-        busy = ((fill - blur(fill, 1.0)) ** 2).mean(-1)[drawn.known]
-        away = ((fill - soft) ** 2).mean(-1)[drawn.known]
-        calm = busy <= np.median(busy) if len(busy) else np.zeros(0, bool)
-        if calm.any():
-            noises.append(float(away[calm].mean()))
+    every = range(len(views))
+    noises = [one for one in in_order(lambda i: _noise(*views[i], softness), every, threads()) if one is not None]
     noise = max(float(np.mean(noises)) if noises else 0.0, LEAST_NOISE)
-    for drawn, fill in views:
-        soft, ring = blur(drawn.plate, softness), ring_of(drawn)
-        if ring.sum() < FEWEST:
-            continue
-        drawn_detail = detail(fill)[ring] + TOLERANCE
-        errors.append(np.stack([np.maximum(d[ring] - noise, 0) / drawn_detail for d in differences(soft, fill)], -1))
-        likes.append(likeness(soft, fill, noise)[ring])
+    rings = list(in_order(lambda i: _on_ring(*views[i], softness, noise), every, threads()))
+    errors = [one[0] for one in rings if one is not None]
     if not errors:
         return FillError(noise, UNMEASURED, UNMEASURED, 1.0)
+    likes = np.concatenate([one[1] for one in rings if one is not None])
     fine, coarse = np.quantile(np.concatenate(errors), quantile, axis=0)
-    return FillError(noise, float(fine), float(coarse), float(np.clip(np.concatenate(likes).mean(), 0, 1)))
+    return FillError(noise, float(fine), float(coarse), float(np.clip(likes.mean(), 0, 1)))
+
+
+def _noise(drawn: Drawn, fill: Array, softness: float) -> float | None:
+    """Variance of a fill on known ground where it is calm; None where nothing is known."""
+    soft = blur(drawn.plate, softness)
+    busy = ((fill - blur(fill, 1.0)) ** 2).mean(-1)[drawn.known]
+    away = ((fill - soft) ** 2).mean(-1)[drawn.known]
+    calm = busy <= np.median(busy) if len(busy) else np.zeros(0, bool)
+    return float(away[calm].mean()) if calm.any() else None
+
+
+def _on_ring(drawn: Drawn, fill: Array, softness: float, noise: float) -> tuple[Array, Array] | None:
+    """(errors beyond noise against detail, fine and coarse: [N, 2]; likeness [N]) on the ring; None without one."""
+    soft, ring = blur(drawn.plate, softness), ring_of(drawn)
+    if ring.sum() < FEWEST:
+        return None
+    drawn_detail = detail(fill)[ring] + TOLERANCE
+    errors = np.stack([np.maximum(d[ring] - noise, 0) / drawn_detail for d in differences(soft, fill)], -1)
+    return np.asarray(errors, np.float32), likeness(soft, fill, noise)[ring]
 
 
 def ring_of(drawn: Drawn) -> np.ndarray:

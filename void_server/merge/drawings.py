@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from void_server.background.spool import Spool
+from void_server.background.spool import Spool, packed
 from void_server.engine import Array, Colour, Fill
 from void_server.image import fit
 from void_server.merge.reduced import Drawn, Mask
@@ -83,7 +83,7 @@ class Drawings:
         if own != size or self._colour is not Colour.ENGINE:
             parts["given"] = np.asarray(fill.rgb, np.float32)
         whole = own == (crop.height, crop.width) and bool((fill.coverage >= 1).all())
-        return Drawing(frame, crop, own, size, whole, parts)
+        return Drawing(frame, crop, own, size, whole, {name: packed(part) for name, part in parts.items()})
 
     def put(self, drawing: Drawing) -> None:
         """Keep it. Raises StoreError when the temporary disk is full."""

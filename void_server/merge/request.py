@@ -19,8 +19,9 @@ from void_server.engine import Array
 from void_server.image.matte import MATTE_FLOOR
 from void_server.parallel import in_order
 from void_server.process import threads
+from void_server.shot.frame_cache import Held
 from void_server.shot.marked import MarkedShot
-from void_server.shot.marks import Found, Marks, Soft
+from void_server.shot.marks import Found, Marks, cut_out
 from void_server.wire.report import Report
 
 RING_PX, RING_SHARE = 40, 1 / 24
@@ -40,17 +41,14 @@ def widened(shot: MarkedShot, report: Report, *, generous: bool) -> MarkedShot:
     scale = min(1.0, SIDE / min(shot.size))
     frames = [frame for frame in shot.frames if shot.hole(frame) is not None]
 
-    def row(frame: int) -> tuple[Soft, Soft, Soft]:
-        physics, suspected = shot.physics(frame, None, scale), shot.suspected(frame, None, scale)
-        # As half floats, as they are kept: processes send half as much.
-        return (
-            _asked(shot, frame, scale, generous).astype(np.float16),
-            physics.astype(np.float16),
-            suspected.astype(np.float16),
-        )
+    def row(frame: int) -> tuple[tuple[int, int], tuple[Held, Held, Held]]:
+        asked = _asked(shot, frame, scale, generous)
+        return asked.shape[:2], cut_out(asked, shot.physics(frame, None, scale), shot.suspected(frame, None, scale))
 
     with contextlib.closing(in_order(row, frames, threads(), report.check_cancelled)) as rows:
-        found = Found.collected((frame, *mattes) for frame, mattes in zip(frames, rows))
+        made = list(rows)
+    size = made[0][0] if made else (0, 0)
+    found = Found.of_cuts(size, [(frame, *cuts) for frame, (_, cuts) in zip(frames, made)])
     return shot.with_marks(Marks(shot.checked, found)).prepared(report.check_cancelled)
 
 

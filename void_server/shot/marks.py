@@ -43,13 +43,19 @@ class Found:
     @classmethod
     def collected(cls, found: Iterable[tuple[int, Soft, Soft, Soft]]) -> Found:
         """From (frame, affected, physics, suspected), [h, w] in [0, 1], all of one size."""
+        size, cuts = (0, 0), []
+        for frame, affected, physics, suspected in found:
+            size = (affected.shape[0], affected.shape[1])
+            cuts.append((frame, *cut_out(affected, physics, suspected)))
+        return cls.of_cuts(size, cuts)
+
+    @classmethod
+    def of_cuts(cls, size: tuple[int, int], found: Sequence[tuple[int, Held, Held, Held]]) -> Found:
+        """From (frame, affected, physics, suspected) as `cut_out` gives them. size: (height, width) of the whole."""
         kept: tuple[dict[int, Held], ...] = ({}, {}, {})
-        size = (0, 0)
-        for frame, *mattes in found:
-            size = (mattes[0].shape[0], mattes[0].shape[1])
-            window = Window(0, 0, size[1], size[0])
-            for role, matte_of_role in zip(kept, mattes):
-                role[frame] = cropped(matte_of_role, window)
+        for frame, *cuts in found:
+            for role, held in zip(kept, cuts):
+                role[frame] = held
         return cls(size, *kept)
 
 
@@ -212,6 +218,12 @@ class Marks:
         # What the plate's own data window does not hold can't be written, so it does not change.
         inside = self.data_window(frame).intersect(near)
         return cropped(alpha[inside.slices(near)], inside) if not inside.empty else NOTHING
+
+
+def cut_out(affected: Soft, physics: Soft, suspected: Soft) -> tuple[Held, Held, Held]:
+    """Each cut to where it is not 0; all three of one size."""
+    window = Window(0, 0, affected.shape[1], affected.shape[0])
+    return cropped(affected, window), cropped(physics, window), cropped(suspected, window)
 
 
 def cropped(mask: Soft, at: Window) -> Held:

@@ -17,6 +17,8 @@ from void_server.image import exr, fit, mask_look, matte
 from void_server.image.frames import sequence
 from void_server.image.mask_look import Look
 from void_server.image.matte import AFFECTED_FLOOR, MATTE_FLOOR
+from void_server.parallel import in_order
+from void_server.process import threads
 from void_server.shot.check import CheckedShot
 from void_server.wire.errors import about
 from void_server.wire.shot import CORRECTIONS, Window
@@ -78,10 +80,9 @@ def _look_at_role(checked: CheckedShot, role: str) -> RoleLook | None:
     headers = checked.mattes[role]
     if not headers:
         return None
-    looks = {
-        frame: mask_look.look_at(_on_format(checked, role, frame))
-        for frame in sequence.evenly(sorted(headers), LOOKED_AT)
-    }
+    frames = sequence.evenly(sorted(headers), LOOKED_AT)
+    seen = in_order(lambda frame: mask_look.look_at(_on_format(checked, role, frame)), frames, threads())
+    looks = dict(zip(frames, seen))
     floor = max(checked.settings.matte_floor or 0.0, MATTE_FLOOR)
     if checked.settings.matte_floor is None and role in BELIEVED:
         floor = mask_look.floor_of(list(looks.values()))
