@@ -16,7 +16,7 @@ from void_server.background.registration.register import BARE, Bytes, Donor
 from void_server.background.spool import Spool, packed
 from void_server.parallel import in_order
 from void_server.process import threads
-from void_server.shot.contract import Array, Shot
+from void_server.shot.contract import Array, Shot, large
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
@@ -51,7 +51,7 @@ class Plates:
             window, frame = self._windows[index], self.frames[index]
             return packed(self.shot.plate(frame, window)), self._free(frame, window)
 
-        every = in_order(read, needed, threads(), report.check_cancelled)
+        every = in_order(read, needed, threads(), report.check_cancelled, heavy=large(self.shot.size))
         with contextlib.closing(every):
             for done, (index, (plate, free)) in enumerate(zip(needed, every)):
                 window = self._windows[index]

@@ -34,6 +34,7 @@ from void_server.merge.smoothing import blur, enlarged, reduced
 from void_server.merge.steady import REACH, steadied
 from void_server.parallel import AHEAD, in_batches, in_order
 from void_server.process import hands, threads
+from void_server.shot.contract import large
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Found, Marks, Soft
 from void_server.wire.report import Report
@@ -133,7 +134,7 @@ def _with_what_changed(shot: MarkedShot, drawings: Drawings, measured: Measures,
     others: dict[int, tuple[Array, Array]] = {}
 
     def departures() -> Iterator[tuple[int, Array]]:
-        every = in_order(departure, frames, threads(), report.check_cancelled)
+        every = in_order(departure, frames, threads(), report.check_cancelled, heavy=large(shot.size))
         with contextlib.closing(every):
             for done, (frame, (apart, *beside)) in enumerate(zip(frames, every)):
                 report.progress("merge", done, 2 * len(frames), frame)
@@ -185,7 +186,7 @@ def _pictures(shot: MarkedShot, drawings: Drawings, measured: Measures, report: 
     frames = [frame for frame in drawings.frames if frame in near and shot.hole(frame) is not None]
     if not frames:
         return
-    at_a_time = _hands(shot)
+    at_a_time, heavy, check = _hands(shot), large(shot.size), report.check_cancelled
     held: dict[int, _Ready] = {}
     waiting = collections.deque(sorted(wanted))
 
@@ -201,7 +202,7 @@ def _pictures(shot: MarkedShot, drawings: Drawings, measured: Measures, report: 
             ready = [frame for frame in waiting if last or frame + REACH <= reached]
             for _ in ready:
                 waiting.popleft()
-            with contextlib.closing(in_order(together, ready, at_a_time, report.check_cancelled)) as made:
+            with contextlib.closing(in_order(together, ready, at_a_time, check, heavy=heavy)) as made:
                 yield from made
             for old in [f for f in held if waiting and f < waiting[0] - REACH]:
                 del held[old]
@@ -229,7 +230,7 @@ def _compared(
         return drawn, fill, behind, agreement.compare(fill, behind, measured.error, measured.softness)
 
     # What was recovered is large and lies here already: only what is made of it is sent.
-    made = in_order(compare, range(len(batch)), at_a_time, report.check_cancelled)
+    made = in_order(compare, range(len(batch)), at_a_time, report.check_cancelled, heavy=large(shot.size))
     with contextlib.closing(made):
         return {
             one.fill.frame: _Ready(one.fill.frame, *parts, one.fill) for one, parts in zip(batch, made, strict=True)

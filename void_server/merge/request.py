@@ -19,6 +19,7 @@ from void_server.engine import Array
 from void_server.image.matte import MATTE_FLOOR
 from void_server.parallel import in_order
 from void_server.process import threads
+from void_server.shot.contract import large
 from void_server.shot.frame_cache import Held
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Found, Marks, cut_out
@@ -45,7 +46,7 @@ def widened(shot: MarkedShot, report: Report, *, generous: bool) -> MarkedShot:
         asked = _asked(shot, frame, scale, generous)
         return asked.shape[:2], cut_out(asked, shot.physics(frame, None, scale), shot.suspected(frame, None, scale))
 
-    with contextlib.closing(in_order(row, frames, threads(), report.check_cancelled)) as rows:
+    with contextlib.closing(in_order(row, frames, threads(), report.check_cancelled, heavy=large(shot.size))) as rows:
         made = list(rows)
     size = made[0][0] if made else (0, 0)
     found = Found.of_cuts(size, [(frame, *cuts) for frame, (_, cuts) in zip(frames, made)])

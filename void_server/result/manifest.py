@@ -19,6 +19,7 @@ from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.result.folder import Hashes, ResultFolder
 from void_server.shot.check import CheckedShot
+from void_server.shot.contract import large
 from void_server.shot.mask_check import MOST
 from void_server.wire.report import Report, ShotWarning
 
@@ -80,7 +81,8 @@ def _write_sheet(checked: CheckedShot, result: ResultFolder, frames: list[int], 
 
     rows: list[sheet.Row] = []
     picks = sequence.evenly(frames, 5)
-    for frame, one in zip(picks, in_order(row, picks, threads(), report.check_cancelled)):
+    heavy = large((checked.canvas.height, checked.canvas.width))
+    for frame, one in zip(picks, in_order(row, picks, threads(), report.check_cancelled, heavy=heavy)):
         rows.append(one)
         report.progress("sheet", len(rows), len(picks), frame)
     sheet.write(result.sheet, rows, checked.space.chromaticities)

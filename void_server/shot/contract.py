@@ -17,6 +17,19 @@ from void_server.wire.shot import Window
 Array = npt.NDArray[np.float32]
 
 
+LARGE_PIXELS = 1 << 20
+"""Work on one frame of so many pixels takes long enough for it to be given to a process at once."""
+
+
+def large(size: tuple[int, int]) -> bool:
+    """Whether a canvas of (height, width) is large.
+
+    >>> large((480, 854)), large((1080, 1920))
+    (False, True)
+    """
+    return size[0] * size[1] >= LARGE_PIXELS
+
+
 class Colour(enum.Enum):
     """The two spaces in which an engine may ask for pixels and give them back."""
 

@@ -20,6 +20,7 @@ from void_server.parallel import in_order
 from void_server.process import threads
 from void_server.shot import mask_reading
 from void_server.shot.check import CheckedShot
+from void_server.shot.contract import large
 from void_server.shot.frame_cache import FrameCache, Held
 from void_server.wire.shot import Window
 
@@ -89,7 +90,8 @@ class Marks:
         def made(frame: int) -> dict[str, Held]:
             return {role: self._marked(role, frame) for role in ("matte", "affected", "keep", "change")}
 
-        with contextlib.closing(in_order(made, frames, threads(), check)) as found:
+        heavy = large((self.whole.height, self.whole.width))
+        with contextlib.closing(in_order(made, frames, threads(), check, heavy=heavy)) as found:
             for frame, one in zip(frames, found):
                 for role, held in one.items():
                     self._cache.put((role, frame), held)

@@ -18,7 +18,7 @@ from void_server.parallel import in_order
 from void_server.process import hands
 from void_server.shot import mask_check
 from void_server.shot.check import CheckedShot
-from void_server.shot.contract import Array, Colour
+from void_server.shot.contract import Array, Colour, large
 from void_server.shot.marked import MarkedShot
 from void_server.shot.marks import Marks
 from void_server.shot.plate_reader import PlateReader, is_finite
@@ -107,6 +107,7 @@ def _read_all(checked: CheckedShot, reader: PlateReader, painted: Marks, key: st
         frames,
         hands(SURVEY_BYTES * checked.canvas.width * checked.canvas.height),
         report.check_cancelled,
+        heavy=large((checked.canvas.height, checked.canvas.width)),
     )
     for index, one in enumerate(results):
         report.progress("read", index + 1, len(frames), frames[index])

@@ -27,6 +27,7 @@ from void_server.image import colour
 from void_server.image.frames import sequence
 from void_server.parallel import in_order
 from void_server.process import hands, threads
+from void_server.shot.contract import large
 from void_server.wire.report import Report
 from void_server.wire.shot import Window
 
@@ -129,7 +130,9 @@ class Recovery:
         seen = {index: one for index, one in first.items() if isinstance(one, Reconstruction)}
         self._bases = {index: one for index, one in seen.items() if index in self.keys.beside(index)}
         self._make_keys(seen, at_a_time, check)
-        finished = in_order(lambda index: self._finished(seen[index]), list(seen), at_a_time, check)
+        finished = in_order(
+            lambda index: self._finished(seen[index]), list(seen), at_a_time, check, heavy=large(self.shot.size)
+        )
         with contextlib.closing(finished):
             for one in first.values():
                 yield one if isinstance(one, Recovered) else next(finished)

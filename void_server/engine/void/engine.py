@@ -31,6 +31,7 @@ from void_server.engine.void.options import VoidOptions
 from void_server.image import fit
 from void_server.parallel import in_order
 from void_server.process import threads
+from void_server.shot.contract import large
 from void_server.wire.errors import EngineError, WeightsError
 from void_server.wire.report import Report
 from void_server.wire.shot import QUALITY, Window
@@ -163,7 +164,7 @@ class VoidEngine:
                 (_exactly(shot.known(frame, crop, scale), size) > WHOLLY) & (marked == KEEP),
             )
 
-        every = in_order(seen, range(len(frames)), threads(), report.check_cancelled)
+        every = in_order(seen, range(len(frames)), threads(), report.check_cancelled, heavy=large(shot.size))
         with contextlib.closing(every):
             for index, one in enumerate(every):
                 report.progress("read", index, len(frames), frames[index])
