@@ -128,7 +128,7 @@ class Recovery:
         indices = [self.survey.index[frame] for frame in work]
         first = dict(zip(indices, in_order(self._fill_or_seen, indices, at_a_time, check, heavy=True)))
         seen = {index: one for index, one in first.items() if isinstance(one, Reconstruction)}
-        self._bases = {index: one for index, one in seen.items() if index in self.keys.beside(index)}
+        self._bases = {index: one for index, one in seen.items() if self._is_key(index)}
         self._make_keys(seen, at_a_time, check)
         finished = in_order(
             lambda index: self._finished(seen[index]), list(seen), at_a_time, check, heavy=large(self.shot.size)
@@ -146,9 +146,13 @@ class Recovery:
         return self.views.reconstruct(index, hole)
 
     def _fill_or_seen(self, index: int) -> Recovered | Reconstruction:
-        """The fill, or where key frames have to be asked what they invented, all that is known so far."""
+        """The fill; or all that is known so far, where key frames have to be asked what they invented, and of a key
+        frame, which may be asked."""
         seen = self._seen(index)
-        return seen if self._asks_keys(seen) else self._finished(seen)
+        return seen if self._asks_keys(seen) or self._is_key(index) else self._finished(seen)
+
+    def _is_key(self, index: int) -> bool:
+        return index in self.keys.beside(index)
 
     def _asks_keys(self, seen: Reconstruction) -> bool:
         return bool(seen.dark.any()) or not bool((seen.around.free | seen.known).all())
