@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -288,14 +289,27 @@ def test_results_that_are_held_keep_no_file_open_and_give_their_memory_back():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
-def test_where_no_mapping_is_to_be_had_arrays_are_copied(monkeypatch):
-    class NoRoom:
-        def mmap(self, *_: object) -> int | None:
-            return shared_arrays._FAILED
-
-    monkeypatch.setattr(shared_arrays, "_libc", NoRoom)
+def test_arrays_beyond_what_may_be_mapped_are_copied(monkeypatch):
+    monkeypatch.setattr(shared_arrays, "MOST_MAPPED", 1)
     made = list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
     assert [int(one.sum()) for one in made] == [0, 100_000, 200_000, 300_000]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_where_no_file_in_memory_is_to_be_had_arrays_go_through_the_pipe(monkeypatch):
+    def refused(*_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    with parallel.Crew(lambda given: given + 1, 2) as crew:
+        assert int(crew.submit(np.zeros(100_000)).result(60).sum()) == 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_result_that_can_not_be_taken_is_an_error_and_no_hang(monkeypatch):
+    monkeypatch.setattr(socket, "recv_fds", lambda *_: (b"a", [], 0, None))  # as with no descriptor left
+    with pytest.raises(EngineError, match="working process"):
+        list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
 
 
 def test_what_one_function_took_is_not_told_of_another():

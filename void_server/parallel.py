@@ -257,6 +257,8 @@ class _Worker:
             shared_arrays.send(self._pipe, item)
             result, error = shared_arrays.receive(self._pipe)
         except (OSError, EOFError) as gone:
+            # It may be there still: this process could not take what it sent.
+            self.kill()
             raise EngineError(
                 f"A working process was ended by the system (status {self.ended()}), most likely for lack of memory.",
                 "Run with fewer cores (--threads), or free some memory.",

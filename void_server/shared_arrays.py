@@ -13,6 +13,7 @@ memory that a file holds (vma_needs_copy in Linux's mm/memory.c).
 from __future__ import annotations
 
 import ctypes
+import functools
 import io
 import mmap
 import os
@@ -25,10 +26,14 @@ from typing import Any, Protocol
 
 LEAST_BYTES = 1 << 16
 """Arrays smaller than this are sent as bytes: a mapping costs as much as copying some ten pages."""
+MOST_MAPPED = 16_384
+"""The system allows a process 65,530 mappings (vm.max_map_count), and its memory allocator needs some as well: more
+arrays than this at a time are copied."""
+_mapped: set[int] = set()
 _PRIVATE = 2
 """MAP_PRIVATE. Source: mmap(2), linux/mman.h."""
 
-_FAILED = ctypes.c_void_p(-1).value
+_FAILED = ctypes.c_void_p(-1).value or -1
 
 
 class _Buffer(Protocol):
@@ -38,7 +43,10 @@ class _Buffer(Protocol):
 
 
 def send(pipe: Connection, thing: Any) -> None:
-    """Raises OSError where the other end is gone, or no memory is left."""
+    """Raises OSError where the other end is gone, or no memory is left.
+
+    Where the system gives no files in memory, as a container may that filters calls, all of it goes through the pipe.
+    """
     large: list[memoryview] = []
 
     def goes_inside(buffer: _Buffer) -> bool:
@@ -50,20 +58,30 @@ def send(pipe: Connection, thing: Any) -> None:
 
     head = io.BytesIO()
     ForkingPickler(head, 5, True, goes_inside).dump(thing)
-    pipe.send((head.getvalue(), [raw.nbytes for raw in large]))
-    if large:
+    if not large:
+        pipe.send((head.getvalue(), []))
+        return
+    try:
         descriptor = os.memfd_create("void-arrays", os.MFD_CLOEXEC)
-        try:
-            for raw, start in zip(large, _starts([raw.nbytes for raw in large])):
-                _written(descriptor, raw, start)
-            with socket.socket(fileno=os.dup(pipe.fileno())) as end:
-                socket.send_fds(end, [b"a"], [descriptor])
-        finally:
-            os.close(descriptor)
+    except OSError:
+        head = io.BytesIO()
+        ForkingPickler(head, 5).dump(thing)
+        pipe.send((head.getvalue(), []))
+        return
+    try:
+        sizes = [raw.nbytes for raw in large]
+        for raw, start in zip(large, _starts(sizes)):
+            _written(descriptor, raw, start)
+        pipe.send((head.getvalue(), sizes))
+        with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+            socket.send_fds(end, [b"a"], [descriptor])
+    finally:
+        os.close(descriptor)
 
 
 def receive(pipe: Connection) -> Any:
-    """What `send` was given at the other end. Raises EOFError or OSError where that is gone."""
+    """What `send` was given at the other end. Raises EOFError or OSError where that is gone, or where this process may
+    open no more files."""
     head, sizes = pipe.recv()
     if not sizes:
         return ForkingPickler.loads(head)
@@ -72,7 +90,7 @@ def receive(pipe: Connection) -> Any:
     if not descriptors:
         raise EOFError
     try:
-        views = [_mapped(descriptors[0], size, start) for size, start in zip(sizes, _starts(sizes))]
+        views = [_view(descriptors[0], size, start) for size, start in zip(sizes, _starts(sizes))]
     finally:
         os.close(descriptors[0])
     return ForkingPickler.loads(head, buffers=views)
@@ -97,21 +115,30 @@ def _written(descriptor: int, raw: memoryview, start: int) -> None:
         done += os.pwrite(descriptor, raw[done:], start + done)
 
 
-def _mapped(descriptor: int, size: int, start: int) -> memoryview:
+def _view(descriptor: int, size: int, start: int) -> memoryview:
     """Memory of this process alone, until the last that refers to it is gone.
 
     Not by `mmap.mmap`: before Python 3.13 that keeps a descriptor open as long, and a shot has thousands of arrays.
     """
-    libc = _libc()
-    address = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, _PRIVATE, descriptor, start)
+    address = _FAILED
+    if len(_mapped) < MOST_MAPPED:
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        address = int(_libc().mmap(None, size, access, _PRIVATE, descriptor, start))
     if address == _FAILED:
-        # No more mappings are to be had (vm.max_map_count).
         return memoryview(bytearray(os.pread(descriptor, size, start)))
+    _mapped.add(address)
     room = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(room, libc.munmap, address, size).atexit = False
+    weakref.finalize(room, _let_go, address, size).atexit = False
     return memoryview(room).cast("B")
 
 
+def _let_go(address: int, size: int) -> None:
+    # First: the system may give the same address again at once.
+    _mapped.discard(address)
+    _libc().munmap(address, size)
+
+
+@functools.cache
 def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
