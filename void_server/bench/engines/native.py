@@ -4,7 +4,8 @@ What comes in: a folder of test clips, names of cases (see `cases`), faults of t
 of figures and the table as text. Every picture is made by `pipeline.make_clean_plate`, from EXR files.
 
 For each case: engine `propagate` alone; the stand-in's own fill, enlarged; and what the pipeline makes of both. The
-effect region is given, or left to be found by what the engine changes.
+effect region is given, or, for its overlap, left to be found by what the engine changes of a generous request
+(`--effects bold`).
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ def measure(data: Path, name: str, report: Report, keep_work: Path | None = None
             options = {"truth": str(folder / "truth"), **stand_in.TYPICAL, **more}
             rows.append(row(f"{fault}, enlarged", stand_in.StandInAlone.name, options))
             rows.append(row(f"{fault}, merged", stand_in.NAME, options))
-            settings = ShotSettings(engine=stand_in.NAME, options=options)
+            settings = ShotSettings(engine=stand_in.NAME, options=options, effects="bold")
             remove(dataclasses.replace(files, affected={}), settings, folder / "out", report)
             change = bench_files.read_aov(folder / "out", len(case.plate), "change")
             rows[-1] |= {k: round(v, 4) for k, v in region_figures(change, case).items()}
