@@ -19,7 +19,7 @@ import pytest
 from tests.live_daemon import HOLD, ROOT, LiveDaemon, make_shot, until
 from void_server.daemon.files.disk import translated
 from void_server.daemon.files.frames import FrameFolder, Part
-from void_server.daemon.scheduling import process_group
+from void_server.daemon.scheduling import process_group, workers
 from void_server.daemon.scheduling.workers import LOOK_S, WorkerProcess
 from void_server.daemon.store.frame_table import JobFile
 from void_server.daemon.store.store import Store
@@ -130,6 +130,20 @@ def test_a_job_that_kills_its_workers_fails_with_the_log_s_name(live, tmp_path):
     assert isinstance(status.error, InternalError) and "signal 9" in status.error.message
     assert str(live.data / "jobs" / job / "log.txt") in status.error.hint
     assert status.frames_done == 1
+
+
+def test_a_worker_that_is_ended_as_it_ends_still_tells_how():
+    async def statuses() -> list[int]:
+        found = []
+        for _ in range(20):
+            code = "import os; os.kill(os.getpid(), 9)"
+            process = await asyncio.create_subprocess_exec(sys.executable, "-Sc", code, stdout=subprocess.PIPE)
+            await process.stdout.read()
+            workers._end(process)
+            found.append(await process.wait())
+        return found
+
+    assert asyncio.run(statuses()) == [-9] * 20
 
 
 def test_a_job_that_crashes_once_is_finished(live, tmp_path):

@@ -36,11 +36,18 @@ _LISTED_BYTES = LIMITS["header_bytes"].value // 2
 """Size at which a list of jobs ends and the next answer has the rest."""
 
 
+class Piece(NamedTuple):
+    """Bytes of a file, which are read once whoever asked has room for them: hundreds may be asked for at a time."""
+
+    size: int
+    read: Callable[[], Awaitable[Buffer]]
+
+
 class Answer(NamedTuple):
     """What answers a request. `after` runs once it was sent."""
 
     fields: dict[str, Any]
-    buffer: Buffer | None = None
+    piece: Piece | None = None
     after: Callable[[], None] | None = None
 
 
@@ -185,16 +192,25 @@ class Requests:
         if size is None:
             raise JobNotFoundError(f"Job {job} has no finished file {name}.", "Ask which it has.", job=job)
         path = self._folders.attempt(job, self._database.now.status(job).attempt) / name
-        piece = await self._disk.do(lambda: _read(path, offset, length))
         if (peer.identity, job) not in self._fetching:
             # One line for each time that somebody comes for a job's files, not for each of them.
             self._fetching[peer.identity, job] = None
             if len(self._fetching) > 1000:
                 del self._fetching[next(iter(self._fetching))]
             self._audit.note("fetch", peer, job=job)
-        whole = offset + len(piece) >= size
+        length = max(0, min(length, size - offset))
+
+        async def read() -> bytes:
+            found = await self._disk.do(lambda: _read(path, offset, length))
+            if len(found) < length:
+                raise StoreError(f"Result {name} is shorter than it was made.", "Submit the shot again.")
+            return found
+
+        whole = offset + length >= size
         return Answer(
-            {"name": name, "offset": offset}, piece, (lambda: self._retention.fetched(job, name)) if whole else None
+            {"name": name, "offset": offset},
+            Piece(length, read),
+            (lambda: self._retention.fetched(job, name)) if whole else None,
         )
 
     async def _drop(self, peer: Peer, message: Message) -> Answer:

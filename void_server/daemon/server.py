@@ -178,8 +178,9 @@ class _Server:
     async def _answer(self, peer: Peer, message: Message) -> None:
         try:
             answer = await self._requests.answer(peer, message)
+            size, read = answer.piece or (0, None)
             sent = await self._router.send(
-                peer.identity, answer_kind(message), message.request, answer.fields, answer.buffer
+                peer.identity, answer_kind(message), message.request, answer.fields, size, read
             )
             if sent and answer.after:
                 answer.after()

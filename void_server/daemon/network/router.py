@@ -11,7 +11,7 @@ import collections
 import contextlib
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import zmq
@@ -49,6 +49,8 @@ class Router:
         self.gone_listeners: list[Any] = []
         self.connections = Connections(own_user_only=local, on_gone=self._gone)
         self._unread: dict[bytes, collections.deque[tuple[zmq.MessageTracker, int]]] = {}
+        self._granted: collections.Counter[bytes] = collections.Counter()
+        """File bytes that may be read for a connection, and have not been handed to its socket yet."""
         self._turns: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
         """Whoever waits for room holds the lock; nobody else needs it."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -107,13 +109,25 @@ class Router:
         type_: str,
         request: str,
         fields: Mapping[str, Any],
-        buffer: messages.Buffer | None = None,
+        size: int = 0,
+        read: Callable[[], Awaitable[messages.Buffer]] | None = None,
     ) -> bool:
-        """Send one message once the peer has room for it; false where it is gone. Raises ProtocolError."""
-        frames = [identity, *messages.pack(type_, request, fields, buffer)]
-        size = len(buffer) if buffer is not None else 0
+        """Send one message once the peer has room for it; false where it is gone. Raises ProtocolError.
+
+        read: gives the bytes that go with it, `size` at most; asked once there is room. What it raises is raised here.
+        """
         if size and not await self._room(identity, size):
             return False
+        try:
+            buffer = await read() if read is not None else None
+            return await self._sent(identity, [identity, *messages.pack(type_, request, fields, buffer)], size)
+        finally:
+            if size:
+                self._granted[identity] -= size
+                if not self._granted[identity]:
+                    del self._granted[identity]
+
+    async def _sent(self, identity: bytes, frames: list[Any], size: int) -> bool:
         pause_s, until = 0.002, time.monotonic() + 2 * _STUCK_S
         while True:
             try:
@@ -168,8 +182,10 @@ class Router:
         # One after the other: hundreds that each look again and again would keep the loop busy.
         async with turn:
             while True:
-                here, all_ = self._held(identity), sum(map(self._held, list(self._unread)))
+                here = self._held(identity) + self._granted[identity]
+                all_ = sum(map(self._held, list(self._unread))) + self._granted.total()
                 if here + size <= _UNREAD_BYTES and all_ + size <= _ALL_UNREAD_BYTES:
+                    self._granted[identity] += size
                     return True
                 if time.monotonic() > until:
                     return False

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -186,5 +187,7 @@ class WorkerProcess:
 def _end(process: asyncio.subprocess.Process) -> None:
     """Kill a worker and its group; the worker by itself too, which may be too young to lead one."""
     process_group.kill(process.pid)
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    if process.returncode is None:
+        # Not by process.kill(), which asks for the exit status: whoever waits for it would then not be told.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
