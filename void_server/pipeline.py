@@ -28,7 +28,7 @@ from void_server.effects.affected import find_affected
 from void_server.engine import Array, Colour, Engine, Fill
 from void_server.image import composite, exr, fit, grain
 from void_server.image.frames import sequence
-from void_server.parallel import AHEAD, Crew, in_order, waited_for
+from void_server.parallel import Crew, in_order, waited_for
 from void_server.plan import Plan, open_job
 from void_server.process import hands, limit_malloc_arenas, threads
 from void_server.result import aovs
@@ -38,7 +38,7 @@ from void_server.shot.marked import MarkedShot
 from void_server.shot.mask_check import judge, whole_frames
 from void_server.shot.mask_reading import look
 from void_server.shot.surveyed import SurveyedShot, survey
-from void_server.wire.errors import EngineError, about
+from void_server.wire.errors import EngineError, JobCancelledError, about
 from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
 
@@ -181,10 +181,18 @@ def _write(
     try:
         with Crew(write, min(total, hands(WRITE_BYTES * size))) as writers:
             begun = time.monotonic()
-            for frame, fill in fills:
-                spent, begun = time.monotonic() - begun, time.monotonic()
-                pending.append((frame, writers.submit((frame, fill, spent))))
-                settle(AHEAD * writers.hands)
+            try:
+                for frame, fill in fills:
+                    spent, begun = time.monotonic() - begun, time.monotonic()
+                    pending.append((frame, writers.submit((frame, fill, spent))))
+                    settle(writers.hands)
+            except JobCancelledError:
+                raise
+            except Exception:
+                # The frames before the one that failed are whole, and stay.
+                with contextlib.suppress(Exception):
+                    settle(0)
+                raise
             settle(0)
     finally:
         # Writers of a run that is cancelled or fails are ended in the middle of a file.
