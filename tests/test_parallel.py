@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import functools
 import gc
 import os
@@ -13,6 +14,7 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import threadpoolctl
 
@@ -95,7 +97,9 @@ def test_a_system_without_room_for_more_processes_is_an_error_in_one_line(monkey
     monkeypatch.setattr(os, "fork", third_fails)
     with pytest.raises(EngineError, match="No more processes can be started: Resource"):
         list(parallel.in_order(lambda n: n, range(9), 8, heavy=True))
-    assert [os.waitpid(pid, 0)[0] for pid in pids] == pids  # they have ended, and nobody waits for ever
+    for pid in pids:
+        with pytest.raises(ChildProcessError):  # they have ended, and were waited for
+            os.waitpid(pid, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
@@ -310,6 +314,92 @@ def test_a_result_that_can_not_be_taken_is_an_error_and_no_hang(monkeypatch):
     monkeypatch.setattr(socket, "recv_fds", lambda *_: (b"a", [], 0, None))  # as with no descriptor left
     with pytest.raises(EngineError, match="working process"):
         list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@pytest.mark.parametrize("found", [True, False])
+def test_a_python_without_files_in_memory_asks_the_c_library(monkeypatch, found):
+    monkeypatch.delattr(os, "memfd_create")
+    if not found:
+        monkeypatch.setattr(shared_arrays, "_libc", object)
+    with parallel.Crew(lambda given: given + 1, 2) as crew:
+        assert int(crew.submit(np.zeros(100_000)).result(60).sum()) == 100_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_an_interpreter_that_ends_with_work_open_ends():
+    code = (
+        "from void_server import parallel\n"
+        "made = parallel.in_order(lambda n: n, range(50), 2, heavy=True)\n"
+        "print(next(made))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_dead_worker_is_noticed_beside_the_crew_of_another_thread():
+    told = []
+
+    def crew() -> None:
+        for _ in range(6):
+            with pytest.raises(EngineError, match="status -9"):
+                list(parallel.in_order(lambda _: os.kill(os.getpid(), 9), range(6), 6, heavy=True))
+        told.append(True)
+
+    threads = [threading.Thread(target=crew, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert told == [True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_crews_that_are_ended_at_once_leave_no_zombie():
+    for _ in range(10):
+        with parallel.Crew(lambda n: n, 8):
+            pass
+    for thread in threading.enumerate():
+        if thread.name == "crew-end":
+            thread.join()
+    children = psutil.Process().children(recursive=True)
+    assert [one for one in children if one.status() == psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_who_was_asked_to_end_is_cancelled_and_not_told_of_lacking_memory():
+    ended: concurrent.futures.Future[int] = concurrent.futures.Future()
+    ended.set_exception(EngineError("A working process was ended.", ""))
+    asked = iter([False, True])
+
+    def check() -> None:
+        if next(asked):
+            raise JobCancelledError("Cancelled.")
+
+    with pytest.raises(JobCancelledError):
+        parallel.waited_for(ended, check)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_what_can_not_be_sent_says_so():
+    with pytest.raises(RuntimeError, match=r"[Cc]an't (pickle|get)"):
+        list(parallel.in_order(lambda _: lambda: 1, range(4), 2, heavy=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+def test_a_crew_that_is_asked_by_another_one_s_worker_works_there():
+    with parallel.Crew(lambda n: n + 1, 2) as outer:
+        inner = parallel.in_order(lambda n: outer.submit(n).result(30), range(4), 2, heavy=True)
+        assert list(inner) == [1, 2, 3, 4]
+        assert outer.submit(7).result(30) == 8
+
+
+def test_an_error_with_one_hand_is_raised_where_the_result_is_asked_for():
+    with parallel.Crew(lambda n: 1 // n, 1) as crew:
+        future = crew.submit(0)
+        with pytest.raises(ZeroDivisionError):
+            future.result()
 
 
 def test_what_one_function_took_is_not_told_of_another():

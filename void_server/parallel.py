@@ -44,6 +44,7 @@ from void_server.wire.errors import EngineError, VoidError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Answer = tuple[Any, BaseException | None]
 
 AHEAD = 2
 """Results that may wait for their turn, as many times over as there are workers: more would only take memory."""
@@ -63,6 +64,8 @@ _alone = False
 """Whether this process is itself a worker: it has one core."""
 _crews = 0
 _counting = threading.Lock()
+_forking = threading.Lock()
+"""Held while workers are forked: another crew's would inherit both ends of the pipes, and hide that one ended."""
 _seconds: dict[object, float] = {}
 """What an item took when it was last worked on here, by the function's code."""
 _crew_s = CREW_S
@@ -177,10 +180,17 @@ def waited_for(future: Future[Result], check: Callable[[], None]) -> Result:
         except concurrent.futures.TimeoutError:
             if future.done():  # just now, or with a time-out of its own
                 return future.result()
+        except EngineError:
+            # What ends a whole group of processes ends the workers at once, and this one asks them why too late.
+            check()
+            raise
 
 
 class Crew(Generic[Item, Result]):
-    """Workers for one function, forked when the context is entered and ended with it. Items are sent to them."""
+    """Workers for one function, forked when the context is entered and ended with it. Items are sent to them.
+
+    They end with the thread that entered (PR_SET_PDEATHSIG of prctl(2)).
+    """
 
     def __init__(self, work: Callable[[Item], Result], hands: int) -> None:
         self._work = work
@@ -212,17 +222,23 @@ class Crew(Generic[Item, Result]):
             for worker in self._workers:
                 worker.kill()
             self._pool.shutdown(wait=True)
-            if self._workers:
+            if self._workers and sys.is_finalizing():
+                # No thread starts any more.
+                _all_ended(self._workers)
+            elif self._workers:
                 # Giving back large processes' memory takes the system a tenth of a second; nobody has to wait for that.
                 threading.Thread(target=_all_ended, args=(self._workers,), name="crew-end", daemon=True).start()
                 _crew_s = self._start_s + time.monotonic() - begun
 
     def submit(self, item: Item) -> Future[Result]:
         """Have one item worked on; with a single hand at once, in this process."""
-        if self._pool is not None:
+        if self._pool is not None and not _alone:
             return self._pool.submit(self._ask, item)
         done: Future[Result] = Future()
-        done.set_result(self._work(item))
+        try:
+            done.set_result(self._work(item))
+        except Exception as error:  # noqa: BLE001 - raised where the result is asked for, as a worker's is
+            done.set_exception(error)
         return done
 
     def _ask(self, item: Item) -> Result:
@@ -279,6 +295,9 @@ class _Worker:
             if self._status is None:
                 os.kill(self._known_pid(), signal.SIGKILL)
 
+    def close(self) -> None:
+        self._pipe.close()
+
     def ended(self) -> int | None:
         """Wait for the process to end; its exit status, negative for a signal; None where the system tells nobody."""
         if self._mother is not None:
@@ -294,7 +313,12 @@ class _Worker:
 def _started(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
     """So many workers. Each is forked by this process or by a worker before it, so that forks run side by side: one of
     a process that holds gigabytes takes up to 30 ms, and sixteen in a row half a second."""
-    pipes = [Pipe() for _ in range(hands)]
+    with _forking:
+        return _started_alone(work, hands)
+
+
+def _started_alone(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
+    pipes: list[tuple[Connection, Connection]] = []
     workers: dict[int, _Worker] = {}
 
     def related(mother: _Worker | None, first: int, last: int) -> None:
@@ -302,19 +326,26 @@ def _started(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
             workers[middle] = _Worker(pipes[middle][0], mother)
             related(workers[middle], middle + 1, end)
 
-    related(None, 0, hands)
     _adopt(1)
+    # An interrupt that is raised in the middle of a fork would be raised in the child as well.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        pipes += [Pipe() for _ in range(hands)]
+        related(None, 0, hands)
         _fork(work, pipes, 0, hands)
-    except OSError as error:
-        _adopt(-1)
-        # Those that came to life find nobody at the other end, and go.
-        for both in pipes:
-            for end in both:
-                end.close()
+    except BaseException as error:
+        for _, theirs in pipes:
+            theirs.close()
+        for worker in workers.values():
+            worker.kill()
+        _all_ended([*workers.values()])
+        if not isinstance(error, OSError):
+            raise
         raise EngineError(
             f"No more processes can be started: {error.strerror}.", "Run with fewer cores (--threads), or end others."
         ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return [workers[number] for number in range(hands)]
 
 
@@ -341,6 +372,8 @@ def _fork(work: Callable[[Any], Any], pipes: Sequence[tuple[Connection, Connecti
             pid = os.fork()
         if pid == 0:
             try:
+                # First of all, so that nobody ends without a name.
+                pipes[middle][1].send(os.getpid())
                 _begin(mother)
                 for number, (ours, theirs) in enumerate(pipes):
                     ours.close()
@@ -365,6 +398,8 @@ def _adopt(crews: int) -> None:
 def _all_ended(workers: Sequence[_Worker]) -> None:
     for worker in workers:
         worker.ended()
+    for worker in workers:
+        worker.close()
     _adopt(-1)
 
 
@@ -377,22 +412,40 @@ def _begin(mother: int) -> None:
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
     """A worker's life: until it is killed, or nobody is left who would ask. Never returns."""
-    pipe.send(os.getpid())
     while True:
         try:
             item = shared_arrays.receive(pipe)
         except (EOFError, OSError):
             os._exit(0)
-        answer: tuple[Any, BaseException | None]
+        except Exception as error:  # noqa: BLE001 - an item of a class that can't be made again
+            answer: _Answer = (None, _as_text(error))
+        else:
+            answer = _answer(work, item)
+            del item
         try:
-            answer = (work(item), None)
-        except VoidError as error:
-            answer = (None, error)
-        except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
-            # As text: an exception of a library may hold what can't be sent.
-            answer = (None, RuntimeError("".join(traceback.format_exception(error))))
-        shared_arrays.send(pipe, answer)
+            shared_arrays.send(pipe, answer)
+        except OSError:
+            os._exit(0)
+        except Exception as error:  # noqa: BLE001 - a result, or a library's error, that can't be sent
+            shared_arrays.send(pipe, (None, _as_text(error)))
+        # Else it would lie here beside the next one.
+        del answer
+
+
+def _answer(work: Callable[[Any], Any], item: Any) -> _Answer:
+    try:
+        return work(item), None
+    except VoidError as error:
+        return None, error
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is waited for
+        return None, _as_text(error)
+
+
+def _as_text(error: BaseException) -> RuntimeError:
+    """An exception of a library may hold what can't be sent."""
+    return RuntimeError("".join(traceback.format_exception(error)))
