@@ -26,6 +26,8 @@ from void_server.wire.errors import EngineError, JobCancelledError, PlateError
 from void_server.wire.report import Report
 from void_server.wire.shot import ShotSettings
 
+forks = pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+
 
 @pytest.fixture
 def cores():
@@ -77,14 +79,14 @@ def test_an_error_of_a_worker_is_raised_here_with_its_frame():
     assert told.value.frame == 1003 and told.value.hint == "Render it again."
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 @pytest.mark.parametrize("which", range(6))
 def test_a_worker_that_the_system_ends_is_an_error_and_no_hang(which):
     with pytest.raises(EngineError, match="status -9"):
         list(parallel.in_order(lambda n: os.kill(os.getpid(), 9) if n == which else n, range(6), 6, heavy=True))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_a_system_without_room_for_more_processes_is_an_error_in_one_line(monkeypatch):
     fork, pids = os.fork, []
 
@@ -103,7 +105,7 @@ def test_a_system_without_room_for_more_processes_is_an_error_in_one_line(monkey
             os.waitpid(pid, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_workers_end_with_this_process_however_they_were_forked():
     code = (
         "import os; from void_server import parallel\n"
@@ -219,7 +221,7 @@ def test_a_shot_comes_out_the_same_to_the_bit_with_one_core_and_with_three(tmp_p
         assert path.read_bytes() == (tmp_path / "3" / path.name).read_bytes(), path.name
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_the_memory_of_all_workers_is_counted_whoever_forked_them():
     with parallel.Crew(lambda _: os.getpid(), 5) as crew:
         pids = {crew.submit(n).result(30) for n in range(50)}
@@ -238,7 +240,7 @@ def test_bench_speed_says_where_the_time_of_a_shot_goes(tmp_path):
     assert table.splitlines()[0].split() == ["stage", "seconds", "share", "cores"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_arrays_come_back_as_they_were_and_are_this_process_s_own():
     rng = np.random.default_rng(2)
     sent = {
@@ -260,7 +262,7 @@ def test_arrays_come_back_as_they_were_and_are_this_process_s_own():
     assert sent["large"].max() < 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_a_large_item_reaches_its_worker_and_what_the_worker_does_to_it_is_not_seen_here():
     item = np.zeros((1000, 1000), np.float32)
 
@@ -273,7 +275,7 @@ def test_a_large_item_reaches_its_worker_and_what_the_worker_does_to_it_is_not_s
     assert item.max() == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_results_that_are_held_keep_no_file_open_and_give_their_memory_back():
     def files_in_memory() -> int:
         return Path("/proc/self/maps").read_text(encoding="utf-8").count("memfd:void-arrays")
@@ -294,14 +296,14 @@ def test_results_that_are_held_keep_no_file_open_and_give_their_memory_back():
     assert files_in_memory() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_arrays_beyond_what_may_be_mapped_are_copied(monkeypatch):
     monkeypatch.setattr(shared_arrays, "MOST_MAPPED", 1)
     made = list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
     assert [int(one.sum()) for one in made] == [0, 100_000, 200_000, 300_000]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_where_no_file_in_memory_is_to_be_had_arrays_go_through_the_pipe(monkeypatch):
     def refused(*_: object) -> int:
         raise PermissionError(1, "Operation not permitted")
@@ -311,14 +313,14 @@ def test_where_no_file_in_memory_is_to_be_had_arrays_go_through_the_pipe(monkeyp
         assert int(crew.submit(np.zeros(100_000)).result(60).sum()) == 100_000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_a_result_that_can_not_be_taken_is_an_error_and_no_hang(monkeypatch):
     monkeypatch.setattr(socket, "recv_fds", lambda *_: (b"a", [], 0, None))  # as with no descriptor left
     with pytest.raises(EngineError, match="working process"):
         list(parallel.in_order(lambda n: np.full(100_000, n), range(4), 2, heavy=True))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 @pytest.mark.parametrize("found", [True, False])
 def test_a_python_without_files_in_memory_asks_the_c_library(monkeypatch, found):
     monkeypatch.delattr(os, "memfd_create")
@@ -328,7 +330,7 @@ def test_a_python_without_files_in_memory_asks_the_c_library(monkeypatch, found)
         assert int(crew.submit(np.zeros(100_000)).result(60).sum()) == 100_000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_an_interpreter_that_ends_with_work_open_ends():
     code = (
         "from void_server import parallel\n"
@@ -339,7 +341,7 @@ def test_an_interpreter_that_ends_with_work_open_ends():
     assert (done.returncode, done.stdout) == (0, "0\n")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_a_dead_worker_is_noticed_beside_the_crew_of_another_thread():
     told = []
 
@@ -357,7 +359,7 @@ def test_a_dead_worker_is_noticed_beside_the_crew_of_another_thread():
     assert told == [True, True]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_crews_that_are_ended_at_once_leave_no_zombie():
     for _ in range(10):
         with parallel.Crew(lambda n: n, 8):
@@ -369,7 +371,6 @@ def test_crews_that_are_ended_at_once_leave_no_zombie():
     assert [one for one in children if one.status() == psutil.STATUS_ZOMBIE] == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
 def test_who_was_asked_to_end_is_cancelled_and_not_told_of_lacking_memory():
     ended: concurrent.futures.Future[int] = concurrent.futures.Future()
     ended.set_exception(EngineError("A working process was ended.", ""))
@@ -383,13 +384,13 @@ def test_who_was_asked_to_end_is_cancelled_and_not_told_of_lacking_memory():
         parallel.waited_for(ended, check)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_what_can_not_be_sent_says_so():
     with pytest.raises(RuntimeError, match=r"[Cc]an't (pickle|get)"):
         list(parallel.in_order(lambda _: lambda: 1, range(4), 2, heavy=True))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are processes on Linux alone")
+@forks
 def test_a_crew_that_is_asked_by_another_one_s_worker_works_there():
     with parallel.Crew(lambda n: n + 1, 2) as outer:
         inner = parallel.in_order(lambda n: outer.submit(n).result(30), range(4), 2, heavy=True)

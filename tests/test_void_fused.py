@@ -52,7 +52,7 @@ def test_tiles_go_through_the_same_layers():
         for vae in (stock, ours):
             vae.enable_tiling(tile_sample_min_height=64, tile_sample_min_width=96)
         assert torch.allclose(ours.decode(z).sample, stock.decode(z).sample, atol=1e-4)
-        assert torch.allclose(ours.encode(video).latent_dist.mode(), stock.encode(video).latent_dist.mode(), atol=1e-4)
+        assert torch.allclose(ours.encode(video).latent_dist.mode(), stock.encode(video).latent_dist.mode(), atol=2e-5)
 
 
 def test_weights_keep_their_names():

@@ -206,7 +206,8 @@ class Crew(Generic[Item, Result]):
         if self.hands > 1:
             if sys.platform == "linux":
                 # All of them before the first thread: a fork leaves threads behind.
-                self._workers = _started(self._work, self.hands)
+                with _forking:
+                    self._workers = _started(self._work, self.hands)
                 for worker in self._workers:
                     self._idle.put(worker)
             self._pool = ThreadPoolExecutor(self.hands, thread_name_prefix="crew")
@@ -313,11 +314,6 @@ class _Worker:
 def _started(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
     """So many workers. Each is forked by this process or by a worker before it, so that forks run side by side: one of
     a process that holds gigabytes takes up to 30 ms, and sixteen in a row half a second."""
-    with _forking:
-        return _started_alone(work, hands)
-
-
-def _started_alone(work: Callable[[Any], Any], hands: int) -> list[_Worker]:
     pipes: list[tuple[Connection, Connection]] = []
     workers: dict[int, _Worker] = {}
 

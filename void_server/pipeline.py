@@ -38,7 +38,7 @@ from void_server.shot.marked import MarkedShot
 from void_server.shot.mask_check import judge, whole_frames
 from void_server.shot.mask_reading import look
 from void_server.shot.surveyed import SurveyedShot, survey
-from void_server.wire.errors import EngineError, JobCancelledError, about
+from void_server.wire.errors import EngineError, about
 from void_server.wire.report import Report, ShotWarning
 from void_server.wire.shot import ShotFiles, ShotSettings, Window
 
@@ -186,10 +186,8 @@ def _write(
                     spent, begun = time.monotonic() - begun, time.monotonic()
                     pending.append((frame, writers.submit((frame, fill, spent))))
                     settle(writers.hands)
-            except JobCancelledError:
-                raise
             except Exception:
-                # The frames before the one that failed are whole, and stay.
+                # The frames before the one that failed are whole, and stay; a run that is cancelled waits for none.
                 with contextlib.suppress(Exception):
                     settle(0)
                 raise

@@ -144,7 +144,7 @@ def _new_file() -> int:
     # Pythons that were built for old systems lack it; the C library that they meet here may have it.
     descriptor = int(_libc().memfd_create(b"void-arrays", _CLOSED_ON_EXEC))
     if descriptor < 0:
-        raise OSError(ctypes.get_errno(), "memfd_create")
+        raise OSError("the system gives no files in memory")
     return descriptor
 
 

@@ -59,14 +59,14 @@ def followed(
     found = {frame: np.zeros(views[frame].deviates.shape, bool) for frame in order}
     pairs = [(a, b) for a, b in zip(order, order[1:]) if b - a <= GAP]
 
+    def ahead(pair: tuple[int, int]) -> Array:
+        return _flow(greys[pair[0]], greys[pair[1]])
+
     def met(pair: tuple[int, int]) -> tuple[Mask, Mask, Array]:
         """(strangers on the one, on the other, the motion back)."""
         before, after = pair
-        ahead, back = _flow(greys[before], greys[after]), _flow(greys[after], greys[before])
-        return _strangers(views[before], ahead), _strangers(views[after], back), back
-
-    def ahead(pair: tuple[int, int]) -> Array:
-        return _flow(greys[pair[0]], greys[pair[1]])
+        back = _flow(greys[after], greys[before])
+        return _strangers(views[before], ahead(pair)), _strangers(views[after], back), back
 
     apart = [pair for pair in pairs if any(views[frame].apart.any() for frame in pair)]
     surely = set(apart)

@@ -76,7 +76,7 @@ def find_affected(
     the frames on which he stands apart.
 
     plate: float32 [h, w, 3], scene-linear; matte: float32 [h, w] in [0, 1]; background: the same size, or None. All
-    three are asked by several threads. first_look: what is found is only to be left out of the background of another
+    three are asked by several processes. first_look: what is found is only to be left out of the background of another
     look, so physics is believed sooner. Frames without matte or background give zeros. Raises JobCancelledError.
     """
     picks = sequence.evenly(frames, LOOKED_AT)

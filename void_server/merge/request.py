@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from void_server.engine import Array
+from void_server.image import fit
 from void_server.image.matte import MATTE_FLOOR
 from void_server.parallel import in_order
 from void_server.process import threads
@@ -42,14 +43,17 @@ def widened(shot: MarkedShot, report: Report, *, generous: bool) -> MarkedShot:
     scale = min(1.0, SIDE / min(shot.size))
     frames = [frame for frame in shot.frames if shot.hole(frame) is not None]
 
-    def row(frame: int) -> tuple[tuple[int, int], tuple[Held, Held, Held]]:
-        asked = _asked(shot, frame, scale, generous)
-        return asked.shape[:2], cut_out(asked, shot.physics(frame, None, scale), shot.suspected(frame, None, scale))
+    def row(frame: int) -> tuple[Held, Held, Held]:
+        mattes = (
+            _asked(shot, frame, scale, generous),
+            shot.physics(frame, None, scale),
+            shot.suspected(frame, None, scale),
+        )
+        return cut_out(*mattes)
 
     with contextlib.closing(in_order(row, frames, threads(), report.check_cancelled, heavy=large(shot.size))) as rows:
-        made = list(rows)
-    size = made[0][0] if made else (0, 0)
-    found = Found.of_cuts(size, [(frame, *cuts) for frame, (_, cuts) in zip(frames, made)])
+        cuts = [(frame, *three) for frame, three in zip(frames, rows)]
+    found = Found.of_cuts(fit.scaled_size(*shot.size, scale), cuts)
     return shot.with_marks(Marks(shot.checked, found)).prepared(report.check_cancelled)
 
 
